@@ -1,0 +1,517 @@
+//! W&B's extended JSON: JSON in which `NaN`, `Infinity` and `-Infinity` are numbers.
+//!
+//! Reading and writing of whole values, and a check of a text without building anything. Integers of up to 64 bits stay
+//! integers. Nesting is limited to [`MAX_DEPTH`], so no input can exhaust the stack.
+
+use std::collections::BTreeMap;
+
+use crate::model::Number;
+
+/// How deep arrays and objects may nest; the official parser's limit.
+pub const MAX_DEPTH: usize = 500;
+
+/// One JSON value. Objects are sorted by key, so the same value always has the same text.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub enum Json {
+    /// `null`
+    #[default]
+    Null,
+    /// `true`, `false`
+    Bool(bool),
+    /// Any number; whole numbers that fit are kept as integers.
+    Number(Number),
+    /// A text
+    String(String),
+    /// `[…]`
+    Array(Vec<Json>),
+    /// `{…}`
+    Object(BTreeMap<String, Json>),
+}
+
+/// Where and why a text is not JSON.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not JSON at byte {at}: {why}")]
+pub struct JsonError {
+    /// Byte offset in the text.
+    pub at: usize,
+    /// What was wrong there.
+    pub why: &'static str,
+}
+
+impl Json {
+    /// An empty object.
+    pub fn object() -> Self {
+        Self::Object(BTreeMap::new())
+    }
+
+    /// Reads one value that fills the text but for white space around it.
+    pub fn parse(text: &str) -> Result<Self, JsonError> {
+        let mut parser = Parser::new(text);
+        let value = parser.value(0)?;
+        parser.finish()?;
+        Ok(value)
+    }
+
+    /// Checks that a text is one JSON value, without building it.
+    pub fn check(text: &str) -> Result<(), JsonError> {
+        // Numbers and short words are nearly all that history holds.
+        if text.len() <= 17 && !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+            return if text.len() > 1 && text.starts_with('0') {
+                Err(JsonError { at: 0, why: "leading zero" })
+            } else {
+                Ok(())
+            };
+        }
+        let mut parser = Parser::new(text);
+        parser.skip_value(0)?;
+        parser.finish()
+    }
+
+    /// The members of an object; `None` for anything else.
+    pub fn as_object(&self) -> Option<&BTreeMap<String, Json>> {
+        match self {
+            Self::Object(members) => Some(members),
+            _ => None,
+        }
+    }
+
+    /// The text of a string; `None` for anything else.
+    pub fn as_str(&self) -> Option<&str> {
+        match self {
+            Self::String(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The member of an object; `None` where there is none.
+    pub fn get(&self, key: &str) -> Option<&Json> {
+        self.as_object()?.get(key)
+    }
+
+    /// Sets the value at a path of keys. What is in the way and is not an object is replaced by one.
+    pub fn set_path<S: AsRef<str>>(&mut self, path: &[S], value: Json) {
+        let mut place = self;
+        for key in path {
+            if !matches!(place, Self::Object(_)) {
+                *place = Self::object();
+            }
+            let Self::Object(members) = place else { return };
+            place = members.entry(key.as_ref().to_owned()).or_default();
+        }
+        *place = value;
+    }
+
+    /// Appends the compact text of the value.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Null => out.extend_from_slice(b"null"),
+            Self::Bool(true) => out.extend_from_slice(b"true"),
+            Self::Bool(false) => out.extend_from_slice(b"false"),
+            Self::Number(number) => number.write_json(out),
+            Self::String(text) => write_string(text, out),
+            Self::Array(items) => {
+                out.push(b'[');
+                for (index, item) in items.iter().enumerate() {
+                    if index > 0 {
+                        out.push(b',');
+                    }
+                    item.write(out);
+                }
+                out.push(b']');
+            }
+            Self::Object(members) => {
+                out.push(b'{');
+                for (index, (key, value)) in members.iter().enumerate() {
+                    if index > 0 {
+                        out.push(b',');
+                    }
+                    write_string(key, out);
+                    out.push(b':');
+                    value.write(out);
+                }
+                out.push(b'}');
+            }
+        }
+    }
+}
+
+impl std::fmt::Display for Json {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut out = Vec::new();
+        self.write(&mut out);
+        formatter.write_str(&String::from_utf8_lossy(&out))
+    }
+}
+
+impl From<&str> for Json {
+    fn from(text: &str) -> Self {
+        Self::String(text.to_owned())
+    }
+}
+
+impl From<String> for Json {
+    fn from(text: String) -> Self {
+        Self::String(text)
+    }
+}
+
+impl From<Number> for Json {
+    fn from(number: Number) -> Self {
+        Self::Number(number)
+    }
+}
+
+impl From<i64> for Json {
+    fn from(number: i64) -> Self {
+        Self::Number(Number::I64(number))
+    }
+}
+
+impl From<bool> for Json {
+    fn from(value: bool) -> Self {
+        Self::Bool(value)
+    }
+}
+
+impl<T: Into<Json>> From<Vec<T>> for Json {
+    fn from(items: Vec<T>) -> Self {
+        Self::Array(items.into_iter().map(Into::into).collect())
+    }
+}
+
+impl<K: Into<String>, const N: usize> From<[(K, Json); N]> for Json {
+    fn from(members: [(K, Json); N]) -> Self {
+        Self::Object(members.into_iter().map(|(key, value)| (key.into(), value)).collect())
+    }
+}
+
+/// Appends a text as a JSON string, quotes included. Only what JSON demands is escaped.
+pub fn write_string(text: &str, out: &mut Vec<u8>) {
+    out.push(b'"');
+    let bytes = text.as_bytes();
+    let mut written = 0;
+    for (index, &byte) in bytes.iter().enumerate() {
+        if byte >= 0x20 && byte != b'"' && byte != b'\\' {
+            continue;
+        }
+        out.extend_from_slice(bytes.get(written..index).unwrap_or_default());
+        written = index + 1;
+        match byte {
+            b'"' => out.extend_from_slice(b"\\\""),
+            b'\\' => out.extend_from_slice(b"\\\\"),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            b'\r' => out.extend_from_slice(b"\\r"),
+            b'\t' => out.extend_from_slice(b"\\t"),
+            _ => {
+                const HEX: &[u8; 16] = b"0123456789abcdef";
+                out.extend_from_slice(b"\\u00");
+                out.extend([HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
+            }
+        }
+    }
+    out.extend_from_slice(bytes.get(written..).unwrap_or_default());
+    out.push(b'"');
+}
+
+struct Parser<'a> {
+    text: &'a str,
+    at: usize,
+}
+
+impl<'a> Parser<'a> {
+    fn new(text: &'a str) -> Self {
+        Self { text, at: 0 }
+    }
+
+    fn error<T>(&self, why: &'static str) -> Result<T, JsonError> {
+        Err(JsonError { at: self.at, why })
+    }
+
+    fn peek(&self) -> Option<u8> {
+        self.text.as_bytes().get(self.at).copied()
+    }
+
+    fn rest(&self) -> &'a str {
+        self.text.get(self.at..).unwrap_or_default()
+    }
+
+    fn space(&mut self) {
+        while matches!(self.peek(), Some(b' ' | b'\t' | b'\n' | b'\r')) {
+            self.at += 1;
+        }
+    }
+
+    fn eat(&mut self, word: &str) -> bool {
+        let found = self.rest().starts_with(word);
+        if found {
+            self.at += word.len();
+        }
+        found
+    }
+
+    fn finish(&mut self) -> Result<(), JsonError> {
+        self.space();
+        if self.at == self.text.len() { Ok(()) } else { self.error("something follows the value") }
+    }
+
+    fn value(&mut self, depth: usize) -> Result<Json, JsonError> {
+        if depth > MAX_DEPTH {
+            return self.error("nested too deeply");
+        }
+        self.space();
+        match self.peek() {
+            Some(b'{') => {
+                let mut members = BTreeMap::new();
+                self.members(b'}', |parser| {
+                    let key = parser.string()?;
+                    parser.colon()?;
+                    members.insert(key, parser.value(depth + 1)?);
+                    Ok(())
+                })?;
+                Ok(Json::Object(members))
+            }
+            Some(b'[') => {
+                let mut items = Vec::new();
+                self.members(b']', |parser| {
+                    items.push(parser.value(depth + 1)?);
+                    Ok(())
+                })?;
+                Ok(Json::Array(items))
+            }
+            Some(b'"') => self.string().map(Json::String),
+            _ => self.word(),
+        }
+    }
+
+    fn skip_value(&mut self, depth: usize) -> Result<(), JsonError> {
+        if depth > MAX_DEPTH {
+            return self.error("nested too deeply");
+        }
+        self.space();
+        match self.peek() {
+            Some(b'{') => self.members(b'}', |parser| {
+                parser.string()?;
+                parser.colon()?;
+                parser.skip_value(depth + 1)
+            }),
+            Some(b'[') => self.members(b']', |parser| parser.skip_value(depth + 1)),
+            Some(b'"') => self.string().map(drop),
+            _ => self.word().map(drop),
+        }
+    }
+
+    /// Reads a bracketed list; the opening bracket is at hand.
+    fn members(
+        &mut self,
+        close: u8,
+        mut member: impl FnMut(&mut Self) -> Result<(), JsonError>,
+    ) -> Result<(), JsonError> {
+        self.at += 1;
+        self.space();
+        if self.peek() == Some(close) {
+            self.at += 1;
+            return Ok(());
+        }
+        loop {
+            self.space();
+            member(self)?;
+            self.space();
+            match self.peek() {
+                Some(b',') => self.at += 1,
+                Some(byte) if byte == close => {
+                    self.at += 1;
+                    return Ok(());
+                }
+                _ => return self.error("expected `,` or a closing bracket"),
+            }
+        }
+    }
+
+    fn colon(&mut self) -> Result<(), JsonError> {
+        self.space();
+        if self.eat(":") { Ok(()) } else { self.error("expected `:`") }
+    }
+
+    fn word(&mut self) -> Result<Json, JsonError> {
+        for (word, value) in [
+            ("null", Json::Null),
+            ("true", Json::Bool(true)),
+            ("false", Json::Bool(false)),
+            ("NaN", Json::Number(Number::F64(f64::NAN))),
+            ("Infinity", Json::Number(Number::F64(f64::INFINITY))),
+            ("-Infinity", Json::Number(Number::F64(f64::NEG_INFINITY))),
+        ] {
+            if self.eat(word) {
+                return Ok(value);
+            }
+        }
+        self.number()
+    }
+
+    fn number(&mut self) -> Result<Json, JsonError> {
+        let rest = self.rest();
+        let length =
+            rest.bytes().take_while(|byte| matches!(byte, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E')).count();
+        let text = rest.get(..length).unwrap_or_default();
+        let digits = text.strip_prefix('-').unwrap_or(text).as_bytes();
+        let well_formed = digits.first().is_some_and(u8::is_ascii_digit)
+            && !(digits.len() > 1 && digits[0] == b'0' && digits[1].is_ascii_digit());
+        if !well_formed {
+            return self.error("expected a value");
+        }
+        let number = if let Ok(whole) = text.parse::<i64>() {
+            Number::I64(whole)
+        } else if let Ok(whole) = text.parse::<u64>() {
+            Number::U64(whole)
+        } else if let Ok(float) = text.parse::<f64>() {
+            Number::F64(float)
+        } else {
+            return self.error("malformed number");
+        };
+        self.at += length;
+        Ok(Json::Number(number))
+    }
+
+    fn string(&mut self) -> Result<String, JsonError> {
+        if !self.eat("\"") {
+            return self.error("expected a string");
+        }
+        let mut out = String::new();
+        loop {
+            let rest = self.rest();
+            let plain = rest.bytes().position(|byte| byte < 0x20 || byte == b'"' || byte == b'\\');
+            let Some(plain) = plain else { return self.error("unterminated string") };
+            out.push_str(rest.get(..plain).unwrap_or_default());
+            self.at += plain;
+            match self.peek() {
+                Some(b'"') => {
+                    self.at += 1;
+                    return Ok(out);
+                }
+                Some(b'\\') => {
+                    self.at += 1;
+                    out.push(self.escape()?);
+                }
+                _ => return self.error("raw control character in a string"),
+            }
+        }
+    }
+
+    fn escape(&mut self) -> Result<char, JsonError> {
+        let Some(byte) = self.peek() else { return self.error("unterminated escape") };
+        let plain = match byte {
+            b'"' | b'\\' | b'/' => char::from(byte),
+            b'b' => '\u{8}',
+            b'f' => '\u{c}',
+            b'n' => '\n',
+            b'r' => '\r',
+            b't' => '\t',
+            b'u' => {
+                self.at += 1;
+                return self.unicode();
+            }
+            _ => return self.error("unknown escape"),
+        };
+        self.at += 1;
+        Ok(plain)
+    }
+
+    /// A surrogate without its other half becomes U+FFFD, as most parsers do.
+    fn unicode(&mut self) -> Result<char, JsonError> {
+        let high = self.hex4()?;
+        if !(0xD800..0xDC00).contains(&high) {
+            return Ok(char::from_u32(high).unwrap_or(char::REPLACEMENT_CHARACTER));
+        }
+        let before = self.at;
+        if self.eat("\\u") {
+            let low = self.hex4()?;
+            if (0xDC00..0xE000).contains(&low) {
+                let joined = 0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00);
+                return Ok(char::from_u32(joined).unwrap_or(char::REPLACEMENT_CHARACTER));
+            }
+            self.at = before;
+        }
+        Ok(char::REPLACEMENT_CHARACTER)
+    }
+
+    fn hex4(&mut self) -> Result<u32, JsonError> {
+        let digits = self.rest().get(..4).filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
+        let Some(code) = digits.and_then(|digits| u32::from_str_radix(digits, 16).ok()) else {
+            return self.error("expected four hex digits");
+        };
+        self.at += 4;
+        Ok(code)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str, expected: &str) {
+        assert_eq!(Json::parse(text).map(|value| value.to_string()), Ok(expected.to_owned()), "{text}");
+        assert_eq!(Json::check(text), Ok(()), "{text}");
+    }
+
+    fn check_bad(text: &str) {
+        assert!(Json::parse(text).is_err(), "{text}");
+        assert!(Json::check(text).is_err(), "{text}");
+    }
+
+    #[test]
+    fn values_survive() {
+        check(" null ", "null");
+        check("[NaN, Infinity,-Infinity ,1e-05]", "[NaN,Infinity,-Infinity,0.00001]");
+        check(r#"{"b":[1,{"c":"x\u00e9\ud83d\ude00\n"}],"a":-3}"#, r#"{"a":-3,"b":[1,{"c":"xé😀\n"}]}"#);
+        check("18446744073709551615", "18446744073709551615");
+        check(r#""\ud800""#, "\"\u{fffd}\"");
+        check("{}", "{}");
+    }
+
+    #[test]
+    fn what_is_not_json_is_refused() {
+        for bad in [
+            "",
+            "[",
+            "{\"a\"}",
+            "01",
+            "1 2",
+            "nul",
+            "\"a",
+            "\"\n\"",
+            "[1,]",
+            "\"\\x\"",
+            "--1",
+            "1e",
+            "-",
+            "+1",
+            "\"\\u12\"",
+        ] {
+            check_bad(bad);
+        }
+        check_bad(&"[".repeat(100_000));
+    }
+
+    #[test]
+    fn paths_are_made_as_needed() {
+        let mut value = Json::from([("a", Json::from(1))]);
+        value.set_path(&["a", "b"], Json::from("x"));
+        value.set_path(&["c"], Json::Null);
+        assert_eq!(value.to_string(), r#"{"a":{"b":"x"},"c":null}"#);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn strings_survive(text in ".*") {
+            let mut out = Vec::new();
+            write_string(&text, &mut out);
+            let written = String::from_utf8(out).unwrap_or_default();
+            proptest::prop_assert_eq!(Json::parse(&written), Ok(Json::String(text)));
+        }
+
+        #[test]
+        fn nothing_panics(text in ".*") {
+            proptest::prop_assert_eq!(Json::parse(&text).is_ok(), Json::check(&text).is_ok());
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! The words that every room shares: ids, numbers, JSON, the updates a run is made of, and how it ended.
+//!
+//! Plain data and pure functions. Knows no protobuf, no files, no network and no clock.
+
+mod ids;
+pub mod json;
+mod number;
+mod outcome;
+mod update;
+
+pub use ids::{InvalidRunId, LogPosition, RunId, Step, WallTime};
+pub use json::Json;
+pub use number::Number;
+pub use outcome::{Count, Skipped, SkippedReason, Skips};
+pub use update::{Exit, Host, MetricDefinition, Row, RunInfo, RunUpdate, SummaryItem};

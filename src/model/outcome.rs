@@ -1,0 +1,146 @@
+//! What became of the input: counted by reason, with the first place it happened.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Why something that is in the files is not a value on the server.
+///
+/// A closed list, so that the screen, the JSON output and the exit code always agree about each of them.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SkippedReason {
+    /// A kind of data that is not carried, by its name (`images`, `text`, a plugin's name…).
+    Kind(String),
+    /// A filter that the user gave left it out.
+    LeftOut,
+    /// A record whose checksum or content is wrong; what follows it was read.
+    DamagedRecord,
+    /// The rest of a file behind a length that cannot be believed.
+    DamagedFile,
+    /// A file that could not be opened or read.
+    Unreadable,
+    /// The unfinished last record of a file: normal while it grows.
+    IncompleteTail,
+    /// A value of a known kind that makes no sense (wrong shape, wrong size).
+    BadValue,
+    /// A history line above W&B's limit.
+    RowTooLarge,
+    /// A run file that could not be uploaded, or is not there.
+    File,
+    /// A record of a log that is newer than this program.
+    UnknownRecord,
+}
+
+impl SkippedReason {
+    /// Whether whole data of the files is missing on the server although nobody asked for that: exit code 3.
+    pub fn is_loss(&self) -> bool {
+        match self {
+            Self::Kind(_)
+            | Self::DamagedRecord
+            | Self::DamagedFile
+            | Self::Unreadable
+            | Self::BadValue
+            | Self::RowTooLarge
+            | Self::File => true,
+            Self::LeftOut | Self::IncompleteTail | Self::UnknownRecord => false,
+        }
+    }
+}
+
+impl fmt::Display for SkippedReason {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = match self {
+            Self::Kind(kind) => return write!(formatter, "{kind}: not carried"),
+            Self::LeftOut => "left out by a filter",
+            Self::DamagedRecord => "damaged record",
+            Self::DamagedFile => "damaged file",
+            Self::Unreadable => "file that cannot be read",
+            Self::IncompleteTail => "unfinished last record",
+            Self::BadValue => "value that makes no sense",
+            Self::RowTooLarge => "row above W&B's size limit",
+            Self::File => "file that could not be uploaded",
+            Self::UnknownRecord => "record of a newer W&B client",
+        };
+        formatter.write_str(text)
+    }
+}
+
+/// How often something was skipped, and where it was first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Count {
+    /// How many values, records or files.
+    pub count: u64,
+    /// The first place, in words a person can find it by (file, byte, tag).
+    pub first: String,
+}
+
+/// All that was skipped, by reason.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Skips(BTreeMap<SkippedReason, Count>);
+
+/// One line of the report.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Skipped {
+    /// In words.
+    pub reason: String,
+    /// How many values, records or files.
+    pub count: u64,
+    /// The first place it happened.
+    pub first: String,
+    /// Whether this makes the run partial (exit code 3).
+    pub loss: bool,
+}
+
+impl Skips {
+    /// Counts `count` more. `first` is asked only when this reason is new.
+    pub fn add(&mut self, reason: SkippedReason, count: u64, first: impl FnOnce() -> String) {
+        if count > 0 {
+            self.0.entry(reason).or_insert_with(|| Count { count: 0, first: first() }).count += count;
+        }
+    }
+
+    /// Adds all that `other` counted.
+    pub fn merge(&mut self, other: &Self) {
+        for (reason, count) in &other.0 {
+            self.add(reason.clone(), count.count, || count.first.clone());
+        }
+    }
+
+    /// Whether anything that counts as lost is among them.
+    pub fn any_loss(&self) -> bool {
+        self.0.keys().any(SkippedReason::is_loss)
+    }
+
+    /// Whether nothing was skipped.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Each reason with its count.
+    pub fn iter(&self) -> impl Iterator<Item = (&SkippedReason, &Count)> {
+        self.0.iter()
+    }
+
+    /// The lines of the report.
+    pub fn report(&self) -> Vec<Skipped> {
+        let line = |(reason, count): (&SkippedReason, &Count)| Skipped {
+            reason: reason.to_string(),
+            count: count.count,
+            first: count.first.clone(),
+            loss: reason.is_loss(),
+        };
+        self.0.iter().map(line).collect()
+    }
+}
+
+impl FromIterator<(SkippedReason, Count)> for Skips {
+    fn from_iter<I: IntoIterator<Item = (SkippedReason, Count)>>(counts: I) -> Self {
+        let mut skips = Self::default();
+        for (reason, count) in counts {
+            skips.add(reason, count.count, || count.first);
+        }
+        skips
+    }
+}

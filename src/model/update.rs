@@ -1,0 +1,97 @@
+//! What happens to a run, one step at a time: the closed set that `convert` makes and `sink` writes down.
+
+use std::sync::Arc;
+
+use crate::model::{Json, Number, RunId};
+
+/// One change to a run.
+#[derive(Debug, Clone, PartialEq)]
+pub enum RunUpdate {
+    /// Always the first update of a run; a later one changes what describes it (name, group, tags, notes, job type).
+    Run(Box<RunInfo>),
+    /// Configuration values, each at its path of keys.
+    Config(Vec<(Vec<String>, Json)>),
+    /// How a metric is to be charted and summarized. Comes before the first row that holds the metric.
+    Metric(MetricDefinition),
+    /// One history row.
+    Row(Row),
+    /// Summary values that changed.
+    Summary(Vec<SummaryItem>),
+    /// The process is about to be stopped and will go on later.
+    Preempting,
+    /// The run ended. Only ever the last update of a log.
+    Exit(Exit),
+}
+
+/// What describes a run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RunInfo {
+    /// The run's id.
+    pub id: RunId,
+    /// Empty: the server's default for the credentials.
+    pub entity: String,
+    /// Empty: the server's default.
+    pub project: String,
+    /// The name that people see.
+    pub name: String,
+    /// Empty: none.
+    pub group: String,
+    /// Empty: none.
+    pub job_type: String,
+    /// Empty: none.
+    pub notes: String,
+    /// Labels.
+    pub tags: Vec<String>,
+    /// Seconds since the Unix epoch of the run's first event.
+    pub start_time: f64,
+    /// Where the event files say that they were written.
+    pub host: Host,
+}
+
+/// The machine's name, as the name of an event file states it; empty when it does not.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Host(pub String);
+
+/// A metric and its step axis.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MetricDefinition {
+    /// The exact history key.
+    pub name: Arc<str>,
+    /// The key of the step axis; `None` defines an axis itself.
+    pub step_metric: Option<Arc<str>>,
+}
+
+/// One history row. Its `_step` only counts rows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Row {
+    /// `_step`: 0 for the first row of the run.
+    pub index: u64,
+    /// `_timestamp`: seconds since the Unix epoch.
+    pub timestamp: f64,
+    /// `_runtime`: seconds since the run's first event, never negative.
+    pub runtime: f64,
+    /// The key of the step axis.
+    pub axis: Arc<str>,
+    /// The TensorBoard step.
+    pub axis_value: i64,
+    /// The values, in the order of the file. No key stands here twice.
+    pub values: Vec<(Arc<str>, Number)>,
+}
+
+/// A summary value.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SummaryItem {
+    /// Path of keys; one element for a flat key, however many slashes or dots it holds.
+    pub path: Vec<String>,
+    /// The new value.
+    pub value: Json,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Exit {
+    /// 0 is finished, anything else failed.
+    pub code: i32,
+    /// Whole seconds from the first event to the last.
+    pub runtime: i32,
+}

@@ -1,0 +1,4 @@
+//! The one integration binary: whole-program tests, and tests about the tree itself.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, missing_docs, reason = "tests")]
+
+mod proto;
