@@ -15,11 +15,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 use url::Url;
 
+use crate::api::ApiKey;
 use crate::api::budget::Budget;
 use crate::api::error::{ApiError, message_of, shown};
 use crate::api::graphql::Features;
 use crate::api::retry::{Answer, Call, RetryPolicy, Verdict, judge};
-use crate::api::ApiKey;
 
 /// The longest answer that is read: a `RunResumeStatus` carries config, summary and lines.
 const LONGEST_ANSWER: usize = 256 << 20;
@@ -150,10 +150,12 @@ impl ApiClient {
         }
         let wrong = |error| ApiError::Options(format!("cannot use the proxy: {}", why(&error)));
         if let Some(proxy) = &options.proxies.http {
-            builder = builder.proxy(reqwest::Proxy::http(proxy.clone()).map_err(wrong)?.no_proxy(reqwest::NoProxy::from_env()));
+            builder = builder
+                .proxy(reqwest::Proxy::http(proxy.clone()).map_err(wrong)?.no_proxy(reqwest::NoProxy::from_env()));
         }
         if let Some(proxy) = &options.proxies.https {
-            builder = builder.proxy(reqwest::Proxy::https(proxy.clone()).map_err(wrong)?.no_proxy(reqwest::NoProxy::from_env()));
+            builder = builder
+                .proxy(reqwest::Proxy::https(proxy.clone()).map_err(wrong)?.no_proxy(reqwest::NoProxy::from_env()));
         }
         let http = builder.build().map_err(|error| ApiError::Options(why(&error)))?;
         debug!(server = %shown(&base), "client built");
@@ -165,6 +167,16 @@ impl ApiClient {
     /// The server's base URL.
     pub fn base_url(&self) -> &Url {
         &self.options.base_url
+    }
+
+    /// Requests a second over all runs; 0 is no limit.
+    pub fn tps_limit(&self) -> f64 {
+        self.options.tps_limit
+    }
+
+    /// Whether lines are to be compressed where the server offers it.
+    pub(crate) fn wants_gzip(&self) -> bool {
+        self.options.gzip
     }
 
     pub(crate) fn options(&self) -> &ApiOptions {
@@ -186,7 +198,12 @@ impl ApiClient {
     }
 
     /// Sends one request until it succeeds or is not worth another try. `body` is asked for each try.
-    pub(crate) async fn send<B, F>(&self, out: Outgoing, mut body: B, cancel: &CancellationToken) -> Result<Bytes, ApiError>
+    pub(crate) async fn send<B, F>(
+        &self,
+        out: Outgoing,
+        mut body: B,
+        cancel: &CancellationToken,
+    ) -> Result<Bytes, ApiError>
     where
         B: FnMut() -> F,
         F: Future<Output = Result<reqwest::Body, ApiError>>,
@@ -210,7 +227,9 @@ impl ApiClient {
                 got = once => got?,
             };
             let answer = match &got {
-                Ok(got) => Answer::Status { status: got.status, retry_after: got.retry_after.as_deref(), body: &got.body },
+                Ok(got) => {
+                    Answer::Status { status: got.status, retry_after: got.retry_after.as_deref(), body: &got.body }
+                }
                 Err(error) if is_hopeless(error) => Answer::Hopeless,
                 Err(_) => Answer::Nothing,
             };
@@ -221,7 +240,9 @@ impl ApiClient {
                 Verdict::Fatal => None,
             };
             let error = match got {
-                Ok(got) => ApiError::Status { status: got.status, place: place.clone(), message: message_of(&got.body) },
+                Ok(got) => {
+                    ApiError::Status { status: got.status, place: place.clone(), message: message_of(&got.body) }
+                }
                 Err(error) => no_answer(&place, &error),
             };
             let Some(wait) = wait else {
@@ -241,7 +262,8 @@ impl ApiClient {
     }
 
     async fn once(&self, out: &Outgoing, body: reqwest::Body) -> Result<Got, reqwest::Error> {
-        let mut request = self.http.request(out.method.clone(), out.url.clone()).headers(out.headers.clone()).body(body);
+        let mut request =
+            self.http.request(out.method.clone(), out.url.clone()).headers(out.headers.clone()).body(body);
         if let Some(timeout) = out.timeout {
             request = request.timeout(timeout);
         }

@@ -265,10 +265,14 @@ impl ApiClient {
         let place = shown(&url);
         let mut headers = json_headers();
         let options = self.options();
-        headers.extend([
-            header("X-WANDB-USERNAME", options.username.as_deref().unwrap_or_default()),
-            header("X-WANDB-USER-EMAIL", options.email.as_deref().unwrap_or_default()),
-        ].into_iter().flatten());
+        headers.extend(
+            [
+                header("X-WANDB-USERNAME", options.username.as_deref().unwrap_or_default()),
+                header("X-WANDB-USER-EMAIL", options.email.as_deref().unwrap_or_default()),
+            ]
+            .into_iter()
+            .flatten(),
+        );
         let timeout = Some(options.timeouts.graphql);
         let out = Outgoing { call, method: Method::POST, url, headers, timeout, to_api: true };
         let answer = self.send(out, || std::future::ready(Ok(body.clone().into())), cancel).await?;

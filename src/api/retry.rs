@@ -156,12 +156,7 @@ mod tests {
     fn retry_after_is_obeyed() {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777 - 7);
         let judge = |text: &'static str| {
-            judge(
-                Call::Query,
-                Answer::Status { status: 503, retry_after: Some(text), body: b"" },
-                Duration::ZERO,
-                now,
-            )
+            judge(Call::Query, Answer::Status { status: 503, retry_after: Some(text), body: b"" }, Duration::ZERO, now)
         };
         assert_eq!(judge("3"), Verdict::Again(Some(Duration::from_secs(3))));
         assert_eq!(judge("0.5"), Verdict::Again(Some(Duration::from_millis(500))));
@@ -175,11 +170,7 @@ mod tests {
 
     #[test]
     fn waits_double_and_are_counted() {
-        let policy = RetryPolicy {
-            retries: 8,
-            wait_min: Duration::from_secs(1),
-            wait_max: Duration::from_secs(8),
-        };
+        let policy = RetryPolicy { retries: 8, wait_min: Duration::from_secs(1), wait_max: Duration::from_secs(8) };
         let waits: Vec<_> = policy.waits().collect();
         assert_eq!(waits.len(), 8);
         for (index, wait) in waits.iter().enumerate() {

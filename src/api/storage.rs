@@ -5,8 +5,8 @@
 
 use std::path::Path;
 
-use reqwest::header::{CONTENT_LENGTH, HeaderMap, HeaderValue};
 use reqwest::Method;
+use reqwest::header::{CONTENT_LENGTH, HeaderMap, HeaderValue};
 use tokio::io::AsyncReadExt as _;
 use tokio_util::io::ReaderStream;
 use tokio_util::sync::CancellationToken;
@@ -29,7 +29,8 @@ impl ApiClient {
         cancel: &CancellationToken,
     ) -> Result<u64, ApiError> {
         let url = self.storage_url(url)?;
-        let failed = |error: std::io::Error| ApiError::File { path: path.display().to_string(), why: error.to_string() };
+        let failed =
+            |error: std::io::Error| ApiError::File { path: path.display().to_string(), why: error.to_string() };
         let metadata = tokio::fs::metadata(path).await.map_err(failed)?;
         if !metadata.is_file() {
             return Err(ApiError::File { path: path.display().to_string(), why: "not a file".to_owned() });
@@ -37,7 +38,8 @@ impl ApiClient {
         let size = metadata.len();
         let mut all: HeaderMap = headers.iter().filter_map(|(name, value)| header(name, value)).collect();
         all.insert(CONTENT_LENGTH, HeaderValue::from(size));
-        let out = Outgoing { call: Call::Transfer, method: Method::PUT, url, headers: all, timeout: None, to_api: false };
+        let out =
+            Outgoing { call: Call::Transfer, method: Method::PUT, url, headers: all, timeout: None, to_api: false };
         let body = || async {
             if size == 0 {
                 return Ok(reqwest::Body::from(""));
