@@ -1,4 +1,8 @@
 //! The one integration binary: whole-program tests, and tests about the tree itself.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, missing_docs, reason = "tests")]
 
+#[path = "../support/mod.rs"]
+mod support;
+
+mod official_client;
 mod proto;
