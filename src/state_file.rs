@@ -60,7 +60,6 @@ struct JustVersion {
 #[derive(Serialize, Deserialize)]
 struct Versioned<T> {
     version: u32,
-    #[serde(flatten)]
     state: T,
 }
 

@@ -148,3 +148,16 @@ fn open(log: &Path, position: LogPosition) -> Result<Option<LogReader>, LogError
         Err(error) => Err(error),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_compared_as_values() {
+        assert!(same_line(r#"{"a":1,"b":[0.00001,NaN],"c":2}"#, r#"{"b": [1e-05, NaN], "c": 2.0, "a": 1}"#));
+        assert!(!same_line(r#"{"a":1}"#, r#"{"a":2}"#));
+        assert!(!same_line(r#"{"a":1}"#, r#"{"a":1,"b":2}"#));
+        assert!(!same_line(r#"{"a":1}"#, ""));
+    }
+}

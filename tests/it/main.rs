@@ -6,3 +6,4 @@ mod support;
 
 mod official_client;
 mod proto;
+mod upload;
