@@ -79,8 +79,8 @@ pub struct Timeouts {
     pub graphql: Duration,
     /// A request of the file stream.
     pub file_stream: Duration,
-    /// Between two pieces of an upload's answer; an upload itself may take as long as it moves.
-    pub idle: Duration,
+    /// A file; larger ones get a second more for every 64 KiB.
+    pub transfer: Duration,
 }
 
 impl Default for Timeouts {
@@ -89,7 +89,7 @@ impl Default for Timeouts {
             connect: Duration::from_secs(15),
             graphql: Duration::from_secs(30),
             file_stream: Duration::from_secs(180),
-            idle: Duration::from_secs(300),
+            transfer: Duration::from_secs(300),
         }
     }
 }
@@ -133,7 +133,6 @@ impl ApiClient {
         let mut builder = Client::builder()
             .user_agent(concat!("wandb-bridge/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(options.timeouts.connect)
-            .read_timeout(options.timeouts.idle)
             .redirect(redirect::Policy::custom(follow_within_the_host));
         let mut authorities = Vec::new();
         for path in &options.ca_files {

@@ -35,6 +35,9 @@ impl Cursor {
         let mut reader = match self.reader.take() {
             Some(reader) => reader,
             None => {
+                if let Some(limit) = limit.filter(|limit| *limit < self.builder.position()) {
+                    return Err(LogError::Shorter { length: limit.0, position: self.builder.position().0 });
+                }
                 let Some(reader) = open(&self.log, self.builder.position())? else {
                     return Ok(Batch { at_end: true, ..self.builder.finish() });
                 };
@@ -88,8 +91,14 @@ pub(crate) fn first_run(log: &Path, limit: Option<LogPosition>) -> Result<Option
 }
 
 /// The history line with a number, where the log has one. `fold` is a place at or before it.
-pub(crate) fn history_line_at(log: &Path, fold: &Fold, number: u64) -> Result<Option<String>, LogError> {
+pub(crate) fn history_line_at(
+    log: &Path,
+    fold: &Fold,
+    limit: Option<LogPosition>,
+    number: u64,
+) -> Result<Option<String>, LogError> {
     let Some(mut reader) = open(log, fold.position)? else { return Ok(None) };
+    reader.set_limit(limit);
     let mut next = fold.history_lines;
     let (mut lines, mut line) = (HistoryLines::default(), Vec::new());
     loop {

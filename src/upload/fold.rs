@@ -70,7 +70,8 @@ pub(crate) struct RunParameters {
     pub(crate) host: String,
     pub(crate) commit: String,
     pub(crate) repository: String,
-    pub(crate) start_time: Option<f64>,
+    /// Nanoseconds since the Unix epoch.
+    pub(crate) start_time: Option<i64>,
 }
 
 /// When a file is to be uploaded.
@@ -257,7 +258,7 @@ impl Fold {
         if !record.tags.is_empty() {
             run.tags.clone_from(&record.tags);
         }
-        run.start_time = record.start_time.as_ref().map(seconds).or(run.start_time);
+        run.start_time = record.start_time.as_ref().map(nanoseconds).or(run.start_time);
         self.revisions.parameters += 1;
         bad
     }
@@ -274,11 +275,15 @@ impl Fold {
         let Some(start) = self.run.as_ref().and_then(|run| run.start_time) else {
             return Change::Skipped(SkippedReason::BadValue, 1, "system metrics of a run without a start time");
         };
-        let time = stats.timestamp.as_ref().map(seconds).unwrap_or_default();
+        let time = stats.timestamp.unwrap_or_default();
+        // Subtracted as integers: a double cannot tell nanoseconds of today apart.
+        let runtime = nanoseconds(&time).saturating_sub(start);
+        let runtime = (runtime / 1_000_000_000) as f64 + (runtime % 1_000_000_000) as f64 / 1e9;
+        let timestamp = time.seconds as f64 + f64::from(time.nanos) / 1e9;
         let mut members = BTreeMap::from([
             ("_wandb".to_owned(), Json::from(true)),
-            ("_timestamp".to_owned(), Number::F64(time).into()),
-            ("_runtime".to_owned(), Number::F64(time - start).into()),
+            ("_timestamp".to_owned(), Number::F64(timestamp).into()),
+            ("_runtime".to_owned(), Number::F64(runtime).into()),
         ]);
         for item in &stats.item {
             // What is not JSON is left out, as by the official client.
@@ -300,8 +305,8 @@ fn bad_values(count: u64, what: &'static str) -> Change {
     if count == 0 { Change::Nothing } else { Change::Skipped(SkippedReason::BadValue, count, what) }
 }
 
-fn seconds(time: &Timestamp) -> f64 {
-    time.seconds as f64 + f64::from(time.nanos) / 1e9
+fn nanoseconds(time: &Timestamp) -> i64 {
+    time.seconds.saturating_mul(1_000_000_000).saturating_add(i64::from(time.nanos))
 }
 
 /// W&B's JSON has numbers that JSON has not, so it is kept as text.

@@ -24,7 +24,7 @@ use crate::state_file;
 use crate::state_file::lock::{Lock, LockError};
 use crate::upload::app_url::run_url;
 use crate::upload::batch::{Batch, MAX_BYTES, MAX_LINE};
-use crate::upload::contact::{self, Parts};
+use crate::upload::contact::{self, LogUpTo, Parts};
 use crate::upload::cursor::{Cursor, first_run};
 use crate::upload::files::{self, Plan};
 use crate::upload::fleet::Fleet;
@@ -191,7 +191,10 @@ impl<'a> Worker<'a> {
         if !batch.has_lines() && !changed && plan == Plan::default() {
             let moved = self.state.fold.position != batch.after.position;
             self.state.fold = batch.after;
-            self.touch(moved);
+            if moved {
+                self.touch(true);
+                self.acknowledged(0, 0);
+            }
             return Ok(Delivered::Yes);
         }
         if batch.after.run.is_none() {
@@ -199,7 +202,7 @@ impl<'a> Worker<'a> {
         }
         self.take_place().await?;
         if !self.opened {
-            let from = self.open(&batch.after).await?;
+            let from = self.open(&batch.after, end).await?;
             if from > self.state.fold.history_lines {
                 return Ok(Delivered::ReadAgain(from));
             }
@@ -224,9 +227,10 @@ impl<'a> Worker<'a> {
                 self.state.sent.revisions.summary = revision;
             }
             self.rows_sent += rows;
-            (self.job.progress)(Progress::Acknowledged { rows, bytes, position: self.state.fold.position });
+            self.acknowledged(rows, bytes);
         } else {
             self.state.fold = batch.after;
+            self.acknowledged(0, 0);
         }
         self.touch(true);
         self.save_if_due().await?;
@@ -234,10 +238,10 @@ impl<'a> Worker<'a> {
     }
 
     /// Opens the run on the server. Returns the number of the first row to send.
-    async fn open(&mut self, after: &Fold) -> Result<u64, UploadError> {
+    async fn open(&mut self, after: &Fold, end: LogEnd) -> Result<u64, UploadError> {
         let api = self.fleet.api.clone();
         let cancel = self.fleet.cancel().clone();
-        let log = &self.job.log;
+        let log = LogUpTo { path: &self.job.log, limit: end.position };
         let known = self.state.run.clone();
         let (target, mut from, storage_id) = match &known {
             Some(run) => (target_of(run), self.state.fold.history_lines, Some(run.storage_id.clone())),
@@ -402,7 +406,7 @@ impl<'a> Worker<'a> {
         if !finished || !named.due.is_empty() {
             self.take_place().await?;
             if !self.opened {
-                let from = self.open(&fold).await?;
+                let from = self.open(&fold, end).await?;
                 debug_assert!(from <= fold.history_lines, "all of the log was read, so no row of it can be missing");
             }
             self.complete(&fold, code).await?;
@@ -437,7 +441,6 @@ impl<'a> Worker<'a> {
         self.state.sent.revisions.summary = fold.revisions.summary;
         self.state.sent.finished = Some(code);
         self.touch(true);
-        (self.job.progress)(Progress::Acknowledged { rows: 0, bytes: 0, position: fold.position });
         self.save().await
     }
 
@@ -565,6 +568,10 @@ impl<'a> Worker<'a> {
             self.place = Some(self.fleet.place().await?);
         }
         Ok(())
+    }
+
+    fn acknowledged(&self, rows: u64, bytes: u64) {
+        (self.job.progress)(Progress::Acknowledged { rows, bytes, position: self.state.fold.position });
     }
 
     fn touch(&mut self, changed: bool) {

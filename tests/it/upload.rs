@@ -21,7 +21,9 @@ use wandb_bridge::wandb_format::{
     LogWriter, RecordEncoder, environment_record, files_record, header_record, is_synced, telemetry_record,
 };
 
-use crate::support::server::{FakeServer, Fault, Gate, Route, RunStatus};
+use crate::support::compare::{Compared, same_run_but_for};
+use crate::support::official::{copy_tree, official_offline_run, official_sync};
+use crate::support::server::{FakeServer, Fault, Gate, Route, RunSnapshot, RunStatus};
 
 const ID: &str = "run-1";
 
@@ -405,6 +407,29 @@ fn a_key_that_is_not_accepted_stops_every_run() {
 }
 
 #[test]
+fn a_redirect_to_another_host_is_not_followed() {
+    let (server, elsewhere) = (FakeServer::start(), FakeServer::start());
+    let to = format!("{}/graphql", elsewhere.url());
+    server.fault(Fault::status(Route::AnyGraphql, 307).header("Location", &to).always());
+    let mut log = Log::new();
+    log.rows(1).exit();
+    let outcome = log.upload(&server);
+    let RunState::Failed(error) = &outcome.state else { panic!("{outcome:?}") };
+    assert_eq!(error.class(), Some(Class::Protocol));
+    assert!(elsewhere.requests().is_empty());
+}
+
+#[test]
+fn a_ca_file_without_certificates_is_refused() {
+    let server = FakeServer::start();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let mut options = options(&server);
+    options.ca_files.push(file.path().to_owned());
+    let error = ApiClient::new(options).unwrap_err();
+    assert!(error.to_string().ends_with("it holds no certificate"), "{error}");
+}
+
+#[test]
 fn what_cannot_be_carried_is_counted() {
     let server = FakeServer::start();
     let mut log = Log::new();
@@ -458,4 +483,52 @@ fn no_server_is_a_temporary_failure() {
     assert_eq!(error.class(), Some(Class::Temporary));
     assert!(error.to_string().contains("refused"), "{error}");
     assert!(!Path::new(&log.directory.path().join("run-run-1.wandb.synced")).exists());
+}
+
+/// Uploads a log by ours and by the official client, to a server each.
+fn by_both(directory: &Path, log: &Path, id: &str) -> (UploadOutcome, RunSnapshot, RunSnapshot) {
+    let upload = |name: &str| {
+        let copy = directory.join(name);
+        copy_tree(log.parent().unwrap(), &copy);
+        (copy.join(log.file_name().unwrap()), FakeServer::start())
+    };
+    let (theirs, official) = upload("offline-run-theirs");
+    official_sync(&theirs, &official);
+    let (ours, server) = upload("offline-run-ours");
+    let (_sender, end) = watch::channel(LogEnd::whole(Close::Fail(1)));
+    let job = UploadJob {
+        state_dir: ours.parent().unwrap().to_owned(),
+        files_dir: ours.parent().unwrap().join("files"),
+        log: ours,
+        end,
+        overrides: Overrides::default(),
+        live: false,
+        progress: Arc::new(|_| {}),
+    };
+    let outcome = runtime().block_on(upload_run(job, fleet(&server)));
+    server.assert_content();
+    (outcome, server.run(id).unwrap(), official.run(id).unwrap())
+}
+
+#[test]
+fn an_official_log_arrives_as_the_official_client_uploads_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = official_offline_run(directory.path());
+    let (outcome, ours, theirs) = by_both(directory.path(), &log, "offl1");
+    let skipped: Vec<String> = outcome.skips.iter().map(|(reason, _)| reason.to_string()).collect();
+    assert_eq!(skipped, ["alerts: not carried", "console output: not carried"]);
+    let ignored_files = ["output.log".to_owned()].into();
+    let compared = Compared { alerts: false, ignored_files, ..Compared::default() };
+    assert_eq!(same_run_but_for(&ours, &theirs, &compared), Ok(()));
+}
+
+#[test]
+fn our_log_arrives_as_the_official_client_uploads_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut log = Log::new();
+    log.rows(12).exit();
+    fs::create_dir_all(log.files()).unwrap();
+    let (outcome, ours, theirs) = by_both(directory.path(), &log.path(), ID);
+    check_synced(&outcome);
+    assert_eq!(same_run_but_for(&ours, &theirs, &Compared::default()), Ok(()));
 }
