@@ -5,6 +5,7 @@ pub mod checkpoint;
 pub mod cli;
 pub mod commands;
 pub mod convert;
+pub mod lock;
 pub mod model;
 pub mod pipeline;
 pub mod proto;

@@ -1,1 +1,135 @@
-//! (being written)
+//! Small state on disk: versioned JSON, replaced atomically, so that a reader sees the old state or the new one.
+//!
+//! Writing: a temporary file beside it, `fsync`, rename, `fsync` of the directory. A crash at any moment leaves a whole
+//! file. Nothing is believed about a file that another version wrote: it is refused in words.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+/// The version that this program writes and reads.
+const VERSION: u32 = 1;
+
+/// Why a state file is of no use.
+#[derive(Debug, thiserror::Error)]
+pub enum StateFileError {
+    /// It cannot be read.
+    #[error("cannot read the state file `{}`", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// It cannot be written: a full or read-only disk. The old state still stands.
+    #[error("cannot write the state file `{}`", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// It is not what this program wrote.
+    #[error("the state file `{}` is damaged", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        source: serde_json::Error,
+    },
+    /// A newer program wrote it: use that one.
+    #[error("the state file `{}` has version {version}; this program knows version {VERSION}", path.display())]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        version: u32,
+    },
+}
+
+#[derive(Deserialize)]
+struct JustVersion {
+    version: u32,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Versioned<T> {
+    version: u32,
+    #[serde(flatten)]
+    state: T,
+}
+
+/// Reads a state; `None` when there is no such file.
+pub fn load<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StateFileError> {
+    let text = match fs::read(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(StateFileError::Read { path: path.to_owned(), source }),
+    };
+    let damaged = |source| StateFileError::Damaged { path: path.to_owned(), source };
+    let JustVersion { version } = serde_json::from_slice(&text).map_err(damaged)?;
+    if version != VERSION {
+        return Err(StateFileError::Version { path: path.to_owned(), version });
+    }
+    serde_json::from_slice::<Versioned<T>>(&text).map(|file| Some(file.state)).map_err(damaged)
+}
+
+/// Replaces a state. When this returns, the new state survives a loss of power.
+pub fn save<T: Serialize>(path: &Path, state: &T) -> Result<(), StateFileError> {
+    let failed = |source| StateFileError::Write { path: path.to_owned(), source };
+    let text = serde_json::to_vec(&Versioned { version: VERSION, state }).map_err(io::Error::from).map_err(failed)?;
+    replace(path, &text).map_err(failed)
+}
+
+/// Replaces a file's content atomically and durably.
+pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".tmp");
+    let temporary = path.with_file_name(name);
+    let mut file = File::create(&temporary)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    drop(file);
+    fs::rename(&temporary, path)?;
+    match path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        Some(parent) => File::open(parent)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct State {
+        rows: u64,
+    }
+
+    #[test]
+    fn state_is_replaced_whole() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("state.json");
+        assert!(matches!(load::<State>(&path), Ok(None)));
+        for rows in [1, 2] {
+            save(&path, &State { rows }).expect("saved");
+            assert_eq!(load(&path).expect("read"), Some(State { rows }));
+        }
+        assert_eq!(fs::read_dir(directory.path()).expect("listed").count(), 1, "no temporary file stays");
+    }
+
+    #[test]
+    fn what_is_not_ours_is_refused() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("state.json");
+        for text in ["", "{", "{\"version\":1}", "[]"] {
+            fs::write(&path, text).expect("written");
+            assert!(matches!(load::<State>(&path), Err(StateFileError::Damaged { .. })), "{text}");
+        }
+        fs::write(&path, "{\"version\":2,\"rows\":1}").expect("written");
+        assert!(matches!(load::<State>(&path), Err(StateFileError::Version { version: 2, .. })));
+    }
+}
