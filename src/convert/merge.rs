@@ -54,6 +54,16 @@ impl<S: RowSource> Merge<S> {
     }
 
     /// The sources, in the order they were given.
+    pub fn sources(&self) -> &[S] {
+        &self.sources
+    }
+
+    /// One source, by the index that its rows come with.
+    pub fn source_mut(&mut self, index: usize) -> Option<&mut S> {
+        self.sources.get_mut(index)
+    }
+
+    /// The sources, in the order they were given.
     pub fn into_sources(self) -> Vec<S> {
         self.sources
     }

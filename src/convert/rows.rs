@@ -25,18 +25,18 @@ pub struct SourceRow {
     pub values: Vec<(Arc<str>, Number)>,
     /// How many events have their last value in this row.
     pub events: u64,
-    /// Offset in the source from which to read on when everything up to this row is kept. `None` in the middle of an
+    /// Where in the source to read on when everything up to this row is kept. `None` in the middle of an
     /// event: there is no way to read on from there without doubling a value.
-    pub resume_at: Option<u64>,
+    pub resume_at: Option<Resume>,
 }
 
-/// Where an event lies in its source.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Span {
-    /// Offset of the event's record.
-    pub start: u64,
-    /// Offset of the next record.
-    pub end: u64,
+/// Where to read on in a source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Resume {
+    /// Offset of a record.
+    pub offset: u64,
+    /// Wall time of the event before it: events that state none have the same.
+    pub wall_time: Option<WallTime>,
 }
 
 /// Builds the rows of one source.
@@ -75,13 +75,13 @@ impl RowBuilder {
         self.open.is_some()
     }
 
-    /// Takes the scalars of one event. Rows that it closes go to `closed`.
+    /// Takes the scalars of one event, which lies at `before`. Rows that it closes go to `closed`.
     pub fn push<'a>(
         &mut self,
         wall_time: WallTime,
         step: Step,
         points: impl Iterator<Item = (&'a Arc<str>, Number)>,
-        span: Span,
+        before: Resume,
         closed: &mut VecDeque<SourceRow>,
     ) {
         let latest = self.latest.map_or(wall_time, |latest| latest.max(wall_time));
@@ -100,7 +100,7 @@ impl RowBuilder {
             });
             if !belongs {
                 if let Some(mut row) = self.open.take() {
-                    row.resume_at = first_point.then_some(span.start);
+                    row.resume_at = first_point.then_some(before);
                     closed.push_back(row);
                 }
                 self.serial += 1;
@@ -129,11 +129,11 @@ impl RowBuilder {
         }
     }
 
-    /// Closes the open row; the source has been read up to `offset`.
-    pub fn close(&mut self, offset: u64) -> Option<SourceRow> {
+    /// Closes the open row; the source has been read up to `here`.
+    pub fn close(&mut self, here: Resume) -> Option<SourceRow> {
         let mut row = self.open.take()?;
         self.serial += 1;
-        row.resume_at = Some(offset);
+        row.resume_at = Some(here);
         Some(row)
     }
 
@@ -162,14 +162,14 @@ mod tests {
                 WallTime::new(index as f64).expect("finite"),
                 Step(step.parse().expect("a step")),
                 tags.iter().map(|tag| (tag, Number::F32(1.0))),
-                Span { start, end: start + 10 },
+                Resume { offset: start, wall_time: None },
                 &mut closed,
             );
         }
-        closed.extend(builder.close(events.len() as u64 * 10));
+        closed.extend(builder.close(Resume { offset: events.len() as u64 * 10, wall_time: None }));
         let print = |row: &SourceRow| {
             let keys: Vec<&str> = row.values.iter().map(|(key, _)| &**key).collect();
-            let resume = row.resume_at.map_or("-".to_owned(), |offset| offset.to_string());
+            let resume = row.resume_at.map_or("-".to_owned(), |resume| resume.offset.to_string());
             format!("{}[{}]:{}@{resume}", row.axis_value, row.axis, keys.join(","))
         };
         assert_eq!(closed.iter().map(print).collect::<Vec<_>>(), expected);
