@@ -34,7 +34,10 @@ enum Stage {
     Header(Header),
     Body,
     /// CRC and size: so many bytes are read.
-    Trailer { read: u8, bytes: [u8; 8] },
+    Trailer {
+        read: u8,
+        bytes: [u8; 8],
+    },
     /// Behind a whole gzip member: another one, zeros, or nothing.
     Between,
     /// Behind a whole zlib stream.

@@ -180,8 +180,11 @@ fn begin(file: &mut File, offset: u64) -> Result<Begin, InputError> {
         Some(compression) => compression,
     };
     file.seek(SeekFrom::Start(0))?;
-    let mut compressed =
-        Box::new(Compressed { inflate: Inflate::new(compression), input: Vec::with_capacity(COMPRESSED_READ), used: 0 });
+    let mut compressed = Box::new(Compressed {
+        inflate: Inflate::new(compression),
+        input: Vec::with_capacity(COMPRESSED_READ),
+        used: 0,
+    });
     let mut skipped = BytesMut::new();
     let mut left = offset;
     while left > 0 {

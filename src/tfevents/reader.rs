@@ -340,7 +340,9 @@ mod tests {
         let mut reader = growing.reader();
         let mut read = Vec::new();
         assert_eq!(drain(&mut reader, &mut read), Read::BadPayload { at: 19 });
-        let Read::BadLength { at: 59, why: LengthError::Checksum { .. } } = drain(&mut reader, &mut read) else { panic!() };
+        let Read::BadLength { at: 59, why: LengthError::Checksum { .. } } = drain(&mut reader, &mut read) else {
+            panic!()
+        };
         assert_eq!(read, [b"one".to_vec(), b"three".to_vec()]);
         // The place is read anew: here it was mended meanwhile.
         bytes[19 + 19 + 21] ^= 1;

@@ -86,7 +86,11 @@ pub fn frame(buffer: &[u8], limit: u64) -> Frame {
     let want = u32::from_le_bytes(*crc_bytes);
     let got = masked_crc(length_bytes);
     if got != want {
-        return if length == 0 && want == 0 { Frame::Zeros } else { Frame::BadLength(LengthError::Checksum { got, want }) };
+        return if length == 0 && want == 0 {
+            Frame::Zeros
+        } else {
+            Frame::BadLength(LengthError::Checksum { got, want })
+        };
     }
     if length > limit {
         return Frame::BadLength(LengthError::TooLong { length, limit });
