@@ -1,5 +1,9 @@
 //! The one integration binary: whole-program tests, and tests about the tree itself.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, missing_docs, reason = "tests")]
 
+#[path = "../support/mod.rs"]
+mod support;
+
+mod official_client;
 mod proto;
 mod tidy;

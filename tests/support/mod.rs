@@ -1,0 +1,4 @@
+//! What whole-program tests stand on: a W&B server of their own, and the official client.
+#![allow(dead_code, unreachable_pub, unused_imports, reason = "not every user needs everything")]
+
+pub mod server;

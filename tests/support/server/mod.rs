@@ -1,0 +1,284 @@
+//! A W&B server for tests: it holds what it is sent, complains about what a client must not do, and misbehaves on cue.
+//!
+//! It runs on a thread and a runtime of its own, so plain and async tests can use it alike, and ends when it is dropped.
+//! Tests look at what it *holds*, not at the calls. It knows nothing of the program under test, but for the JSON dialect.
+
+mod artifacts;
+mod fault;
+mod graphql;
+mod http;
+mod schema;
+mod state;
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+use wandb_bridge::model::Json;
+
+pub use artifacts::Artifact;
+pub use fault::{Fault, Gate, Route};
+pub use state::{
+    Alert, RequestRecord, RunKey, RunSnapshot, RunStatus, StoredFile, Violation, ViolationKind, World, path_of,
+};
+
+/// The key that a server accepts unless it is told another.
+pub const KEY: &str = "test-0123456789abcdef0123456789abcdef01234567";
+
+/// How a server behaves.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The one key that is accepted; `None` accepts any.
+    pub key: Option<String>,
+    /// The entity of who owns the key: the default of every request.
+    pub entity: String,
+    pub features: BTreeSet<String>,
+    /// What the upload of a run file must carry.
+    pub upload_headers: Vec<String>,
+    /// Larger files are only counted and hashed.
+    pub keep_bytes: usize,
+    /// Look into every history line. Benchmarks switch it off.
+    pub check_rows: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let features = ["LARGE_FILENAMES", "ARTIFACT_TAGS", "CLIENT_IDS", "MARK_RUN_FILES_UPLOADED"];
+        Self {
+            key: Some(KEY.to_owned()),
+            entity: "tester".to_owned(),
+            features: features.map(str::to_owned).into(),
+            upload_headers: vec!["X-Fake-Storage: run-file".to_owned()],
+            keep_bytes: 16 << 20,
+            check_rows: true,
+        }
+    }
+}
+
+impl Options {
+    pub fn feature(mut self, name: &str) -> Self {
+        self.features.insert(name.to_owned());
+        self
+    }
+
+    pub fn key(mut self, key: &str) -> Self {
+        self.key = Some(key.to_owned());
+        self
+    }
+
+    pub fn start(self) -> FakeServer {
+        FakeServer::with(self)
+    }
+}
+
+/// A running server.
+pub struct FakeServer {
+    shared: Arc<Shared>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What the server's thread and its owner share.
+pub struct Shared {
+    world: Mutex<World>,
+    changed: Condvar,
+    options: Options,
+    url: String,
+    started: Instant,
+}
+
+impl Shared {
+    fn world(&self) -> MutexGuard<'_, World> {
+        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Every change of what is held goes through here, so that nobody waits for a condition in vain.
+    fn change<T>(&self, change: impl FnOnce(&mut World) -> T) -> T {
+        let result = change(&mut self.world());
+        self.changed.notify_all();
+        result
+    }
+
+    fn dump(&self) -> String {
+        serde_json::to_string(&*self.world()).unwrap()
+    }
+}
+
+impl FakeServer {
+    /// A server that behaves as usual, at a free port of the loopback address.
+    pub fn start() -> Self {
+        Options::default().start()
+    }
+
+    pub fn builder() -> Options {
+        Options::default()
+    }
+
+    fn with(options: Options) -> Self {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let shared = Arc::new(Shared {
+            world: Mutex::default(),
+            changed: Condvar::new(),
+            options,
+            url,
+            started: Instant::now(),
+        });
+        let (stop, stopped) = oneshot::channel();
+        let served = shared.clone();
+        let thread = std::thread::spawn(move || {
+            let mut runtime = tokio::runtime::Builder::new_multi_thread();
+            let runtime = runtime.worker_threads(2).enable_all().build().unwrap();
+            runtime.block_on(async {
+                let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+                tokio::select! {
+                    result = http::serve(served, listener) => result.unwrap(),
+                    _ = stopped => {}
+                }
+            });
+            // What is stalled is not waited for.
+            runtime.shutdown_background();
+        });
+        Self { shared, stop: Some(stop), thread: Some(thread) }
+    }
+
+    /// The base URL, without a trailing slash.
+    pub fn url(&self) -> &str {
+        &self.shared.url
+    }
+
+    /// A key that is accepted.
+    pub fn key(&self) -> &str {
+        self.shared.options.key.as_deref().unwrap_or(KEY)
+    }
+
+    /// The default entity.
+    pub fn entity(&self) -> &str {
+        &self.shared.options.entity
+    }
+
+    /// Looks at all that is held.
+    pub fn look<T>(&self, look: impl FnOnce(&World) -> T) -> T {
+        look(&self.shared.world())
+    }
+
+    /// The run with that id, when there is exactly one.
+    pub fn run(&self, id: &str) -> Option<RunSnapshot> {
+        self.look(|world| world.run(id).cloned())
+    }
+
+    /// A run of one project of the default entity.
+    pub fn run_in(&self, project: &str, id: &str) -> Option<RunSnapshot> {
+        self.look(|world| world.run_at(&(self.entity().to_owned(), project.to_owned(), id.to_owned())).cloned())
+    }
+
+    /// All runs, in the order of their paths.
+    pub fn runs(&self) -> Vec<RunSnapshot> {
+        self.look(|world| world.runs.values().cloned().collect())
+    }
+
+    /// The newest artifact with that name.
+    pub fn artifact(&self, name: &str) -> Option<Artifact> {
+        self.look(|world| world.artifact(name).cloned())
+    }
+
+    /// The history of a run as values; empty where there is no such run.
+    pub fn history_rows(&self, id: &str) -> Vec<Json> {
+        self.run(id).map(|run| run.history_rows()).unwrap_or_default()
+    }
+
+    pub fn violations(&self) -> Vec<Violation> {
+        self.look(|world| world.violations.clone())
+    }
+
+    /// Panics if a client did what it must not do, or asked for what the server does not know.
+    #[track_caller]
+    pub fn assert_content(&self) {
+        let (violations, unknown) = self.look(|world| (world.violations.clone(), world.unknown_operations.clone()));
+        assert!(violations.is_empty() && unknown.is_empty(), "{violations:#?}, unknown operations: {unknown:?}");
+    }
+
+    /// All requests so far, in order of arrival.
+    pub fn requests(&self) -> Vec<RequestRecord> {
+        self.look(|world| world.requests.clone())
+    }
+
+    /// The GraphQL requests with that name.
+    pub fn operations(&self, name: &str) -> Vec<RequestRecord> {
+        self.requests().into_iter().filter(|request| request.operation.as_deref() == Some(name)).collect()
+    }
+
+    /// The file stream requests of one run.
+    pub fn stream_requests(&self, id: &str) -> Vec<RequestRecord> {
+        self.requests().into_iter().filter(|request| request.run.as_deref() == Some(id)).collect()
+    }
+
+    /// Misbehaves when the time comes.
+    pub fn fault(&self, fault: Fault) {
+        self.shared.change(|world| world.faults.push(fault));
+    }
+
+    /// Behaves again: forgets the faults that are still to come.
+    pub fn behave(&self) {
+        self.shared.change(|world| world.faults.clear());
+    }
+
+    /// Asks a run to stop, with the answers to its file stream.
+    pub fn ask_to_stop(&self, id: &str) {
+        self.shared.change(|world| world.stopped.insert(id.to_owned()));
+    }
+
+    /// Appends a history line that the client does not know of, as another writer would.
+    pub fn append_history(&self, id: &str, line: &str) {
+        self.shared.change(|world| {
+            let run = world.runs.values_mut().find(|run| run.id == id).unwrap();
+            run.history.push(line.to_owned());
+        });
+    }
+
+    /// Forgets a run altogether.
+    pub fn forget_run(&self, id: &str) {
+        self.shared.change(|world| world.runs.retain(|_, run| run.id != id));
+    }
+
+    /// Waits until what is held fulfills a condition. Panics with what there is when the limit passes.
+    #[track_caller]
+    pub fn wait_until(&self, limit: Duration, mut condition: impl FnMut(&World) -> bool) {
+        let world = self.shared.world();
+        let waited = self.shared.changed.wait_timeout_while(world, limit, |world| !condition(world));
+        let (world, result) = waited.unwrap_or_else(PoisonError::into_inner);
+        if result.timed_out() && !condition(&world) {
+            let requests: Vec<String> =
+                world.requests.iter().rev().take(20).map(|request| format!("{request:?}")).collect();
+            let runs: Vec<String> = world.runs.values().map(describe).collect();
+            let violations = world.violations.clone();
+            drop(world);
+            panic!(
+                "not within {limit:?}; runs: {runs:#?}, violations: {violations:#?}, newest requests first: {requests:#?}"
+            );
+        }
+    }
+
+    /// All that is held, as JSON.
+    pub fn dump(&self) -> String {
+        self.shared.dump()
+    }
+}
+
+impl Drop for FakeServer {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn describe(run: &RunSnapshot) -> String {
+    let path = path_of(&run.key());
+    let (history, events, console) = (run.history.len(), run.events.len(), run.console.len());
+    format!("{path}: {:?}, {history} history, {events} events, {console} console lines", run.status)
+}
