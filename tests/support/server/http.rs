@@ -199,7 +199,7 @@ impl Call {
 
     fn query(&self, shared: &Shared, request: &Value) -> Reply {
         let query = request.get("query").and_then(Value::as_str).unwrap_or_default();
-        let name = request.get("operationName").and_then(Value::as_str);
+        let name = request.get("operationName").and_then(Value::as_str).filter(|name| !name.is_empty());
         let variables = request.get("variables").and_then(Value::as_object).cloned();
         match prepare(query, name, &variables.unwrap_or_default()) {
             Err(error) => {
@@ -289,12 +289,12 @@ pub fn hex(bytes: &[u8]) -> String {
 }
 
 fn operation_name(request: &Value) -> String {
-    let given = request.get("operationName").and_then(Value::as_str).map(str::to_owned);
+    let given = request.get("operationName").and_then(Value::as_str).filter(|name| !name.is_empty());
     let query = request.get("query").and_then(Value::as_str).unwrap_or_default();
     // Only the name matters here; what is wrong with the variables is told when the request is carried out.
     let words = query.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').filter(|word| !word.is_empty());
     let mut after = words.skip_while(|word| *word != "query" && *word != "mutation").skip(1);
-    given.or_else(|| after.next().map(str::to_owned)).unwrap_or_default()
+    given.or_else(|| after.next()).unwrap_or_default().to_owned()
 }
 
 fn unescape(part: &str) -> String {

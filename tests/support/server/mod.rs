@@ -20,6 +20,7 @@ use wandb_bridge::model::Json;
 
 pub use artifacts::Artifact;
 pub use fault::{Fault, Gate, Route};
+pub use http::hex;
 pub use state::{
     Alert, RequestRecord, RunKey, RunSnapshot, RunStatus, StoredFile, Violation, ViolationKind, World, path_of,
 };
@@ -281,4 +282,154 @@ fn describe(run: &RunSnapshot) -> String {
     let path = path_of(&run.key());
     let (history, events, console) = (run.history.len(), run.events.len(), run.console.len());
     format!("{path}: {:?}, {history} history, {events} events, {console} console lines", run.status)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+
+    use base64::Engine as _;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(10);
+
+    /// Sends a request by hand; an error is a connection that broke.
+    fn send(
+        server: &FakeServer,
+        method: &str,
+        path: &str,
+        headers: &str,
+        body: &[u8],
+    ) -> std::io::Result<(u16, String)> {
+        let mut stream = TcpStream::connect(server.url().strip_prefix("http://").unwrap())?;
+        let length = body.len();
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n"
+        );
+        stream.write_all(&[head.as_bytes(), body].concat())?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok());
+        let status = status.ok_or(std::io::ErrorKind::UnexpectedEof)?;
+        Ok((status, answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default()))
+    }
+
+    fn login(key: &str) -> String {
+        format!("Authorization: Basic {}\r\n", base64::prelude::BASE64_STANDARD.encode(format!("api:{key}")))
+    }
+
+    fn query(server: &FakeServer, query: &str, variables: Value) -> (u16, Value) {
+        let body = json!({"query": query, "variables": variables}).to_string();
+        let (status, answer) = send(server, "POST", "/graphql", &login(server.key()), body.as_bytes()).unwrap();
+        (status, serde_json::from_str(&answer).unwrap_or_default())
+    }
+
+    fn upsert(server: &FakeServer, run: &str) -> (u16, Value) {
+        let text = "mutation UpsertBucket($name: String, $config: JSONString) {
+            upsertBucket(input: {name: $name, modelName: \"p\", config: $config}) {
+                bucket { id name historyLineCount project { name entity { name } } } inserted } }";
+        query(server, text, json!({"name": run, "config": r#"{"lr":{"value":NaN},"_wandb":{"value":{"t":{}}}}"#}))
+    }
+
+    fn stream(server: &FakeServer, run: &str, body: Value) -> std::io::Result<(u16, String)> {
+        let path = format!("/files/{}/p/{run}/file_stream", server.entity());
+        send(server, "POST", &path, &login(server.key()), body.to_string().as_bytes())
+    }
+
+    fn row(offset: usize, step: usize) -> Value {
+        json!({"files": {"wandb-history.jsonl": {"offset": offset, "content": [format!("{{\"_step\":{step}}}")]}}})
+    }
+
+    #[test]
+    fn faults_happen_on_cue() {
+        let server = FakeServer::start();
+        assert_eq!(upsert(&server, "r").0, 200);
+        server.fault(Fault::status(Route::FileStream, 503).header("Retry-After", "1"));
+        server.fault(Fault::html(Route::FileStream, 502));
+        server.fault(Fault::reset(Route::FileStream));
+        server.fault(Fault::reset(Route::FileStream).applied());
+        assert_eq!(stream(&server, "r", row(0, 0)).unwrap().0, 503);
+        assert!(stream(&server, "r", row(0, 0)).unwrap().1.contains("<html>"));
+        assert_eq!(stream(&server, "r", row(0, 0)).unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+        assert_eq!(server.run("r").unwrap().history.len(), 0);
+        stream(&server, "r", row(0, 0)).unwrap_err();
+        assert_eq!(server.run("r").unwrap().history.len(), 1);
+        assert_eq!(stream(&server, "r", row(0, 0)).unwrap().0, 200);
+        assert_eq!(server.run("r").unwrap().resent_lines, 1);
+        server.fault(Fault::graphql_error("UpsertBucket", "run was deleted"));
+        assert_eq!(upsert(&server, "r").1["errors"][0]["message"], "run was deleted");
+        let statuses: Vec<_> = server.stream_requests("r").iter().map(|request| request.status.unwrap()).collect();
+        assert_eq!(statuses, [503, 502, 0, 0, 200]);
+        server.assert_content();
+    }
+
+    #[test]
+    fn stalled_requests_wait_for_the_gate() {
+        let server = FakeServer::start();
+        upsert(&server, "r");
+        let gate = Gate::default();
+        server.fault(Fault::stall(Route::FileStreamOf("r".to_owned()), &gate));
+        std::thread::scope(|scope| {
+            let stalled = scope.spawn(|| stream(&server, "r", row(0, 0)).unwrap().0);
+            server.wait_until(SECOND, |world| world.requests.iter().any(|request| request.run.is_some()));
+            assert_eq!(server.run("r").unwrap().history.len(), 0);
+            gate.open();
+            assert_eq!(stalled.join().unwrap(), 200);
+        });
+        server.wait_until(SECOND, |world| world.run("r").is_some_and(|run| run.history.len() == 1));
+    }
+
+    #[test]
+    fn only_the_right_key_opens() {
+        let server = FakeServer::start();
+        for headers in [String::new(), login("wrong")] {
+            let body = json!({"query": "query Viewer { viewer { id } }"}).to_string();
+            assert_eq!(send(&server, "POST", "/graphql", &headers, body.as_bytes()).unwrap().0, 401);
+        }
+        let (status, answer) = query(&server, "query Viewer { viewer { id entity } }", Value::Null);
+        assert_eq!((status, &answer["data"]["viewer"]["entity"]), (200, &json!("tester")));
+    }
+
+    #[test]
+    fn uploads_need_the_address_and_its_headers_and_no_key() {
+        let server = FakeServer::start();
+        upsert(&server, "r");
+        let text = "mutation CreateRunFiles($files: [String!]!) {
+            createRunFiles(input: {projectName: \"p\", runName: \"r\", files: $files}) { files { name uploadUrl } } }";
+        let (_, answer) = query(&server, text, json!({"files": ["a b/ü.txt"]}));
+        let url = answer["data"]["createRunFiles"]["files"][0]["uploadUrl"].as_str().unwrap().to_owned();
+        let path = url.strip_prefix(server.url()).unwrap();
+        assert_eq!(send(&server, "PUT", path, "X-Fake-Storage: run-file\r\n", b"x").unwrap().0, 200);
+        server.assert_content();
+        assert_eq!(server.run("r").unwrap().files["a b/ü.txt"].text(), "x");
+        send(&server, "PUT", path, &login(KEY), b"x").unwrap();
+        assert_eq!(send(&server, "PUT", "/storage/x?signature=1", "", b"x").unwrap().0, 403);
+        let kinds: Vec<_> = server.violations().iter().map(|violation| violation.kind).collect();
+        let expected = [ViolationKind::AuthorizationOnStorage, ViolationKind::BadUpload, ViolationKind::BadUpload];
+        assert_eq!(kinds, expected);
+    }
+
+    #[test]
+    fn runs_are_found_again_and_counted() {
+        let server = FakeServer::start();
+        assert_eq!(upsert(&server, "r").1["data"]["upsertBucket"]["inserted"], true);
+        stream(&server, "r", row(0, 0)).unwrap();
+        stream(&server, "r", json!({"complete": true, "exitcode": 0})).unwrap();
+        assert_eq!(server.run("r").unwrap().status, RunStatus::Finished);
+        let text = "query RunResumeStatus($name: String!) { model(name: \"p\") {
+            bucket(name: $name, missingOk: true) { historyLineCount historyTail wandbConfig(keys: [\"t\"]) } } }";
+        let (_, answer) = query(&server, text, json!({"name": "r"}));
+        let expected =
+            json!({"historyLineCount": 1, "historyTail": r#"["{\"_step\":0}"]"#, "wandbConfig": r#"{"t":{}}"#});
+        assert_eq!(answer["data"]["model"]["bucket"], expected);
+        assert_eq!(query(&server, text, json!({"name": "other"})).1["data"]["model"]["bucket"], Value::Null);
+        let again = upsert(&server, "r").1["data"]["upsertBucket"].clone();
+        assert_eq!((&again["inserted"], &again["bucket"]["historyLineCount"]), (&json!(false), &json!(1)));
+        assert_eq!(server.run("r").unwrap().status, RunStatus::Running);
+        assert_eq!(query(&server, "query Strange { strange { id } }", Value::Null).1["data"], Value::Null);
+        assert!(server.look(|world| world.unknown_operations.contains("Strange")));
+    }
 }

@@ -187,6 +187,12 @@ impl Context<'_> {
         let mut answer = json!({
             "id": "UHJvamVjdDox", "name": project, "entity": {"id": "RW50aXR5OjE=", "name": entity}, "readOnly": false,
         });
+        let artifact = field.child("artifact").and_then(|asked| asked.text("name"));
+        let artifact = artifact.and_then(|name| self.world.artifact(name.split(':').next().unwrap_or_default()));
+        answer["artifact"] = artifact.map_or(
+            Value::Null,
+            |artifact| json!({"id": artifact.id, "digest": artifact.digest, "artifactType": {"name": artifact.kind}}),
+        );
         for name in ["bucket", "run"] {
             let asked = field.child(name);
             let id = asked.and_then(|asked| asked.text("name")).unwrap_or_default();
