@@ -13,12 +13,13 @@ use crate::convert::run_id::Fingerprint;
 use crate::model::RunId;
 use crate::state_file::StateFileError;
 use crate::survey::PlannedRun;
-use crate::wandb_format::run_dir::RunDirIndex;
+use crate::wandb_format::RunDirIndex;
 
 /// What lies in a `wandb/` directory.
 #[derive(Debug, Default)]
 pub struct KnownRuns {
     directories: RunDirIndex,
+    made: HashMap<RunId, PathBuf>,
     by_source: HashMap<(String, Fingerprint), Vec<RunId>>,
 }
 
@@ -27,13 +28,17 @@ impl KnownRuns {
     /// come back as errors: their runs are not touched.
     pub fn load(wandb_directory: &Path, generation: u32) -> (Self, Vec<StateFileError>) {
         let directories = RunDirIndex::scan(wandb_directory);
-        let loaded: Vec<_> =
-            directories.paths().collect::<Vec<_>>().into_par_iter().map(|directory| Checkpoint::load(directory)).collect();
-        let mut known = Self { directories, by_source: HashMap::new() };
+        let loaded: Vec<_> = directories
+            .paths()
+            .collect::<Vec<_>>()
+            .into_par_iter()
+            .map(|directory| Checkpoint::load(directory))
+            .collect();
+        let mut known = Self { directories, ..Self::default() };
         let mut errors = Vec::new();
         for checkpoint in loaded {
             match checkpoint {
-                Ok(Some(checkpoint)) if checkpoint.generation == generation => known.add(&checkpoint),
+                Ok(Some(checkpoint)) if checkpoint.generation == generation => known.add_sources(&checkpoint),
                 Ok(_) => {}
                 Err(error) => errors.push(error),
             }
@@ -41,7 +46,13 @@ impl KnownRuns {
         (known, errors)
     }
 
-    fn add(&mut self, checkpoint: &Checkpoint) {
+    /// Adds a run that was made since.
+    pub fn add(&mut self, checkpoint: &Checkpoint, directory: &Path) {
+        self.made.insert(checkpoint.run_id.clone(), directory.to_owned());
+        self.add_sources(checkpoint);
+    }
+
+    fn add_sources(&mut self, checkpoint: &Checkpoint) {
         for source in &checkpoint.sources {
             let ids = self.by_source.entry((source.file_name.clone(), source.fingerprint.clone())).or_default();
             if !ids.contains(&checkpoint.run_id) {
@@ -70,6 +81,6 @@ impl KnownRuns {
 
     /// The directory of a run that is there.
     pub fn directory_of(&self, id: &RunId) -> Option<PathBuf> {
-        self.directories.find(id)
+        self.made.get(id).cloned().or_else(|| self.directories.find(id))
     }
 }

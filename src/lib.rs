@@ -27,7 +27,7 @@
 //! | [`watch`] | what changed between two looks (pure), hints to look sooner | what a run is |
 //! | [`api`] | GraphQL, file stream, signed URLs, retries, credentials: all HTTP | logs |
 //! | [`upload`] | log entries → requests, and what was acknowledged | event files |
-//! | [`state_file`], [`lock`] | small state, replaced atomically; locks between processes | what they are used for |
+//! | [`state_file`] | small state, replaced atomically; locks between processes | what they are used for |
 //! | [`cli`], [`settings`] | what can be typed; the one reader of environment and settings files | runs |
 //! | [`commands`] | one file a command; all that a person reads; errors and exit codes | |
 //! | [`pipeline`] | the wiring: the only place that starts threads and tasks | |
@@ -58,7 +58,6 @@ pub mod cli;
 pub mod commands;
 pub mod convert;
 pub mod known_runs;
-pub mod lock;
 pub mod model;
 pub mod pipeline;
 pub mod proto;

@@ -14,13 +14,13 @@ use crate::checkpoint::{Checkpoint, Description, Ending, STATE_DIRECTORY, Shape,
 use crate::convert::axes::Axes;
 use crate::convert::merge::Merge;
 use crate::convert::run::{RunConverter, RunState};
-use crate::lock::{Lock, LockError};
 use crate::model::{Host, InvalidRunId, LogPosition, RunId, RunInfo, RunUpdate, Skips, WallTime};
 use crate::sink::Sink;
 use crate::state_file::StateFileError;
+use crate::state_file::lock::{Lock, LockError};
 use crate::survey::{PlannedRun, PlannedSource};
 use crate::tfevents::{FilePosition, TagTable};
-use crate::wandb_format::{LogError, run_dir};
+use crate::wandb_format::{LogError, unmark_synced};
 
 mod source;
 
@@ -106,8 +106,6 @@ pub struct RecordOptions {
     pub shape: Shape,
     /// `--generation`
     pub generation: u32,
-    /// What holders of locks are called.
-    pub who: String,
     /// Whether nothing may be written at all.
     pub dry_run: bool,
 }
@@ -174,14 +172,20 @@ impl AskedDescription {
 
 impl Recorder {
     /// Opens the run in `directory`, which is a run directory that holds a log of ours or none at all.
-    pub fn open(directory: &Path, id: &RunId, plan: &PlannedRun, described: &Described, options: &RecordOptions) -> Result<Self, RecordError> {
+    pub fn open(
+        directory: &Path,
+        id: &RunId,
+        plan: &PlannedRun,
+        described: &Described,
+        options: &RecordOptions,
+    ) -> Result<Self, RecordError> {
         let state_directory = directory.join(STATE_DIRECTORY);
         let lock = if options.dry_run {
             None
         } else {
             let failed = |source| RecordError::Io { path: state_directory.clone(), source };
             fs::create_dir_all(&state_directory).map_err(failed)?;
-            Some(Lock::take(&state_directory.join("writer.lock"), &options.who).map_err(RecordError::Locked)?)
+            Some(Lock::take(&state_directory.join("writer.lock")).map_err(RecordError::Locked)?)
         };
         let log = directory.join(format!("run-{id}.wandb"));
         let known = Checkpoint::load(directory)?;
@@ -401,7 +405,7 @@ impl Recorder {
         self.checkpoint.save(&self.directory)?;
         let failed = |source| RecordError::Log { path: self.log.clone(), source };
         self.sink = Sink::open_at(&self.log, ending.before_exit, ending.exit_num).map_err(failed)?;
-        run_dir::remove_synced_marker(&self.log).map_err(|source| RecordError::Io { path: self.log.clone(), source })
+        unmark_synced(&self.log).map_err(|source| RecordError::Io { path: self.log.clone(), source })
     }
 
     fn run_info(&self) -> RunInfo {
@@ -440,11 +444,15 @@ impl Recorder {
                 });
                 self.checkpoint.sources.len() - 1
             });
-            let open = known.iter().position(|source| source.index == index).map(|position| known.swap_remove(position));
+            let open =
+                known.iter().position(|source| source.index == index).map(|position| known.swap_remove(position));
             let Some(checkpoint) = self.checkpoint.sources.get(index) else { continue };
             let mut source = open.unwrap_or_else(|| {
                 let saved = self.checkpoint.tags.get(&plan.directory);
-                let tags = self.tags.entry(plan.directory.clone()).or_insert_with(|| Arc::new(Mutex::new(saved.cloned().unwrap_or_default())));
+                let tags = self
+                    .tags
+                    .entry(plan.directory.clone())
+                    .or_insert_with(|| Arc::new(Mutex::new(saved.cloned().unwrap_or_default())));
                 Source::new(index, plan, checkpoint, self.axes.clone(), tags.clone())
             });
             source.start_pass(plan, end);
@@ -479,5 +487,5 @@ fn set_aside(log: &Path) -> io::Result<()> {
             break;
         }
     }
-    run_dir::remove_synced_marker(log)
+    unmark_synced(log)
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::model::{LogPosition, RunUpdate};
-use crate::wandb_format::{LogError, LogWriter, encode};
+use crate::wandb_format::{LogError, LogWriter, RecordEncoder, environment_record, header_record, telemetry_record};
 
 /// The end of the left half.
 #[derive(Debug)]
@@ -14,10 +14,11 @@ pub enum Sink {
     Nothing,
 }
 
-/// A log, and the buffer that records are encoded in.
+/// A log, and what records are encoded with.
 #[derive(Debug)]
 pub struct LogSink {
     writer: LogWriter,
+    encoder: RecordEncoder,
     body: Vec<u8>,
     /// Whether the records that come right after the first run record are still to be written.
     new: bool,
@@ -26,29 +27,27 @@ pub struct LogSink {
 impl Sink {
     /// Makes a log; there must be none at `path`.
     pub fn create(path: &Path) -> Result<Self, LogError> {
-        let mut body = Vec::new();
-        encode::header(&mut body);
-        let mut writer = LogWriter::create(path)?;
-        writer.append_encoded(&body)?;
-        Ok(Self::Log(Box::new(LogSink { writer, body, new: true })))
+        let mut sink = LogSink::new(LogWriter::create(path)?, true);
+        sink.writer.append(header_record())?;
+        Ok(Self::Log(Box::new(sink)))
     }
 
     /// Cuts a log back to a position, and goes on from there.
     pub fn open_at(path: &Path, position: LogPosition, next_num: i64) -> Result<Self, LogError> {
-        let writer = LogWriter::open_at(path, position, next_num)?;
-        Ok(Self::Log(Box::new(LogSink { writer, body: Vec::new(), new: false })))
+        Ok(Self::Log(Box::new(LogSink::new(LogWriter::open_at(path, position, next_num)?, false))))
     }
 
     /// Appends an update. It is durable after the next [`sync`](Self::sync).
     pub fn write(&mut self, update: &RunUpdate) -> Result<(), LogError> {
         let Self::Log(log) = self else { return Ok(()) };
-        log.append(|body| encode::update(update, body))?;
+        log.encoder.encode(update, &mut log.body);
+        log.writer.append_encoded(&log.body)?;
         match update {
             // The official client panics on records that change a run it has not seen, so these follow it.
             RunUpdate::Run(run) if log.new => {
                 log.new = false;
-                log.append(encode::telemetry)?;
-                log.append(|body| encode::environment(&run.host.0, run.start_time, body))
+                log.writer.append(telemetry_record())?;
+                log.writer.append(environment_record(&run.host.0, run.start_time))
             }
             _ => Ok(()),
         }
@@ -72,9 +71,7 @@ impl Sink {
 }
 
 impl LogSink {
-    fn append(&mut self, encode: impl FnOnce(&mut Vec<u8>)) -> Result<(), LogError> {
-        self.body.clear();
-        encode(&mut self.body);
-        self.writer.append_encoded(&self.body)
+    fn new(writer: LogWriter, new: bool) -> Self {
+        Self { writer, encoder: RecordEncoder::default(), body: Vec::new(), new }
     }
 }

@@ -18,8 +18,8 @@ use crate::convert::layout::{self, Directory, Layout};
 use crate::convert::run_id::{self, Fingerprint, Origin};
 use crate::convert::template::Place;
 use crate::model::{RunId, WallTime};
-use crate::tfevents::discover::{self, EventFile};
-use crate::tfevents::{host_of, peek};
+use crate::tfevents::file_name::start_of;
+use crate::tfevents::{EventFile, EventFileInfo, FilePosition, Next, TagTable, discover, host_of, peek};
 
 /// How much of a file is read to see whether it holds one tag only, in bytes.
 const ONLY_TAG_BYTES: u64 = 1 << 20;
@@ -71,6 +71,10 @@ pub struct PlannedSource {
     pub first_due: WallTime,
     /// Size in bytes when it was looked at.
     pub size: u64,
+    /// When it was last written, as the file system says.
+    pub modified: SystemTime,
+    /// Device and inode.
+    pub identity: (u64, u64),
     /// What its tags are called.
     pub rule: KeyRule,
     /// Whether TensorFlow 2's writer made it.
@@ -133,7 +137,7 @@ impl Survey {
         for root in roots(paths)? {
             let mut directories = Vec::new();
             for target in &root.targets {
-                let discovery = discover::discover(target);
+                let discovery = discover(target)?;
                 found.other_files += discovery.other_files;
                 found.unreadable.extend(discovery.unreadable);
                 // A file that was named itself belongs to its directory.
@@ -158,17 +162,23 @@ impl Survey {
 
     /// Reads the first record of every file that is new or was replaced.
     fn peek_new<'a>(&mut self, members: impl Iterator<Item = &'a Member>) {
-        let wanted: Vec<&EventFile> = members
+        let wanted: Vec<&EventFileInfo> = members
             .flat_map(|member| &member.files)
             .filter(|file| {
-                self.peeked.get(&file.path).is_none_or(|peeked| peeked.identity != (file.dev, file.inode) || peeked.first.is_err())
+                self.peeked
+                    .get(&file.path)
+                    .is_none_or(|peeked| peeked.identity != (file.dev, file.inode) || peeked.first.is_err())
             })
             .collect();
         let fresh: Vec<(PathBuf, Peeked)> = wanted
             .par_iter()
             .filter_map(|file| {
                 let first = match peek(&file.path) {
-                    Ok(Some(first)) => Ok((Fingerprint::of(&first.payload), first.wall_time)),
+                    Ok(Some(first)) => {
+                        let named =
+                            || start_of(&file.name.to_string_lossy()).and_then(|seconds| WallTime::new(seconds as f64));
+                        Ok((Fingerprint::of(&first.payload), first.wall_time.or_else(named).unwrap_or_default()))
+                    }
                     Ok(None) => return None,
                     Err(error) => Err(error.to_string()),
                 };
@@ -204,7 +214,7 @@ impl Survey {
                         None => found.waiting.push(file.path.clone()),
                         Some(Err(why)) => found.unreadable.push((file.path.clone(), why.clone())),
                         Some(Ok((fingerprint, first_due))) => {
-                            modified = modified.max(file.modified);
+                            modified = modified.max(file.modified.unwrap_or(SystemTime::UNIX_EPOCH));
                             sources.push(member.source(file, &experiment.path, rule, fingerprint, *first_due));
                         }
                     }
@@ -226,12 +236,27 @@ impl Survey {
                     continue;
                 }
                 joined.insert(Some(value.clone()), drafts.len());
-                drafts.push(Draft { root: root_name.clone(), path: vec![value], directory, sources, modified, whole_parent: true });
+                drafts.push(Draft {
+                    root: root_name.clone(),
+                    path: vec![value],
+                    directory,
+                    sources,
+                    modified,
+                    whole_parent: true,
+                });
                 continue;
             }
             // Where only some children of a directory were named, a copy may lie beside them.
-            let whole_parent = !(experiment.path.is_empty() || (experiment.path.len() == 1 && root.targets != [root.directory.clone()]));
-            drafts.push(Draft { root: root_name.clone(), path: experiment.path, directory, sources, modified, whole_parent });
+            let whole_parent = !(experiment.path.is_empty()
+                || (experiment.path.len() == 1 && root.targets != [root.directory.clone()]));
+            drafts.push(Draft {
+                root: root_name.clone(),
+                path: experiment.path,
+                directory,
+                sources,
+                modified,
+                whole_parent,
+            });
         }
     }
 
@@ -244,7 +269,7 @@ impl Survey {
             let tag = match known {
                 Some(tag) => tag,
                 None => {
-                    let tag = crate::tfevents::only_tag(&file.path, ONLY_TAG_BYTES).unwrap_or_default();
+                    let tag = only_tag(&file.path);
                     self.only_tags.insert(file.path.clone(), (seen, tag.clone()));
                     tag
                 }
@@ -275,8 +300,11 @@ impl Survey {
             }
             // As many of the last names of the path as it takes to tell them apart.
             for count in 1..64 {
-                let names: Vec<Vec<String>> =
-                    indexes.iter().filter_map(|index| drafts.get(*index)).map(|draft| draft.last_names(count)).collect();
+                let names: Vec<Vec<String>> = indexes
+                    .iter()
+                    .filter_map(|index| drafts.get(*index))
+                    .map(|draft| draft.last_names(count))
+                    .collect();
                 let distinct: HashSet<&Vec<String>> = names.iter().collect();
                 if distinct.len() == names.len() || count == 63 {
                     for (index, names) in indexes.iter().zip(names) {
@@ -307,11 +335,18 @@ impl Survey {
 struct Member {
     parts: Vec<String>,
     directory: PathBuf,
-    files: Vec<EventFile>,
+    files: Vec<EventFileInfo>,
 }
 
 impl Member {
-    fn source(&self, file: &EventFile, experiment: &[String], rule: &KeyRule, fingerprint: &Fingerprint, first_due: WallTime) -> PlannedSource {
+    fn source(
+        &self,
+        file: &EventFileInfo,
+        experiment: &[String],
+        rule: &KeyRule,
+        fingerprint: &Fingerprint,
+        first_due: WallTime,
+    ) -> PlannedSource {
         let file_name = readable(&file.name);
         let directory = self.parts.get(experiment.len()..).unwrap_or_default().join("/");
         PlannedSource {
@@ -321,6 +356,8 @@ impl Member {
             fingerprint: fingerprint.clone(),
             first_due,
             size: file.size,
+            modified: file.modified.unwrap_or(SystemTime::UNIX_EPOCH),
+            identity: (file.dev, file.inode),
             rule: rule.clone(),
             from_tf2_writer: file_name.ends_with(".v2"),
             file_name,
@@ -358,7 +395,9 @@ impl Draft {
     /// Whether a directory beside this one, outside of what was looked at, holds a file of the same name with the same
     /// first record. Without this look a copy would have another id when it is named alone.
     fn has_copy_beside(&self) -> bool {
-        let (false, Some(first), Some(parent)) = (self.whole_parent, self.first(), self.directory.parent()) else { return false };
+        let (false, Some(first), Some(parent)) = (self.whole_parent, self.first(), self.directory.parent()) else {
+            return false;
+        };
         let Ok(below) = first.path.strip_prefix(&self.directory) else { return false };
         let Ok(entries) = std::fs::read_dir(parent) else { return false };
         entries.flatten().map(|entry| entry.path()).filter(|beside| *beside != self.directory).any(|beside| {
@@ -395,6 +434,29 @@ fn join_label(directory: &str, name: &str) -> String {
         (_, true) => directory.to_owned(),
         _ => format!("{directory}/{name}"),
     }
+}
+
+/// The tag of a file whose beginning holds values of one tag only.
+fn only_tag(path: &Path) -> Option<Arc<str>> {
+    let mut file = EventFile::open(path, &FilePosition::default()).ok()?;
+    let mut tags = TagTable::default();
+    let mut only: Option<Arc<str>> = None;
+    while file.offset() < ONLY_TAG_BYTES {
+        match file.next_event(&mut tags).ok()? {
+            Next::Event => {
+                for point in &file.event().points {
+                    match &only {
+                        None => only = Some(point.tag.clone()),
+                        Some(tag) if *tag == point.tag => {}
+                        Some(_) => return None,
+                    }
+                }
+            }
+            Next::BadRecord { .. } => {}
+            _ => break,
+        }
+    }
+    only
 }
 
 /// A name that people can read and that is still another for another file: bytes that are not UTF-8 are spelled out.

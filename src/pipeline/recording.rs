@@ -1,15 +1,20 @@
 //! From a planned run to a recorder: its id, its directory, its names.
 
 use std::path::PathBuf;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError, RwLock};
+
+use tokio::sync::watch;
 
 use crate::checkpoint::Description;
 use crate::convert::template::Template;
 use crate::known_runs::KnownRuns;
-use crate::model::RunId;
+use crate::model::{LogPosition, RunId};
+use crate::pipeline::uploads::RunToUpload;
 use crate::recorder::{AskedDescription, Described, RecordError, RecordOptions, Recorder};
+use crate::settings::SingleRun;
 use crate::survey::PlannedRun;
-use crate::wandb_format::run_dir;
+use crate::upload::{Close, LogEnd, Overrides};
+use crate::wandb_format::create_offline;
 
 /// How runs are named, as flags and environment say.
 #[derive(Debug, Clone, Default)]
@@ -32,29 +37,6 @@ pub struct Naming {
     pub entity: String,
     /// `WANDB_RUN_ID`, `WANDB_NAME` and `WANDB_NOTES`: only when exactly one run is made.
     pub single: SingleRun,
-}
-
-/// What the environment says of *the* run; meaningless when there are several.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct SingleRun {
-    /// `WANDB_RUN_ID`
-    pub id: Option<RunId>,
-    /// `WANDB_NAME`
-    pub name: Option<String>,
-    /// `WANDB_NOTES`
-    pub notes: Option<String>,
-}
-
-impl SingleRun {
-    /// The names of the variables that are set.
-    pub fn variables(&self) -> Vec<&'static str> {
-        let set = [
-            ("WANDB_RUN_ID", self.id.is_some()),
-            ("WANDB_NAME", self.name.is_some()),
-            ("WANDB_NOTES", self.notes.is_some()),
-        ];
-        set.into_iter().filter_map(|(name, is_set)| is_set.then_some(name)).collect()
-    }
 }
 
 /// The project of runs for which none was chosen; the official client's.
@@ -104,7 +86,7 @@ pub struct Recording {
     /// Under which names.
     pub naming: Naming,
     /// What was recorded before.
-    known: KnownRuns,
+    known: RwLock<KnownRuns>,
     /// Run directories are made one after the other, so that no two runs take the same name.
     making: Mutex<()>,
 }
@@ -122,9 +104,13 @@ pub struct OpenRun {
 
 impl Recording {
     /// Reads what was recorded before. Checkpoints that cannot be read come back as errors.
-    pub fn new(wandb_directory: PathBuf, options: RecordOptions, naming: Naming) -> (Self, Vec<crate::state_file::StateFileError>) {
+    pub fn new(
+        wandb_directory: PathBuf,
+        options: RecordOptions,
+        naming: Naming,
+    ) -> (Self, Vec<crate::state_file::StateFileError>) {
         let (known, errors) = KnownRuns::load(&wandb_directory, options.generation);
-        (Self { wandb_directory, options, naming, known, making: Mutex::new(()) }, errors)
+        (Self { wandb_directory, options, naming, known: RwLock::new(known), making: Mutex::new(()) }, errors)
     }
 
     /// The id that a planned run has here, and its directory if it was recorded before.
@@ -132,10 +118,28 @@ impl Recording {
         let id = match (&self.naming.run_id, &self.naming.single.id) {
             (Some(template), _) => RunId::new(template.expand(plan.place()))?,
             (None, Some(id)) => id.clone(),
-            (None, None) => self.known.id_of(plan),
+            (None, None) => self.known.read().unwrap_or_else(PoisonError::into_inner).id_of(plan),
         };
-        let directory = self.known.directory_of(&id);
+        let directory = self.known.read().unwrap_or_else(PoisonError::into_inner).directory_of(&id);
         Ok((id, directory))
+    }
+
+    /// Remembers a run that was recorded in this process, so that later files of it are known to be its own.
+    pub fn remember(&self, run: &OpenRun) {
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        known.add(run.recorder.checkpoint(), &run.directory);
+    }
+
+    /// The right half's view of a run.
+    pub fn to_upload(&self, plan: &PlannedRun, run: &OpenRun, published: &Published, live: bool) -> RunToUpload {
+        let entity = Some(self.naming.entity.clone()).filter(|entity| !entity.is_empty());
+        RunToUpload {
+            id: Some(run.id.clone()),
+            log: run.recorder.log().to_owned(),
+            overrides: Overrides { entity, project: Some(self.naming.project(plan)), ..Overrides::default() },
+            end: published.0.subscribe(),
+            live,
+        }
     }
 
     /// Opens a run, and makes its directory when it is new.
@@ -146,11 +150,33 @@ impl Recording {
             None if self.options.dry_run => self.wandb_directory.join(format!("offline-run-{id}")),
             None => {
                 let _one_at_a_time = self.making.lock();
-                run_dir::create_offline(&self.wandb_directory, &jiff::Zoned::now(), &id)
+                create_offline(&self.wandb_directory, &jiff::Zoned::now(), &id)
                     .map_err(|source| RecordError::Io { path: self.wandb_directory.clone(), source })?
             }
         };
         let recorder = Recorder::open(&directory, &id, plan, &self.naming.described(plan), &self.options)?;
         Ok(OpenRun { id, directory, recorder })
+    }
+}
+
+/// The moving number between the two halves: how far a run's log counts.
+#[derive(Debug)]
+pub struct Published(watch::Sender<LogEnd>);
+
+impl Published {
+    /// Begins at what was committed before.
+    pub fn new(recorder: &Recorder) -> Self {
+        let position = Some(recorder.checkpoint().position);
+        Self(watch::channel(LogEnd { position, complete: false, close: Close::LeaveRunning }).0)
+    }
+
+    /// Everything before `position` is durable.
+    pub fn up_to(&self, position: LogPosition) {
+        self.0.send_modify(|end| end.position = Some(position));
+    }
+
+    /// Nothing more will come in this process.
+    pub fn complete(&self) {
+        self.0.send_modify(|end| end.complete = true);
     }
 }

@@ -1,22 +1,21 @@
 //! What the pipeline tells whoever started it: how each run went, and how far things are.
 
 use std::path::PathBuf;
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::model::RunId;
 use crate::pipeline::recording::OpenRun;
-use crate::pipeline::uploads::Uploaded;
 use crate::recorder::{Pass, RecordError};
 use crate::survey::PlannedRun;
-use crate::upload::Progress;
+use crate::upload::{Progress, UploadOutcome};
 
 /// Listens. Called from many threads.
 pub trait Watcher: Send + Sync {
     /// A run has come to its end in this process.
     fn ended(&self, run: RunEnd);
 
-    /// Where an upload reports its progress.
-    fn progress(&self) -> Progress;
+    /// An upload came on.
+    fn progress(&self, run: &RunId, progress: Progress);
 
     /// Something a person should know while it goes on.
     fn note(&self, note: Note);
@@ -45,58 +44,100 @@ pub enum Note {
     },
     /// Something could not be read or done; others go on.
     Trouble(String),
-    /// This much was recorded.
+    /// This much more was recorded.
     Recorded(Pass),
+}
+
+/// How a run went in this process.
+#[derive(Debug, Default)]
+pub struct RunEnd {
+    /// Where it came from: the experiment's directory, or the log.
+    pub source: PathBuf,
+    /// Its id, as far as it has one.
+    pub id: Option<RunId>,
+    /// What was recorded; `None` when nothing was to be, or the run could not be opened.
+    pub recorded: Option<Recorded>,
+    /// Why the run could not be opened, or not all of it was recorded.
+    pub record_error: Option<RecordError>,
+    /// What was uploaded; `None` when nothing was to be.
+    pub uploaded: Option<UploadOutcome>,
 }
 
 /// What was recorded of a run.
 #[derive(Debug)]
 pub struct Recorded {
-    /// Where it came from.
-    pub plan: PlannedRun,
-    /// Its id.
-    pub id: RunId,
     /// The name that people see.
     pub name: String,
     /// Its group; empty when it has none.
     pub group: String,
     /// Its run directory.
     pub directory: PathBuf,
+    /// How many event files it has.
+    pub files: u64,
+    /// Other directories hold the same first record, so its own name went into the id.
+    pub is_copy: bool,
     /// What this process read and wrote.
     pub pass: Pass,
     /// Values at steps that their metric had passed already.
     pub repeated: u64,
     /// Keys of its metrics.
     pub metrics: Vec<String>,
-    /// Why not all of it was recorded.
-    pub error: Option<RecordError>,
+    /// Whether it is left open, to go on later.
+    pub open: bool,
 }
 
 impl Recorded {
-    /// Takes a run that is not recorded further.
-    pub fn new(plan: PlannedRun, run: OpenRun, pass: Pass, error: Option<RecordError>) -> Self {
-        let description = &run.recorder.checkpoint().description;
+    /// Sums up a run that is not recorded further for now.
+    pub fn new(plan: &PlannedRun, run: &OpenRun, pass: Pass) -> Self {
+        let checkpoint = run.recorder.checkpoint();
         Self {
-            plan,
-            name: description.name.clone(),
-            group: description.group.clone(),
+            name: checkpoint.description.name.clone(),
+            group: checkpoint.description.group.clone(),
+            directory: run.directory.clone(),
+            files: plan.sources.len() as u64,
+            is_copy: !plan.copy_names.is_empty(),
+            pass,
             repeated: run.recorder.repeated(),
             metrics: run.recorder.metrics().map(str::to_owned).collect(),
-            id: run.id,
-            directory: run.directory,
-            pass,
-            error,
+            open: checkpoint.ending.is_none(),
         }
     }
 }
 
-/// How a run went in this process.
-#[derive(Debug)]
-pub struct RunEnd {
-    /// What was recorded; `None` when it could not be opened.
-    pub recorded: Option<Recorded>,
-    /// The run as planned, when it could not be opened, and why.
-    pub not_opened: Option<(PlannedRun, Option<RunId>, RecordError)>,
-    /// What was uploaded; `None` when nothing was to be.
-    pub uploaded: Option<Uploaded>,
+/// Puts the two halves of a run's end together; the later one tells the watcher.
+pub(super) struct Halves {
+    watcher: Arc<dyn Watcher>,
+    end: Mutex<(RunEnd, u8)>,
+}
+
+impl Halves {
+    /// `count` halves are waited for: 1 when nothing is uploaded, else 2.
+    pub(super) fn new(watcher: Arc<dyn Watcher>, source: PathBuf, id: RunId, count: u8) -> Arc<Self> {
+        let end = RunEnd { source, id: Some(id), ..RunEnd::default() };
+        Arc::new(Self { watcher, end: Mutex::new((end, count)) })
+    }
+
+    /// The left half has ended.
+    pub(super) fn recorded(&self, recorded: Recorded, error: Option<RecordError>) {
+        self.half(|end| {
+            end.recorded = Some(recorded);
+            end.record_error = error;
+        });
+    }
+
+    /// The right half has ended.
+    pub(super) fn uploaded(&self, uploaded: UploadOutcome) {
+        self.half(|end| end.uploaded = Some(uploaded));
+    }
+
+    fn half(&self, fill: impl FnOnce(&mut RunEnd)) {
+        let mut halves = self.end.lock().unwrap_or_else(PoisonError::into_inner);
+        fill(&mut halves.0);
+        halves.1 = halves.1.saturating_sub(1);
+        if halves.1 == 0 {
+            let end = std::mem::take(&mut halves.0);
+            drop(halves);
+            self.watcher.ended(end);
+        }
+    }
 }

@@ -44,7 +44,11 @@ impl Signals {
     pub fn listen(for_a_command: bool) -> io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
         let others = if for_a_command {
-            Some([signal(SignalKind::hangup())?, signal(SignalKind::user_defined1())?, signal(SignalKind::user_defined2())?])
+            Some([
+                signal(SignalKind::hangup())?,
+                signal(SignalKind::user_defined1())?,
+                signal(SignalKind::user_defined2())?,
+            ])
         } else {
             None
         };

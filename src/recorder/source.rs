@@ -46,7 +46,13 @@ pub(super) struct Source {
 }
 
 impl Source {
-    pub(super) fn new(index: usize, plan: &PlannedSource, saved: &SourceCheckpoint, axes: Arc<Axes>, tags: Arc<Mutex<TagTable>>) -> Self {
+    pub(super) fn new(
+        index: usize,
+        plan: &PlannedSource,
+        saved: &SourceCheckpoint,
+        axes: Arc<Axes>,
+        tags: Arc<Mutex<TagTable>>,
+    ) -> Self {
         let at = Resume { offset: saved.position.offset, wall_time: saved.position.wall_time };
         Self {
             index,
@@ -119,7 +125,8 @@ impl Source {
         let file = match &mut self.file {
             Some(file) => file,
             None => {
-                let position = FilePosition { offset: self.at.offset, wall_time: self.at.wall_time, writer: self.writer.clone() };
+                let position =
+                    FilePosition { offset: self.at.offset, wall_time: self.at.wall_time, writer: self.writer.clone() };
                 self.file.insert(EventFile::open(&self.path, &position)?)
             }
         };
@@ -151,7 +158,9 @@ impl Source {
             }
             Next::Incomplete { bytes } => {
                 let at = self.at.offset;
-                skips.add(SkippedReason::IncompleteTail, 1, || format!("`{label}` at byte {at}: {bytes} bytes of it are there"));
+                skips.add(SkippedReason::IncompleteTail, 1, || {
+                    format!("`{label}` at byte {at}: {bytes} bytes of it are there")
+                });
                 false
             }
             Next::NothingYet | Next::Zeros { .. } => false,

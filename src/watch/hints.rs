@@ -73,7 +73,11 @@ pub fn is_remote(directory: &Path) -> bool {
     #[cfg(target_os = "linux")]
     {
         rustix::fs::statfs(directory).is_ok_and(|file_system| {
-            #[allow(clippy::useless_conversion, clippy::unnecessary_cast, reason = "the type differs between architectures")]
+            #[allow(
+                clippy::useless_conversion,
+                clippy::unnecessary_cast,
+                reason = "the type differs between architectures"
+            )]
             REMOTE.contains(&(file_system.f_type as i64))
         })
     }
