@@ -225,7 +225,7 @@ mod tests {
         let mut event = Vec::new();
         prost::encoding::bytes::encode(5, &summary, &mut event);
         assert!(Event::decode(event.into()).is_ok());
-        assert!(Event::decode(vec![0x83, 0x01].repeat(10_000).into()).is_err());
+        assert!(Event::decode([0x83, 0x01].repeat(10_000).into()).is_err());
     }
 
     proptest! {
