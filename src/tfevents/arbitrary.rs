@@ -68,10 +68,12 @@ pub(crate) fn events() -> impl Strategy<Value = proto::Event> {
         1 => Just(Some(ProtoWhat::FileVersion(Bytes::from_static(b"brain.Event:2")))),
         1 => Just(None),
     ];
-    (any::<u64>(), any::<i64>(), what).prop_map(|(wall_time, step, what)| proto::Event {
-        wall_time: f64::from_bits(wall_time),
-        step,
-        what,
-        source_metadata: None,
-    })
+    (prop_oneof![4 => any::<u64>(), 1 => Just(f64::NAN.to_bits())], any::<i64>(), what).prop_map(
+        |(wall_time, step, what)| proto::Event {
+            wall_time: f64::from_bits(wall_time),
+            step,
+            what,
+            source_metadata: None,
+        },
+    )
 }

@@ -20,6 +20,7 @@ pub mod scan;
 pub mod source;
 pub mod tags;
 pub mod tensor;
+mod wire;
 pub mod write;
 
 pub use discover::{Discovery, EventFileInfo, FirstRecord, TbRun, discover, peek};

@@ -5,6 +5,7 @@
 //! them. Allocates nothing.
 
 use crate::model::Number;
+use crate::tfevents::wire::Input;
 
 /// An event with values.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -226,54 +227,6 @@ fn single(bytes: [u8; 4]) -> Number {
 
 fn double(bytes: [u8; 8]) -> Number {
     Number::F64(f64::from_le_bytes(bytes))
-}
-
-/// What is left of a message.
-#[derive(Debug, Clone)]
-struct Input<'a>(&'a [u8]);
-
-impl<'a> Input<'a> {
-    #[inline]
-    fn varint(&mut self) -> Option<u64> {
-        match self.0 {
-            [byte, rest @ ..] if *byte < 0x80 => {
-                self.0 = rest;
-                Some(u64::from(*byte))
-            }
-            _ => self.long_varint(),
-        }
-    }
-
-    /// Up to ten bytes of seven bits, lowest first; all but the last have their highest bit set.
-    fn long_varint(&mut self) -> Option<u64> {
-        let mut value = 0;
-        for (index, &byte) in self.0.iter().enumerate().take(10) {
-            if index == 9 && byte > 1 {
-                return None;
-            }
-            value |= u64::from(byte & 0x7f) << (7 * index);
-            if byte < 0x80 {
-                self.0 = self.0.get(index + 1..)?;
-                return Some(value);
-            }
-        }
-        None
-    }
-
-    #[inline]
-    fn fixed<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (bytes, rest) = self.0.split_first_chunk()?;
-        self.0 = rest;
-        Some(*bytes)
-    }
-
-    #[inline]
-    fn bytes(&mut self) -> Option<&'a [u8]> {
-        let length = usize::try_from(self.varint()?).ok()?;
-        let (bytes, rest) = self.0.split_at_checked(length)?;
-        self.0 = rest;
-        Some(bytes)
-    }
 }
 
 #[cfg(test)]

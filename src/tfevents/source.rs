@@ -1,7 +1,7 @@
 //! The events of one file, one after the other, with interned tags and the kind of every value.
 //!
-//! Promises: each whole record is delivered once and in order; nothing of it is dropped in silence; the position after
-//! it can be saved and gone on from. Decoding takes the short way where it can, and both ways give the same. Does not
+//! Promises: each whole record is delivered once and in order; nothing of it is dropped in silence but values in which
+//! there is nothing; the position after it can be saved and gone on from. Decoding takes the short way where it can, and both ways give the same. Does not
 //! know what other files of the TB run say, except through the [`TagTable`] they share.
 
 use std::io;
@@ -489,6 +489,22 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(128))]
+
+        #[test]
+        fn any_payload_is_an_event_or_a_bad_record(
+            payloads in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..40), 0..5),
+        ) {
+            let mut bytes = Vec::new();
+            payloads.iter().for_each(|payload| write_record(&mut bytes, payload));
+            let (_directory, path) = file_of(&bytes);
+            let mut file = EventFile::open(&path, &FilePosition::default()).unwrap();
+            let mut tags = TagTable::default();
+            for _ in &payloads {
+                let next = file.next_event(&mut tags).unwrap();
+                prop_assert!(matches!(next, Next::Event | Next::BadRecord { .. }), "{:?}", next);
+            }
+            prop_assert_eq!(file.next_event(&mut tags).unwrap(), Next::NothingYet);
+        }
 
         #[test]
         fn both_ways_give_the_same(events in proptest::collection::vec(arbitrary::events(), 0..6)) {
