@@ -329,3 +329,160 @@ type Identity = PathBuf;
 fn identity(path: &Path, _: &Metadata) -> Identity {
     fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
 }
+
+#[cfg(all(test, unix))]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+    use crate::proto::tensorboard::Event as ProtoEvent;
+    use crate::tfevents::write::write_event;
+
+    /// Makes files; what ends in a slash is a directory.
+    fn tree(paths: &[&str]) -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        for path in paths {
+            let place = root.path().join(path);
+            fs::create_dir_all(if path.ends_with('/') { &place } else { place.parent().unwrap() }).unwrap();
+            if !path.ends_with('/') {
+                fs::write(&place, b"").unwrap();
+            }
+        }
+        root
+    }
+
+    /// `directory: file file` for each run.
+    fn runs(root: &Path) -> Vec<String> {
+        let show = |run: &TbRun| {
+            let names: Vec<_> = run.files.iter().map(|file| file.name.to_string_lossy().into_owned()).collect();
+            format!("{}: {}", run.relative.display(), names.join(" "))
+        };
+        discover(root).unwrap().runs.iter().map(show).collect()
+    }
+
+    #[test]
+    fn runs_are_directories_with_event_files_at_any_level() {
+        let root = tree(&[
+            "b.tfevents.2",
+            "a.tfevents.10",
+            "x/y/z.tfevents",
+            "x/notes.txt",
+            "e/",
+            "n.txt",
+            "p/1.tfevents.profile-empty",
+        ]);
+        assert_eq!(runs(root.path()), [": a.tfevents.10 b.tfevents.2", "p: ", "x/y: z.tfevents"]);
+        let found = discover(root.path()).unwrap();
+        assert_eq!(found.other_files, 2);
+        assert_eq!(found.runs[2].directory, root.path().join("x/y"));
+        assert_eq!(found.runs[2].files[0].path, root.path().join("x/y/z.tfevents"));
+        assert_eq!(found.unreadable, []);
+    }
+
+    #[test]
+    fn a_root_may_be_a_file_and_must_exist() {
+        let root = tree(&["a.tfevents", "b.tfevents", "n.txt"]);
+        assert_eq!(runs(&root.path().join("a.tfevents")), [": a.tfevents"]);
+        assert_eq!(discover(&root.path().join("n.txt")).unwrap().other_files, 1);
+        assert_eq!(discover(&root.path().join("none")).unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn wandb_directories_are_not_entered() {
+        let root = tree(&[
+            "exp/a.tfevents",
+            "exp/wandb/run-1-x/files/a.tfevents",
+            "exp/.wandb/latest-run/a.tfevents",
+            "offline-run-1-y/run-y.wandb",
+            "offline-run-1-y/files/a.tfevents",
+            ".wandb-bridge/a.tfevents",
+            // These only sound like it.
+            "wandb/exp/a.tfevents",
+            "run-7/a.tfevents",
+        ]);
+        symlink(root.path().join("offline-run-1-y"), root.path().join("link")).unwrap();
+        let elsewhere = tree(&["run-z/run-z.wandb", "run-z/a.tfevents"]);
+        symlink(elsewhere.path().join("run-z"), root.path().join("other")).unwrap();
+        assert_eq!(runs(root.path()), ["exp: a.tfevents", "run-7: a.tfevents", "wandb/exp: a.tfevents"]);
+    }
+
+    #[test]
+    fn each_real_directory_is_one_run() {
+        let elsewhere = tree(&["deep/a.tfevents"]);
+        let root = tree(&["z/exp/a.tfevents"]);
+        let at = |path: &str| root.path().join(path);
+        symlink(at("z/exp"), at("a")).unwrap();
+        symlink(root.path(), at("z/loop")).unwrap();
+        symlink(elsewhere.path(), at("m")).unwrap();
+        symlink(elsewhere.path().join("deep"), at("n")).unwrap();
+        symlink(elsewhere.path(), elsewhere.path().join("deep/loop")).unwrap();
+        symlink(at("nowhere"), at("broken")).unwrap();
+        assert_eq!(runs(root.path()), ["m/deep: a.tfevents", "z/exp: a.tfevents"]);
+        // The root itself may be reached by a link.
+        symlink(root.path(), elsewhere.path().join("root")).unwrap();
+        assert_eq!(runs(&elsewhere.path().join("root")).len(), 2);
+    }
+
+    #[test]
+    fn each_file_of_a_directory_counts_once() {
+        let root = tree(&["b.tfevents", "c.tfevents"]);
+        let at = |path: &str| root.path().join(path);
+        symlink(at("b.tfevents"), at("a.latest.tfevents")).unwrap();
+        fs::hard_link(at("c.tfevents"), at("d.tfevents")).unwrap();
+        fs::create_dir(at("e.tfevents.d")).unwrap();
+        symlink(at("nowhere"), at("f.tfevents")).unwrap();
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            at("g.tfevents"),
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::from_raw_mode(0o600),
+            0,
+        )
+        .unwrap();
+        assert_eq!(runs(root.path()), [": b.tfevents c.tfevents"]);
+        let found = discover(root.path()).unwrap();
+        assert_eq!(found.unreadable.len(), 1);
+        assert_eq!(found.unreadable[0].0, at("f.tfevents"));
+    }
+
+    #[test]
+    fn names_need_not_be_utf8() {
+        let root = tree(&[]);
+        for name in [b"\xff".as_slice(), b"\xfe"] {
+            let directory = root.path().join(OsStr::from_bytes(name));
+            fs::create_dir(&directory).unwrap();
+            fs::write(directory.join(OsStr::from_bytes(b"tfevents.\xff")), b"").unwrap();
+        }
+        let found = discover(root.path()).unwrap();
+        let relative: Vec<&[u8]> = found.runs.iter().map(|run| run.relative.as_os_str().as_bytes()).collect();
+        assert_eq!(relative, [b"\xfe", b"\xff"]);
+        assert_eq!(found.runs[0].files[0].name.as_bytes(), b"tfevents.\xff");
+    }
+
+    #[test]
+    fn the_first_record_is_waited_for() {
+        let root = tree(&["tfevents"]);
+        let path = root.path().join("tfevents");
+        let mut bytes = Vec::new();
+        write_event(&mut bytes, &ProtoEvent { wall_time: 7.0, ..Default::default() });
+        let record = bytes.len();
+        write_event(&mut bytes, &ProtoEvent { wall_time: 8.0, ..Default::default() });
+        for cut in 0..record {
+            fs::write(&path, &bytes[..cut]).unwrap();
+            assert_eq!(peek(&path).unwrap(), None);
+        }
+        fs::write(&path, &bytes).unwrap();
+        let first = peek(&path).unwrap().unwrap();
+        assert_eq!((first.at, first.wall_time), (0, WallTime::new(7.0)));
+        bytes[13] ^= 1;
+        fs::write(&path, &bytes).unwrap();
+        let first = peek(&path).unwrap().unwrap();
+        assert_eq!((first.at, first.wall_time), (record as u64, WallTime::new(8.0)));
+        bytes[0] ^= 1;
+        fs::write(&path, &bytes).unwrap();
+        assert_eq!(peek(&path).unwrap_err().kind(), io::ErrorKind::InvalidData);
+    }
+}

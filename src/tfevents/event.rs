@@ -11,11 +11,27 @@ use crate::proto::tensorboard as proto;
 use crate::proto::tensorboard::event::What as ProtoWhat;
 use crate::proto::tensorboard::session_log::SessionStatus;
 use crate::proto::tensorboard::summary::value::Value as ProtoData;
+use crate::tfevents::wire::decoded_size;
 
 /// A payload that is no event. The record is skipped; the next one may be good.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("record is not an event")]
-pub struct DecodeError(#[from] prost::DecodeError);
+pub enum DecodeError {
+    /// The bytes are no event.
+    #[error("record is not an event")]
+    Malformed(#[from] prost::DecodeError),
+    /// An event that is made to take more memory than any real one does.
+    #[error("event of {bytes} bytes would take more than {MAX_DECODED} bytes of memory")]
+    TooLarge {
+        /// Size of the payload.
+        bytes: u64,
+    },
+}
+
+/// The most memory that a decoded event may take beside its payload, where images, audio, graphs and raw tensors stay.
+pub const MAX_DECODED: u64 = 256 << 20;
+
+/// Payloads up to here are decoded unseen: none can take more than [`MAX_DECODED`].
+const SMALL: usize = 256 << 10;
 
 /// One event.
 #[derive(Debug, Clone, PartialEq)]
@@ -101,6 +117,9 @@ pub enum Data {
 
 /// Decodes a payload.
 pub fn decode(payload: Bytes) -> Result<proto::Event, DecodeError> {
+    if payload.len() > SMALL && decoded_size(&payload).is_none_or(|size| size > MAX_DECODED) {
+        return Err(DecodeError::TooLarge { bytes: payload.len() as u64 });
+    }
     Ok(proto::Event::decode(payload)?)
 }
 
@@ -225,7 +244,37 @@ mod tests {
         let mut event = Vec::new();
         prost::encoding::bytes::encode(5, &summary, &mut event);
         assert!(Event::decode(event.into()).is_ok());
-        assert!(Event::decode(vec![0x83, 0x01].repeat(10_000).into()).is_err());
+        assert!(Event::decode([0x83, 0x01].repeat(10_000).into()).is_err());
+    }
+
+    /// Wraps bytes in the fields with these numbers, the innermost first.
+    fn wrapped(bytes: &[u8], fields: &[u32]) -> Bytes {
+        let mut inner = bytes.to_vec();
+        for &field in fields {
+            let mut outer = Vec::new();
+            prost::encoding::bytes::encode(field, &inner, &mut outer);
+            inner = outer;
+        }
+        inner.into()
+    }
+
+    #[test]
+    fn small_payloads_that_would_take_much_memory_are_refused() {
+        let value = [0x0a, 0];
+        let dim = [0x12, 0];
+        let text = [0x42, 0];
+        for (unit, fields) in [(value, [5].as_slice()), (dim, &[2, 8, 1, 5]), (text, &[8, 1, 5])] {
+            let refused = Event::decode(wrapped(&unit.repeat(8 << 20), fields));
+            assert!(matches!(refused, Err(DecodeError::TooLarge { .. })), "{fields:?}");
+            assert!(Event::decode(wrapped(&unit.repeat(SMALL * 5 / 8), fields)).is_ok(), "{fields:?}");
+        }
+        // Numbers of one byte each.
+        assert!(Event::decode(wrapped(&vec![1; 64 << 20], &[10, 8, 1, 5])).is_err());
+        // A graph, an image and a raw tensor of any size stay where they are.
+        let large = vec![1; 32 << 20];
+        for fields in [[4].as_slice(), &[4, 4, 1, 5], &[4, 8, 1, 5]] {
+            assert!(Event::decode(wrapped(&large, fields)).is_ok(), "{fields:?}");
+        }
     }
 
     proptest! {

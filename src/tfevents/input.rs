@@ -97,7 +97,17 @@ impl Input {
     }
 
     /// Appends up to `at_most` bytes and returns how many; 0 is the end as it is now, and a later call may get more.
+    ///
+    /// After an error of the file system the file is opened again by the next call: the handle may be stale.
     pub(crate) fn read(&mut self, out: &mut BytesMut, at_most: usize) -> Result<usize, InputError> {
+        let result = self.read_open(out, at_most);
+        if matches!(result, Err(InputError::Io(_))) {
+            self.open = None;
+        }
+        result
+    }
+
+    fn read_open(&mut self, out: &mut BytesMut, at_most: usize) -> Result<usize, InputError> {
         let open = match &mut self.open {
             Some(open) => open,
             None => {

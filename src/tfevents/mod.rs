@@ -5,6 +5,8 @@
 //! and [`tensor`] what a value is, and [`source`] puts them together: the events of one file, with the tags of the TB
 //! run ([`tags`]). Has never heard of W&B.
 
+#[cfg(test)]
+mod arbitrary;
 pub mod crc;
 pub mod discover;
 pub mod event;
@@ -18,6 +20,7 @@ pub mod scan;
 pub mod source;
 pub mod tags;
 pub mod tensor;
+mod wire;
 pub mod write;
 
 pub use discover::{Discovery, EventFileInfo, FirstRecord, TbRun, discover, peek};

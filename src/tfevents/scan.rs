@@ -5,6 +5,7 @@
 //! them. Allocates nothing.
 
 use crate::model::Number;
+use crate::tfevents::wire::Input;
 
 /// An event with values.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -228,54 +229,6 @@ fn double(bytes: [u8; 8]) -> Number {
     Number::F64(f64::from_le_bytes(bytes))
 }
 
-/// What is left of a message.
-#[derive(Debug, Clone)]
-struct Input<'a>(&'a [u8]);
-
-impl<'a> Input<'a> {
-    #[inline]
-    fn varint(&mut self) -> Option<u64> {
-        match self.0 {
-            [byte, rest @ ..] if *byte < 0x80 => {
-                self.0 = rest;
-                Some(u64::from(*byte))
-            }
-            _ => self.long_varint(),
-        }
-    }
-
-    /// Up to ten bytes of seven bits, lowest first; all but the last have their highest bit set.
-    fn long_varint(&mut self) -> Option<u64> {
-        let mut value = 0;
-        for (index, &byte) in self.0.iter().enumerate().take(10) {
-            if index == 9 && byte > 1 {
-                return None;
-            }
-            value |= u64::from(byte & 0x7f) << (7 * index);
-            if byte < 0x80 {
-                self.0 = self.0.get(index + 1..)?;
-                return Some(value);
-            }
-        }
-        None
-    }
-
-    #[inline]
-    fn fixed<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (bytes, rest) = self.0.split_first_chunk()?;
-        self.0 = rest;
-        Some(*bytes)
-    }
-
-    #[inline]
-    fn bytes(&mut self) -> Option<&'a [u8]> {
-        let length = usize::try_from(self.varint()?).ok()?;
-        let (bytes, rest) = self.0.split_at_checked(length)?;
-        self.0 = rest;
-        Some(bytes)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
@@ -288,6 +241,7 @@ mod tests {
     use crate::proto::tensorboard as proto;
     use crate::proto::tensorboard::event::What as ProtoWhat;
     use crate::proto::tensorboard::summary::value::Value as ProtoData;
+    use crate::tfevents::arbitrary::events;
     use crate::tfevents::event::{Data, Event, What};
     use crate::tfevents::tensor::scalar;
 
@@ -327,74 +281,6 @@ mod tests {
             Number::I64(value) => (2, value.cast_unsigned()),
             Number::U64(value) => (3, value),
         }
-    }
-
-    fn tensors() -> impl Strategy<Value = proto::TensorProto> {
-        let dims = proptest::collection::vec(prop_oneof![5 => Just(1_i64), 1 => -1_i64..3], 0..3);
-        let shape = dims.prop_map(|sizes| proto::TensorShapeProto {
-            dim: sizes.into_iter().map(|size| proto::tensor_shape_proto::Dim { size, ..Default::default() }).collect(),
-            unknown_rank: false,
-        });
-        (
-            prop_oneof![5 => prop::sample::select(vec![1, 2, 3, 9]), 1 => 0..35],
-            proptest::option::of(shape),
-            prop_oneof![Just(0), Just(4), Just(8), 0_usize..10]
-                .prop_flat_map(|n| proptest::collection::vec(any::<u8>(), n)),
-            proptest::collection::vec(any::<u32>().prop_map(f32::from_bits), 0..3),
-            proptest::collection::vec(any::<u64>().prop_map(f64::from_bits), 0..2),
-            proptest::collection::vec(any::<i32>(), 0..2),
-        )
-            .prop_map(|(dtype, tensor_shape, content, float_val, double_val, int_val)| proto::TensorProto {
-                dtype,
-                tensor_shape,
-                tensor_content: content.into(),
-                float_val,
-                double_val,
-                int_val,
-                ..Default::default()
-            })
-    }
-
-    fn metadata() -> impl Strategy<Value = proto::SummaryMetadata> {
-        let name = prop::sample::select(vec!["", "scalars", "text"]);
-        (proptest::option::of((name, "[a-z]{0,3}")), "[a-z]{0,3}", 0..4).prop_map(|(plugin, text, data_class)| {
-            proto::SummaryMetadata {
-                plugin_data: plugin.map(|(name, content)| proto::summary_metadata::PluginData {
-                    plugin_name: Bytes::from(name),
-                    content: Bytes::from(content),
-                }),
-                display_name: Bytes::from(text.clone()),
-                summary_description: Bytes::from(text),
-                data_class,
-            }
-        })
-    }
-
-    fn values() -> impl Strategy<Value = proto::summary::Value> {
-        let data = prop_oneof![
-            4 => any::<u32>().prop_map(|bits| Some(ProtoData::SimpleValue(f32::from_bits(bits)))),
-            8 => tensors().prop_map(|tensor| Some(ProtoData::Tensor(tensor))),
-            1 => Just(Some(ProtoData::Image(Default::default()))),
-            1 => Just(None),
-        ];
-        (proptest::collection::vec(any::<u8>(), 0..5), data, proptest::option::of(metadata())).prop_map(
-            |(tag, value, metadata)| proto::summary::Value { tag: tag.into(), value, metadata, ..Default::default() },
-        )
-    }
-
-    fn events() -> impl Strategy<Value = proto::Event> {
-        let what = prop_oneof![
-            12 => proptest::collection::vec(values(), 0..4)
-                .prop_map(|value| Some(ProtoWhat::Summary(proto::Summary { value }))),
-            1 => Just(Some(ProtoWhat::FileVersion(Bytes::from_static(b"brain.Event:2")))),
-            1 => Just(None),
-        ];
-        (any::<u64>(), any::<i64>(), what).prop_map(|(wall_time, step, what)| proto::Event {
-            wall_time: f64::from_bits(wall_time),
-            step,
-            what,
-            source_metadata: None,
-        })
     }
 
     #[test]
