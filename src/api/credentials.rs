@@ -72,7 +72,8 @@ impl fmt::Display for ApiKey {
 /// A JSON Web Token: three segments of base64url.
 fn is_token(text: &str) -> bool {
     let segments = text.split('.').map(|segment| {
-        !segment.is_empty() && segment.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'='))
+        !segment.is_empty()
+            && segment.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'='))
     });
     let mut count = 0;
     segments.inspect(|_| count += 1).all(|valid| valid) && count == 3
