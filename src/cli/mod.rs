@@ -7,6 +7,7 @@
 mod values;
 mod variables;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -14,19 +15,30 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 pub use values::{AxisRule, parse_duration};
 pub(crate) use variables::boolean;
+pub(crate) use variables::flag_variable;
 pub use variables::{ParseError, parse};
+
+const AFTER_HELP: &str = "\
+Each `--some-flag` can be set as `WANDB_BRIDGE_SOME_FLAG`. Behind flags and these come the official client's variables, \
+such as `WANDB_BASE_URL`, `WANDB_ENTITY` and `WANDB_PROJECT`, and then its settings files. The API key is taken from \
+`WANDB_API_KEY` or netrc, never from a flag.";
 
 /// The whole command line.
 #[derive(Debug, Clone, Parser)]
-#[command(name = "wandb-bridge", version, about, long_about = None, arg_required_else_help = true)]
-#[command(after_help = "\
-Every flag `--some-flag` can be set as `WANDB_BRIDGE_SOME_FLAG`; then come the official client's variables
-(`WANDB_API_KEY`, `WANDB_BASE_URL`, `WANDB_ENTITY`, `WANDB_PROJECT`, `WANDB_MODE`, `WANDB_DIR`, `WANDB_RUN_GROUP`,
-`WANDB_TAGS`, …), then its settings files. The API key is taken from `WANDB_API_KEY` or netrc, never from a flag.")]
+#[command(
+    name = "wandb-bridge",
+    version,
+    about = "Bring TensorBoard event files and W&B run logs to a W&B server: every point, on the right axis, once",
+    after_help = AFTER_HELP,
+    arg_required_else_help = true
+)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+    /// The `WANDB_BRIDGE_…` variables whose values stand in for flags that were not typed.
+    #[arg(skip)]
+    pub variables: Vec<String>,
 }
 
 /// One command each.
@@ -77,6 +89,9 @@ pub struct WatchArgs {
         default_value_if("command", clap::builder::ArgPredicate::IsPresent, ".")
     )]
     pub paths: Vec<PathBuf>,
+    /// Run this command, pass signals on to it, and end when it ends
+    #[arg(last = true, value_name = "CMD")]
+    pub command: Vec<OsString>,
     /// Look at the files this often [default: 1s, on network file systems 10s]
     #[arg(long, value_name = "DURATION", value_parser = values::positive_duration, help_heading = "Watching")]
     pub poll: Option<Duration>,
@@ -107,9 +122,6 @@ pub struct WatchArgs {
     /// What to say, and how.
     #[command(flatten)]
     pub output: OutputArgs,
-    /// Run this command, pass signals on to it, and end when it ends
-    #[arg(last = true, value_name = "CMD")]
-    pub command: Vec<std::ffi::OsString>,
 }
 
 /// `sync [PATH…]`
@@ -167,8 +179,8 @@ pub struct TargetArgs {
     /// Send to this user or team [env: WANDB_ENTITY] [default: the key's own]
     #[arg(short, long, value_name = "ENTITY")]
     pub entity: Option<String>,
-    /// Send to this project [env: WANDB_PROJECT] [default: uncategorized]
-    #[arg(short, long, value_name = "TEMPLATE")]
+    /// Send to this project; `import` and `watch` take a template [env: WANDB_PROJECT] [default: uncategorized]
+    #[arg(short, long, value_name = "PROJECT")]
     pub project: Option<String>,
     /// Choose whether to upload [env: WANDB_MODE] [default: online]
     #[arg(long, value_name = "MODE", value_enum)]
@@ -185,7 +197,7 @@ pub struct NetworkArgs {
     /// Upload this many runs and files at once [default: 8]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub transfers: Option<u16>,
-    /// Try a failed request again this often [default: 20]
+    /// Try a failed request again up to this many times [default: 20]
     #[arg(long, value_name = "N")]
     pub retries: Option<u32>,
     /// Stop after this long; the next start goes on from there

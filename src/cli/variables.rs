@@ -7,6 +7,7 @@
 use std::ffi::OsString;
 
 use clap::error::{ContextKind, ContextValue};
+use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, CommandFactory as _, FromArgMatches as _};
 
 use super::Cli;
@@ -36,43 +37,52 @@ where
 {
     let arguments: Vec<OsString> = arguments.into_iter().map(Into::into).collect();
     // First without variables, so that whatever fails then is known to come from one of them.
-    let typed = parse_with(Cli::command(), &arguments).map_err(ParseError::CommandLine)?;
+    let matches = Cli::command().try_get_matches_from(&arguments).map_err(ParseError::CommandLine)?;
+    let typed = read(matches.clone()).map_err(ParseError::CommandLine)?;
     let refused = |variable: String, why: String| ParseError::Variable { variable, why, cli: Box::new(typed.clone()) };
+
     let mut command = Cli::command();
-    for subcommand in command.get_subcommands_mut() {
-        let mut flags = Vec::new();
-        for flag in subcommand.get_arguments() {
-            let Some(name) = variable_name(flag) else { continue };
-            let Some(value) = variable(&name).filter(|value| !value.is_empty()) else { continue };
-            let value = value_for(flag, value).map_err(|why| refused(name, why))?;
-            flags.push((flag.get_id().clone(), value));
-        }
-        for (id, value) in flags {
-            *subcommand = std::mem::take(subcommand).mut_arg(id, |flag| flag.default_value(value));
-        }
+    let Some(subcommand) = matches.subcommand_name().and_then(|name| command.find_subcommand_mut(name)) else {
+        return Ok(typed);
+    };
+    let mut set: Vec<(clap::Id, String)> = Vec::new();
+    let flags: Vec<Arg> = subcommand.get_arguments().cloned().collect();
+    for flag in &flags {
+        let Some(name) = variable_name(flag) else { continue };
+        let Some(value) = variable(&name).filter(|value| !value.is_empty()) else { continue };
+        let value = value_for(flag, value).map_err(|why| refused(name.clone(), why))?;
+        *subcommand = std::mem::take(subcommand).mut_arg(flag.get_id(), |flag| flag.default_value(value));
+        set.push((flag.get_id().clone(), name));
     }
-    parse_with(command, &arguments).map_err(|error| {
-        let culprit = Cli::command()
-            .get_subcommands()
-            .flat_map(|subcommand| subcommand.get_arguments().cloned().collect::<Vec<_>>())
-            .filter(|flag| is_about(&error, flag))
-            .find_map(|flag| variable_name(&flag));
+    let with_variables = command.try_get_matches_from(&arguments).and_then(|matches| {
+        let from_variable = |id: &clap::Id| {
+            let source = matches.subcommand().and_then(|(_, matches)| matches.value_source(id.as_str()));
+            source == Some(ValueSource::DefaultValue)
+        };
+        let variables = set.into_iter().filter(|(id, _)| from_variable(id)).map(|(_, name)| name).collect();
+        Ok(Cli { variables, ..read(matches)? })
+    });
+    with_variables.map_err(|error| {
+        let culprit = flags.iter().find(|flag| is_about(&error, flag)).and_then(variable_name);
         refused(culprit.unwrap_or_else(|| "WANDB_BRIDGE_…".to_owned()), first_line(&error))
     })
 }
 
-fn parse_with(command: clap::Command, arguments: &[OsString]) -> Result<Cli, clap::Error> {
-    let mut command_for_errors = command.clone();
-    let mut matches = command.try_get_matches_from(arguments)?;
-    Cli::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command_for_errors))
+fn read(mut matches: clap::ArgMatches) -> Result<Cli, clap::Error> {
+    Cli::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut Cli::command()))
 }
 
-/// `--until-idle` → `WANDB_BRIDGE_UNTIL_IDLE`. Paths have none, and neither has `--help`.
+/// The variable behind a flag. Paths have none, and neither has `--help`.
 fn variable_name(flag: &Arg) -> Option<String> {
     let asks_for_text =
         matches!(flag.get_action(), ArgAction::Help | ArgAction::HelpShort | ArgAction::HelpLong | ArgAction::Version);
     let long = flag.get_long().filter(|_| !asks_for_text)?;
-    Some(format!("WANDB_BRIDGE_{}", long.to_ascii_uppercase().replace('-', "_")))
+    Some(flag_variable(long))
+}
+
+/// `--until-idle` or `until-idle` → `WANDB_BRIDGE_UNTIL_IDLE`
+pub(crate) fn flag_variable(long: &str) -> String {
+    format!("WANDB_BRIDGE_{}", long.trim_start_matches('-').to_ascii_uppercase().replace('-', "_"))
 }
 
 /// Switches take the words that the official client takes; everything else is left to the flag's own parser.
@@ -200,13 +210,23 @@ mod tests {
             ("WANDB_BRIDGE_PROJECT", ""),
         ];
         let cli = parse_line("watch logs --stale-after 3h", &variables).unwrap();
-        let Command::Watch(watch) = cli.command else { panic!() };
+        let Command::Watch(watch) = &cli.command else { panic!() };
         assert_eq!(watch.until_idle, Some(Duration::from_secs(300)));
         assert_eq!(watch.stale_after, Duration::from_secs(10_800));
         assert_eq!((watch.output.json, watch.new_only, watch.output.verbose), (true, false, 2));
         assert_eq!(watch.runs.tags, ["a", "b"]);
         assert_eq!(watch.target.mode, Some(Mode::Offline));
         assert_eq!(watch.target.project, None);
+        assert!(!cli.variables.contains(&"WANDB_BRIDGE_STALE_AFTER".to_owned()));
+        assert!(cli.variables.contains(&"WANDB_BRIDGE_UNTIL_IDLE".to_owned()));
+    }
+
+    #[test]
+    fn variables_of_other_commands_do_not_matter() {
+        assert!(
+            parse_line("import logs", &[("WANDB_BRIDGE_NEW_ONLY", "maybe"), ("WANDB_BRIDGE_POLL", "soon")]).is_ok()
+        );
+        assert!(parse_line("completions bash", &[("WANDB_BRIDGE_JSON", "maybe")]).is_ok());
     }
 
     #[test]

@@ -162,6 +162,8 @@ fn indent_after_first_line(text: &str, indent: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
     use super::*;
 
     #[test]

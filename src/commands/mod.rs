@@ -16,10 +16,10 @@ use ui::Ui;
 
 /// Runs the program: command line and environment in, exit code out.
 pub fn run(arguments: impl IntoIterator<Item = OsString>, environment: &Environment) -> u8 {
-    let (command, wrong_variable) = match cli::parse(arguments, |name| environment.get(name).map(ToOwned::to_owned)) {
-        Ok(cli) => (cli.command, None),
+    let (cli, wrong_variable) = match cli::parse(arguments, |name| environment.get(name).map(ToOwned::to_owned)) {
+        Ok(cli) => (cli, None),
         Err(ParseError::Variable { variable, why, cli }) => {
-            (cli.command, Some(CommandError::new(ExitCode::Usage, format!("`{variable}` cannot be used: {why}"))))
+            (*cli, Some(CommandError::new(ExitCode::Usage, format!("`{variable}` cannot be used: {why}"))))
         }
         Err(ParseError::CommandLine(error)) => {
             // Help goes to stdout, errors to stderr; when those are closed there is nobody left to tell.
@@ -27,11 +27,11 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, environment: &Environm
             return u8::try_from(error.exit_code()).unwrap_or(ExitCode::Usage.number());
         }
     };
-    let output = Output::resolve(&command, environment);
+    let output = Output::resolve(&cli.command, environment);
     let ui = Ui::new(&output);
     log_to_stderr(output.verbose, environment);
     let ended =
-        settings(&command, wrong_variable, environment, &ui).and_then(|settings| dispatch(command, &settings, &ui));
+        settings(&cli, wrong_variable, environment, &ui).and_then(|settings| dispatch(cli.command, &settings, &ui));
     let code = ended.unwrap_or_else(|error| {
         ui.error(&error);
         error.code
@@ -41,7 +41,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, environment: &Environm
 
 /// Settings, with their warnings said.
 fn settings(
-    command: &Command,
+    cli: &Cli,
     wrong_variable: Option<CommandError>,
     environment: &Environment,
     ui: &Ui,
@@ -49,7 +49,7 @@ fn settings(
     if let Some(error) = wrong_variable {
         return Err(error);
     }
-    let settings = Settings::resolve(command, environment)?;
+    let settings = Settings::resolve(cli, environment)?;
     for warning in &settings.warnings {
         ui.warning(warning);
     }

@@ -18,7 +18,7 @@ mod value;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::cli::{AxisRule, Command, Layout, Mode, RunArgs, TargetArgs};
+use crate::cli::{AxisRule, Cli, Command, Layout, Mode, RunArgs, TargetArgs};
 use crate::model::RunId;
 
 pub use environment::Environment;
@@ -132,14 +132,15 @@ pub struct Rank {
 
 impl Settings {
     /// Puts flags, environment and files together.
-    pub fn resolve(command: &Command, environment: &Environment) -> Result<Self, SettingsError> {
+    pub fn resolve(cli: &Cli, environment: &Environment) -> Result<Self, SettingsError> {
+        let command = &cli.command;
         let mut warnings = Vec::new();
         let target = command.target().cloned().unwrap_or_default();
         let network = command.network().cloned().unwrap_or_default();
         let dir = root_dir(&target, environment);
         let wandb_dir = wandb_dir(&dir, environment);
         let files = SettingsFiles::read(environment, &wandb_dir, &mut warnings);
-        let lookup = Lookup { environment, files: &files };
+        let lookup = Lookup { cli, environment, files: &files };
         let uses_server = command.target().is_some();
 
         let mode = if uses_server {
@@ -251,8 +252,8 @@ impl SingleRun {
 
 /// Where the `wandb` folder lies: `--dir`, `WANDB_DIR`, or the working directory.
 fn root_dir(target: &TargetArgs, environment: &Environment) -> PathBuf {
-    let variable = || environment.get("WANDB_BRIDGE_DIR").or_else(|| environment.get("WANDB_DIR"));
-    target.dir.clone().or_else(|| variable().map(|path| environment.expand_home(Path::new(path)))).unwrap_or_default()
+    let dir = target.dir.clone().or_else(|| environment.get("WANDB_DIR").map(PathBuf::from));
+    dir.map(|dir| environment.expand_home(&dir)).unwrap_or_default()
 }
 
 /// The official client uses `.wandb` where that exists.
@@ -269,10 +270,12 @@ fn mode(
 ) -> Result<Setting<Mode>, SettingsError> {
     let uploads_anyway = matches!(command, Command::Sync(_));
     if let Some(value) = target.mode {
-        if uploads_anyway && value == Mode::Offline {
-            return Err(SettingsError::OfflineSync);
-        }
-        return Ok(Setting { value, source: Source::Flag("--mode") });
+        let source = lookup.flag("--mode");
+        return match (uploads_anyway && value == Mode::Offline, &source) {
+            (true, Source::Flag(_)) => Err(SettingsError::OfflineSync),
+            (true, _) => Ok(Setting { value: Mode::Online, source }),
+            (false, _) => Ok(Setting { value, source }),
+        };
     }
     let Some(found) = lookup.find(None, "--mode", "MODE", "mode")? else {
         return Ok(Setting::default_of(Mode::Online));

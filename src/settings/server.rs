@@ -6,7 +6,7 @@ use std::time::Duration;
 use url::Url;
 
 use super::error::SettingsError;
-use super::value::{Lookup, Setting, Source};
+use super::value::{Lookup, Setting};
 use crate::cli::NetworkArgs;
 
 /// Where W&B's own service answers.
@@ -178,7 +178,7 @@ fn certificate_files(
     if let Some(path) = &network.ca_cert {
         if !lookup.environment.at(path).is_file() {
             let why = format!("there is no file `{}`", path.display());
-            return Err(SettingsError::Value { source: Source::Flag("--ca-cert"), why });
+            return Err(SettingsError::Value { source: lookup.flag("--ca-cert"), why });
         }
         files.push(path.clone());
     }
@@ -196,6 +196,7 @@ fn certificate_files(
 
 #[cfg(test)]
 mod tests {
+    use super::super::value::Source;
     use super::*;
 
     fn check_refused(url: &str, why: &str) {

@@ -32,7 +32,7 @@ impl Machine {
         let environment = Environment::new(variables.iter().copied(), root.join("work"), Some(root.join("home")));
         let arguments = std::iter::once("wandb-bridge").chain(line.split_whitespace());
         let cli = cli::parse(arguments, |name| environment.get(name).map(ToOwned::to_owned)).unwrap();
-        Settings::resolve(&cli.command, &environment)
+        Settings::resolve(&cli, &environment)
     }
 }
 
@@ -57,7 +57,7 @@ fn check_project_of(line: &str, variables: &[(&str, &str)], expected: Option<(&s
 fn the_first_place_that_has_a_setting_wins() {
     let all = [("WANDB_PROJECT", "w"), ("WANDB_BRIDGE_PROJECT", "b")];
     check_project_of("import x -p flag", &all, Some(("flag", "`--project`")));
-    check_project_of("import x", &all, Some(("b", "`--project`")));
+    check_project_of("import x", &all, Some(("b", "`WANDB_BRIDGE_PROJECT`")));
     check_project_of("import x", &all[..1], Some(("w", "`WANDB_PROJECT`")));
     check_project_of("import x", &[("WANDB_PROJECT", "")], Some(("from-workspace", "work/wandb/settings")));
     check_project_of("import x --dir other", &[], Some(("from-user", "`~/.config/wandb/settings`")));
@@ -70,6 +70,8 @@ fn only_flags_and_our_own_variables_are_templates() {
     let group = |line: &str, variables: &[(&str, &str)]| machine.resolve(line, variables).unwrap().runs.group.unwrap();
     assert!(group("import x --group {parent}", &[]).is_template());
     assert!(group("import x", &[("WANDB_BRIDGE_RUN_GROUP", "{parent}")]).is_template());
+    assert!(group("import x", &[("WANDB_BRIDGE_GROUP", "{parent}")]).is_template());
+    assert!(!group("import x", &[("WANDB_BRIDGE_GROUP", "{parent}")]).is_from_flag());
     assert!(!group("import x", &[("WANDB_RUN_GROUP", "{parent}")]).is_template());
 }
 
@@ -93,6 +95,7 @@ fn the_mode_and_who_asked_for_it() {
         check_mode("import x", &[("WANDB_MODE", word)], mode, true);
     }
     check_mode("sync", &[("WANDB_MODE", "offline")], Mode::Online, true);
+    check_mode("sync", &[("WANDB_BRIDGE_MODE", "offline")], Mode::Online, true);
     check_mode("sync", &[("WANDB_MODE", "disabled")], Mode::Disabled, true);
 
     let machine = Machine::new();

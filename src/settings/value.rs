@@ -5,13 +5,14 @@ use std::fmt;
 use super::environment::Environment;
 use super::error::SettingsError;
 use super::files::SettingsFiles;
+use crate::cli::{Cli, flag_variable};
 
 /// Where a setting comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
-    /// A flag, or the `WANDB_BRIDGE_…` variable of the same name.
+    /// A flag that was typed.
     Flag(&'static str),
-    /// Another variable.
+    /// A variable.
     Variable(String),
     /// A file, as it is shown.
     File(String),
@@ -68,6 +69,7 @@ impl<T> Setting<T> {
 /// The places that may have a setting, in their order.
 #[derive(Clone, Copy)]
 pub(super) struct Lookup<'a> {
+    pub(super) cli: &'a Cli,
     pub(super) environment: &'a Environment,
     pub(super) files: &'a SettingsFiles,
 }
@@ -82,9 +84,15 @@ impl Lookup<'_> {
         key: &str,
     ) -> Result<Option<Setting<String>>, SettingsError> {
         if let Some(value) = typed.filter(|value| !value.is_empty()) {
-            return Ok(Some(Setting { value, source: Source::Flag(flag) }));
+            return Ok(Some(Setting { value, source: self.flag(flag) }));
         }
         Ok(self.variable(variable)?.or_else(|| self.files.get(key)))
+    }
+
+    /// Where the value of a flag comes from: it was typed, or its variable is set.
+    pub(super) fn flag(&self, flag: &'static str) -> Source {
+        let variable = flag_variable(flag);
+        if self.cli.variables.contains(&variable) { Source::Variable(variable) } else { Source::Flag(flag) }
     }
 
     /// Finds a setting that has no flag in `WANDB_BRIDGE_X` or `WANDB_X`.

@@ -12,7 +12,7 @@ mod totals;
 use std::collections::HashSet;
 use std::fmt::Display;
 use std::io::{self, IsTerminal as _, Write};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use clap::builder::styling::{AnsiColor, Style};
@@ -34,8 +34,10 @@ pub struct Ui {
     json: bool,
     quiet: bool,
     color: bool,
-    /// Only on a terminal.
-    bar: Option<ProgressBar>,
+    /// Whether there is a terminal that may have a bar.
+    may_have_bar: bool,
+    /// From the first progress on.
+    bar: OnceLock<ProgressBar>,
     /// `None` when nobody reads it any more.
     data: Mutex<Option<Box<dyn Write + Send>>>,
     talk: Mutex<Talk>,
@@ -52,11 +54,10 @@ impl Ui {
     /// The screen of this process.
     pub fn new(output: &Output) -> Self {
         let terminal = io::stderr().is_terminal();
-        // A log on the same terminal would tear the bar apart, and so would data.
-        let with_bar = terminal && !output.quiet && !output.json && output.verbose == 0;
         let mut ui = Self::with_writers(output, Box::new(io::stdout()), Box::new(io::stderr()));
         ui.color = output.color && terminal;
-        ui.bar = with_bar.then(|| ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()));
+        // A log on the same terminal would tear the bar apart, and so would data.
+        ui.may_have_bar = terminal && !output.quiet && !output.json && output.verbose == 0;
         ui
     }
 
@@ -67,7 +68,8 @@ impl Ui {
             json: output.json,
             quiet: output.quiet,
             color: false,
-            bar: None,
+            may_have_bar: false,
+            bar: OnceLock::new(),
             data: Mutex::new(Some(data)),
             talk: Mutex::new(talk),
         }
@@ -118,8 +120,8 @@ impl Ui {
         if self.quiet {
             return;
         }
-        if let Some(bar) = &self.bar {
-            show_on(bar, progress);
+        if self.may_have_bar {
+            show_on(self.bar.get_or_init(new_bar), progress);
             return;
         }
         let mut talk = lock(&self.talk);
@@ -138,7 +140,7 @@ impl Ui {
 
     /// Takes the bar away, before the last lines.
     pub fn finish_progress(&self) {
-        if let Some(bar) = &self.bar {
+        if let Some(bar) = self.bar.get() {
             bar.finish_and_clear();
         }
     }
@@ -188,19 +190,28 @@ impl Ui {
             // There is nobody left to tell that stderr is gone.
             let _ = talk.out.write_all(line.as_bytes()).and_then(|()| talk.out.flush());
         };
-        match &self.bar {
+        match self.bar.get() {
             Some(bar) => bar.suspend(write),
             None => write(),
         }
     }
 }
 
+/// A bar that draws nothing before it is shown something.
+fn new_bar() -> ProgressBar {
+    ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()).with_style(style("{spinner} {wide_msg}"))
+}
+
+/// The templates are ours and well formed; the default would be no worse than none.
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
 fn show_on(bar: &ProgressBar, progress: &Progress) {
     let template = if progress.total > 0 { "{bar:20} {wide_msg}" } else { "{spinner} {wide_msg}" };
     let lengths = (progress.total > 0).then(|| progress.total.max(progress.read));
     if bar.length() != lengths {
-        // The template is ours and well formed; the default one is no worse than none.
-        bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
+        bar.set_style(style(template));
         match lengths {
             Some(length) => bar.set_length(length),
             None => bar.unset_length(),

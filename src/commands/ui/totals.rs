@@ -22,6 +22,8 @@ pub struct Totals {
     pub destination: Option<String>,
     /// The `wandb` folder.
     pub wandb_dir: PathBuf,
+    /// Whether nothing was to be written or sent.
+    pub dry_run: bool,
     /// The command that tries again what has no log to send from.
     pub again: Option<String>,
     runs: u64,
@@ -58,7 +60,7 @@ impl Totals {
             RunState::Running => (&mut self.running, &mut self.sent),
             RunState::Failed => (&mut self.failed, &mut self.recorded),
             RunState::Offline => (&mut self.offline, &mut self.recorded),
-            RunState::Skipped => (&mut self.skipped_runs, &mut self.recorded),
+            RunState::Skipped => (&mut self.skipped_runs, &mut 0),
         };
         *count += 1;
         *values += run.events;
@@ -142,7 +144,7 @@ fn account(totals: &Totals) -> Vec<String> {
     }
     let parts = [
         (totals.sent, "sent"),
-        (totals.recorded, "recorded here"),
+        (totals.recorded, if totals.dry_run { "to be sent" } else { "recorded here" }),
         (totals.as_files, "kept as files"),
         (left_out, "left out"),
         (lost, "lost"),
@@ -177,10 +179,12 @@ fn places(totals: &Totals) -> Vec<String> {
     }
     match totals.waiting.as_slice() {
         [] => {}
-        [dir] => lines.push(format!("only here: 1 run in `{dir}`")),
-        dirs => {
-            lines.push(format!("only here: {} in `{}`", counted(dirs.len() as u64, "run"), totals.wandb_dir.display()))
-        }
+        [dir] => lines.push(format!("waiting here: 1 run in `{dir}`")),
+        dirs => lines.push(format!(
+            "waiting here: {} in `{}`",
+            counted(dirs.len() as u64, "run"),
+            totals.wandb_dir.display()
+        )),
     }
     if totals.without_dir > 0 {
         lines.push(format!("not recorded: {}", counted(totals.without_dir, "run")));
@@ -251,17 +255,37 @@ mod tests {
     fn all_sent() {
         let mut all = totals(&[RunState::Synced, RunState::Synced]);
         all.destination = Some("https://wandb.ai/me/p".to_owned());
-        insta::assert_snapshot!(lines(&all), @"");
+        insta::assert_snapshot!(lines(&all), @r"
+        imported 2 runs, 2 000 rows in 12.3 s
+        read 4 000 values = 4 000 sent
+        on the server: 2 complete at https://wandb.ai/me/p
+        ");
         assert_eq!(all.exit_code(), ExitCode::Success);
     }
 
     #[test]
     fn offline_names_the_command_that_uploads() {
-        insta::assert_snapshot!(lines(&totals(&[RunState::Offline])), @"");
-        insta::assert_snapshot!(lines(&totals(&[RunState::Offline; 4])), @"");
+        insta::assert_snapshot!(lines(&totals(&[RunState::Offline])), @r"
+        imported 1 run, 1 000 rows in 12.3 s
+        read 2 000 values = 2 000 recorded here
+        waiting here: 1 run in `wandb/offline-run-20260714_000000-r0`
+        to upload: `wandb-bridge sync wandb/offline-run-20260714_000000-r0`
+        ");
+        insta::assert_snapshot!(lines(&totals(&[RunState::Offline; 4])), @r"
+        imported 4 runs, 4 000 rows in 12.3 s
+        read 8 000 values = 8 000 recorded here
+        waiting here: 4 runs in `wandb`
+        to upload: `wandb-bridge sync`
+        ");
         let mut elsewhere = totals(&[RunState::Offline; 4]);
         elsewhere.wandb_dir = "/data/my runs/wandb".into();
-        insta::assert_snapshot!(lines(&elsewhere), @"");
+        insta::assert_snapshot!(lines(&elsewhere).lines().last().unwrap_or_default(), @"to upload: `wandb-bridge sync '/data/my runs/wandb'`");
+        let mut dry = Totals { dry_run: true, ..Totals::default() };
+        dry.add(&RunReport { dir: None, ..run("r", RunState::Offline) }, &Skips::default());
+        insta::assert_snapshot!(lines(&dry), @r"
+        imported 1 run, 1 000 rows in 12.3 s
+        read 2 000 values = 2 000 to be sent
+        ");
     }
 
     #[test]
@@ -279,7 +303,19 @@ mod tests {
         some.add(&run("gone", RunState::Failed), &Skips::default());
         some.add(&RunReport { dir: None, rows: 0, events: 0, ..run("never", RunState::Failed) }, &Skips::default());
         some.again = Some("wandb-bridge import logs".to_owned());
-        insta::assert_snapshot!(lines(&some), @"");
+        insta::assert_snapshot!(lines(&some), @r"
+        imported 6 runs, 5 000 rows in 12.3 s
+        read 8 008 values = 6 000 sent + 2 000 recorded here + 5 left out + 3 lost
+          5 × left out by a filter, first: tag `lr`
+          3 × damaged record, first: `logs/r1/events` at byte 88064
+          1 × unfinished last record, first: `logs/r1/events` at byte 99000
+        on the server: 1 complete, 1 partial, 1 still running at https://wandb.ai/me/p
+        waiting here: 1 run in `wandb/offline-run-20260714_000000-gone`
+        not recorded: 1 run
+        left out: 1 run
+        to try again: `wandb-bridge sync wandb/offline-run-20260714_000000-gone`
+        to try again: `wandb-bridge import logs`
+        ");
         assert_eq!(some.exit_code(), ExitCode::Partial);
         let summary = some.summary(Duration::from_micros(1_234_567), some.exit_code());
         assert_eq!((summary.runs, summary.failed, summary.exit_code, summary.seconds), (6, 2, 3, 1.235));
