@@ -1,1 +1,5 @@
 //! (being written)
+
+mod credentials;
+
+pub use credentials::{ApiKey, InvalidApiKey};

@@ -1,1 +1,86 @@
-//! (being written)
+//! The commands: what each does with settings and paths, and how it ends.
+
+pub mod error;
+pub mod ui;
+
+use std::ffi::OsString;
+use std::io;
+
+use clap::CommandFactory as _;
+use tracing_subscriber::EnvFilter;
+
+use crate::cli::{self, Cli, Command, ParseError};
+use crate::settings::{Environment, Output, Settings};
+use error::{CommandError, ExitCode};
+use ui::Ui;
+
+/// Runs the program: command line and environment in, exit code out.
+pub fn run(arguments: impl IntoIterator<Item = OsString>, environment: &Environment) -> u8 {
+    let (cli, wrong_variable) = match cli::parse(arguments, |name| environment.get(name).map(ToOwned::to_owned)) {
+        Ok(cli) => (cli, None),
+        Err(ParseError::Variable { variable, why, cli }) => {
+            (*cli, Some(CommandError::new(ExitCode::Usage, format!("`{variable}` cannot be used: {why}"))))
+        }
+        Err(ParseError::CommandLine(error)) => {
+            // Help goes to stdout, errors to stderr; when those are closed there is nobody left to tell.
+            let _ = error.print();
+            return u8::try_from(error.exit_code()).unwrap_or(ExitCode::Usage.number());
+        }
+    };
+    let output = Output::resolve(&cli.command, environment);
+    let ui = Ui::new(&output);
+    log_to_stderr(output.verbose, environment);
+    let ended =
+        settings(&cli, wrong_variable, environment, &ui).and_then(|settings| dispatch(cli.command, &settings, &ui));
+    let code = ended.unwrap_or_else(|error| {
+        ui.error(&error);
+        error.code
+    });
+    code.number()
+}
+
+/// Settings, with their warnings said.
+fn settings(
+    cli: &Cli,
+    wrong_variable: Option<CommandError>,
+    environment: &Environment,
+    ui: &Ui,
+) -> Result<Settings, CommandError> {
+    if let Some(error) = wrong_variable {
+        return Err(error);
+    }
+    let settings = Settings::resolve(cli, environment)?;
+    for warning in &settings.warnings {
+        ui.warning(warning);
+    }
+    Ok(settings)
+}
+
+fn dispatch(command: Command, settings: &Settings, ui: &Ui) -> Result<ExitCode, CommandError> {
+    let _ = settings;
+    match command {
+        Command::Import(_) | Command::Watch(_) | Command::Sync(_) | Command::Inspect(_) => {
+            Err(CommandError::new(ExitCode::Failed, "being built"))
+        }
+        Command::Completions(arguments) => {
+            let mut script = Vec::new();
+            clap_complete::generate(arguments.shell, &mut Cli::command(), "wandb-bridge", &mut script);
+            ui.data(&String::from_utf8_lossy(&script));
+            Ok(ExitCode::Success)
+        }
+    }
+}
+
+/// Logs what happens inside, for bug reports. What a user must see goes through [`Ui`] instead.
+fn log_to_stderr(verbose: u8, environment: &Environment) {
+    let directives = match (environment.get("WANDB_BRIDGE_LOG").and_then(|directives| directives.to_str()), verbose) {
+        (Some(directives), _) => directives,
+        (None, 0) => return,
+        (None, 1) => "wandb_bridge=info",
+        (None, 2) => "wandb_bridge=debug",
+        (None, _) => "wandb_bridge=trace",
+    };
+    let filter = EnvFilter::builder().parse_lossy(directives);
+    // In tests there may be a subscriber already.
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(io::stderr).try_init();
+}
