@@ -11,9 +11,10 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::convert::axes::AxisRule;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
-pub use values::{AxisRule, parse_duration};
+pub use values::parse_duration;
 pub(crate) use variables::boolean;
 pub(crate) use variables::flag_variable;
 pub use variables::{ParseError, parse};

@@ -1,38 +1,6 @@
 //! Values that flags take: text in, value or the wanted form out.
 
-use std::str::FromStr;
 use std::time::Duration;
-
-/// Metrics that go on a step axis of their own: `--axis GLOB=NAME`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AxisRule {
-    /// Matches final metric names; `*` crosses `/`. Known to be a well-formed glob.
-    pub glob: String,
-    /// The key of the axis.
-    pub name: String,
-}
-
-impl FromStr for AxisRule {
-    type Err = String;
-
-    /// The last `=` divides: tags may well hold one (`lr=0.1/loss`), axes do not.
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let wanted = "expected GLOB=NAME, for example `val/*=epoch`";
-        let Some((glob, name)) = text.rsplit_once('=') else {
-            return Err(format!("there is no `=` in it; {wanted}"));
-        };
-        if glob.is_empty() || name.trim().is_empty() {
-            return Err(format!("one side of `=` is empty; {wanted}"));
-        }
-        if name.starts_with('_') {
-            return Err(format!("W&B keeps names that begin with `_` for itself; {wanted}"));
-        }
-        if let Err(error) = globset::Glob::new(glob) {
-            return Err(format!("`{glob}` is not a glob: {}; {wanted}", error.kind()));
-        }
-        Ok(Self { glob: glob.to_owned(), name: name.to_owned() })
-    }
-}
 
 /// Reads `25s`, `1m30s`, `1.5h`, `500ms`, `2d`, or bare seconds.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
