@@ -18,7 +18,8 @@ mod value;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::cli::{AxisRule, Cli, Command, Layout, Mode, RunArgs, TargetArgs};
+use crate::cli::{Cli, Command, Layout, Mode, RunArgs, TargetArgs};
+use crate::convert::axes::AxisRule;
 use crate::model::RunId;
 
 pub use environment::Environment;
