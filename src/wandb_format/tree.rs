@@ -1,0 +1,149 @@
+//! The trees that config and summary records build up, by the official client's rules.
+//!
+//! Pure. Does not know where a tree is kept or sent.
+
+use crate::model::Json;
+use crate::model::json::MAX_DEPTH;
+use crate::proto::wandb_internal::{ConfigRecord, SummaryRecord};
+
+/// Applies a config record. Returns how many items could not be, because their value is not JSON or their path is too
+/// long.
+///
+/// An object is merged leaf by leaf, so an empty one changes nothing.
+pub fn apply_config(tree: &mut Json, record: &ConfigRecord) -> u64 {
+    let mut skipped = 0;
+    for item in &record.update {
+        match item_path(&item.key, &item.nested_key).zip(Json::parse(&item.value_json).ok()) {
+            Some((path, value)) => merge_leaves(tree, &mut path.to_vec(), value),
+            None => skipped += 1,
+        }
+    }
+    for item in &record.remove {
+        match item_path(&item.key, &item.nested_key) {
+            Some(path) => drop(remove(tree, path)),
+            None => skipped += 1,
+        }
+    }
+    skipped
+}
+
+/// Applies a summary record. Returns how many items could not be, because their value is not JSON or their path is too
+/// long.
+///
+/// An object is one value that replaces the earlier one.
+pub fn apply_summary(tree: &mut Json, record: &SummaryRecord) -> u64 {
+    let mut skipped = 0;
+    for item in &record.update {
+        match item_path(&item.key, &item.nested_key).zip(Json::parse(&item.value_json).ok()) {
+            Some((path, value)) => tree.set_path(path, value),
+            None => skipped += 1,
+        }
+    }
+    for item in &record.remove {
+        match item_path(&item.key, &item.nested_key) {
+            Some(path) => drop(remove(tree, path)),
+            None => skipped += 1,
+        }
+    }
+    skipped
+}
+
+/// Sets every leaf of `value` at its place below `path`. A leaf in the way is replaced; an empty object leaves no trace.
+pub(crate) fn merge_leaves(tree: &mut Json, path: &mut Vec<String>, value: Json) {
+    match value {
+        Json::Object(members) => {
+            for (key, member) in members {
+                path.push(key);
+                merge_leaves(tree, path, member);
+                path.pop();
+            }
+        }
+        leaf => tree.set_path(path, leaf),
+    }
+}
+
+/// The path of an item; `None` when it is so long that a tree of it could exhaust the stack.
+fn item_path<'a>(key: &'a String, nested_key: &'a [String]) -> Option<&'a [String]> {
+    let path = if nested_key.is_empty() { std::slice::from_ref(key) } else { nested_key };
+    (path.len() <= MAX_DEPTH).then_some(path)
+}
+
+/// Takes out the node at `path`, and the objects above it that it leaves empty.
+fn remove(tree: &mut Json, path: &[String]) -> Option<Json> {
+    let (first, rest) = path.split_first()?;
+    let Json::Object(members) = tree else { return None };
+    if rest.is_empty() {
+        return members.remove(first);
+    }
+    let child = members.get_mut(first)?;
+    let removed = remove(child, rest)?;
+    if child.as_object().is_some_and(std::collections::BTreeMap::is_empty) {
+        members.remove(first);
+    }
+    Some(removed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::wandb_internal::{ConfigItem, SummaryItem};
+
+    fn config(tree: &mut Json, updates: &[(&[&str], &str)], removes: &[&[&str]]) -> u64 {
+        let path = |path: &[&str]| path.iter().map(|key| (*key).to_owned()).collect();
+        let update = |(keys, value): &(&[&str], &str)| ConfigItem {
+            nested_key: path(keys),
+            value_json: (*value).to_owned(),
+            ..ConfigItem::default()
+        };
+        let removed = |keys: &&[&str]| ConfigItem { nested_key: path(keys), ..ConfigItem::default() };
+        let record = ConfigRecord {
+            update: updates.iter().map(update).collect(),
+            remove: removes.iter().map(removed).collect(),
+        };
+        apply_config(tree, &record)
+    }
+
+    fn summary(tree: &mut Json, updates: &[(&str, &str)], removes: &[&str]) -> u64 {
+        let update = |(key, value): &(&str, &str)| SummaryItem {
+            key: (*key).to_owned(),
+            value_json: (*value).to_owned(),
+            ..SummaryItem::default()
+        };
+        let removed = |key: &&str| SummaryItem { key: (*key).to_owned(), ..SummaryItem::default() };
+        let record = SummaryRecord {
+            update: updates.iter().map(update).collect(),
+            remove: removes.iter().map(removed).collect(),
+        };
+        apply_summary(tree, &record)
+    }
+
+    #[test]
+    fn config_objects_are_merged_leaf_by_leaf() {
+        let mut tree = Json::object();
+        config(&mut tree, &[(&["a"], r#"{"x":1,"y":{"z":2}}"#), (&["a"], r#"{"y":{"w":3},"e":{}}"#)], &[]);
+        assert_eq!(tree.to_string(), r#"{"a":{"x":1,"y":{"w":3,"z":2}}}"#);
+        config(&mut tree, &[(&["a"], "{}"), (&["b", "c"], "[{}]"), (&["a", "x", "deep"], "null")], &[]);
+        assert_eq!(tree.to_string(), r#"{"a":{"x":{"deep":null},"y":{"w":3,"z":2}},"b":{"c":[{}]}}"#);
+        config(&mut tree, &[], &[&["a", "x", "deep"], &["b"], &["not", "there"], &["a", "y", "w", "leaf"]]);
+        assert_eq!(tree.to_string(), r#"{"a":{"y":{"w":3,"z":2}}}"#);
+        config(&mut tree, &[(&["a"], "1")], &[]);
+        assert_eq!(tree.to_string(), r#"{"a":1}"#);
+    }
+
+    #[test]
+    fn summary_objects_are_replaced_whole() {
+        let mut tree = Json::object();
+        summary(&mut tree, &[("a.b/c", r#"{"min":1,"max":2}"#), ("n", "NaN"), ("gone", "1")], &["gone"]);
+        summary(&mut tree, &[("a.b/c", r#"{"min":0}"#)], &[]);
+        assert_eq!(tree.to_string(), r#"{"a.b/c":{"min":0},"n":NaN}"#);
+    }
+
+    #[test]
+    fn an_item_that_is_not_json_costs_only_itself() {
+        let mut tree = Json::object();
+        assert_eq!(summary(&mut tree, &[("a", "1"), ("b", ""), ("c", "[")], &[]), 2);
+        let long = vec!["k"; MAX_DEPTH + 1];
+        assert_eq!(config(&mut tree, &[(&["d"], "oops"), (&long, "1")], &[&long]), 3);
+        assert_eq!(tree.to_string(), r#"{"a":1}"#);
+    }
+}
