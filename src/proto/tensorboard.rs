@@ -60,7 +60,17 @@ pub struct SessionLog {
 }
 /// Nested message and enum types in `SessionLog`.
 pub mod session_log {
-    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
     #[repr(i32)]
     pub enum SessionStatus {
         StatusUnspecified = 0,
@@ -416,7 +426,17 @@ pub struct SessionEndInfo {
 }
 /// Nested message and enum types in `SessionEndInfo`.
 pub mod session_end_info {
-    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
     #[repr(i32)]
     pub enum Status {
         Unknown = 0,

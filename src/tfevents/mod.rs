@@ -1,6 +1,6 @@
 //! Event files: from bytes on disk to events.
 //!
-//! In the order of the data's path: [`discover`] finds TB runs and their files, [`reader`] finds records in a file that
+//! In the order of the data's path: [`mod@discover`] finds TB runs and their files, [`reader`] finds records in a file that
 //! may still grow ([`record`] and [`crc`] hold the framing), [`scan`] and [`event`] say what a payload holds, [`kind`]
 //! and [`tensor`] what a value is, and [`source`] puts them together: the events of one file, with the tags of the TB
 //! run ([`tags`]). Has never heard of W&B.

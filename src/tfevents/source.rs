@@ -266,9 +266,7 @@ impl EventFile {
             self.writer = Some(String::from_utf8_lossy(&writer).into_owned());
         }
         match event.what {
-            What::Values(values) => {
-                self.event.points.extend(values.into_iter().filter_map(|value| point(value, tags)));
-            }
+            What::Values(values) => points(values, tags, &mut self.event.points),
             What::Graph(_) | What::MetaGraph(_) => self.event.points.push(graph(GRAPH_TAG.as_bytes(), tags)),
             What::RunMetadata { tag, .. } => self.event.points.push(graph(&tag, tags)),
             What::Session(status) => self.event.session = Some(status),
@@ -286,15 +284,22 @@ impl EventFile {
     }
 }
 
-fn point(value: Value, tags: &mut TagTable) -> Option<Point> {
-    let tag_id = tags.intern(&value.tag);
-    let own = value.metadata.as_ref().and_then(|metadata| ValueKind::of_plugin(&metadata.plugin_name));
-    if let Some(own) = &own {
-        tags.remember(tag_id, own);
+/// Classifies the values of one event. What any of them says about its tag holds for all of them, so that reading the
+/// event again, with a table that knows it already, gives the same.
+fn points(values: Vec<Value>, tags: &mut TagTable, points: &mut Vec<Point>) {
+    let own = |value: &Value| ValueKind::of_plugin(&value.metadata.as_ref()?.plugin_name);
+    for value in &values {
+        if let Some(kind) = own(value) {
+            let tag_id = tags.intern(&value.tag);
+            tags.remember(tag_id, &kind);
+        }
     }
-    let (kind, number) = classify(&value.data, own.as_ref(), tags.plugin(tag_id))?;
-    let value = (kind != ValueKind::Scalar).then(|| Box::new(value));
-    Some(Point { tag: tags.name(tag_id), tag_id, kind, number, value })
+    for value in values {
+        let tag_id = tags.intern(&value.tag);
+        let Some((kind, number)) = classify(&value.data, own(&value).as_ref(), tags.plugin(tag_id)) else { continue };
+        let value = (kind != ValueKind::Scalar).then(|| Box::new(value));
+        points.push(Point { tag: tags.name(tag_id), tag_id, kind, number, value });
+    }
 }
 
 fn graph(tag: &[u8], tags: &mut TagTable) -> Point {
@@ -481,8 +486,9 @@ mod tests {
             let What::Values(values) = Event::decode(event.encode_to_vec().into()).unwrap().what else {
                 return Vec::new();
             };
-            let points = values.into_iter().filter_map(|value| point(value, &mut tags));
-            points.map(|point| (point.tag.to_string(), point.kind)).collect()
+            let mut found = Vec::new();
+            points(values, &mut tags, &mut found);
+            found.into_iter().map(|point| (point.tag.to_string(), point.kind)).collect()
         };
         events.iter().map(values).collect()
     }
@@ -550,6 +556,7 @@ mod tests {
                     file = EventFile::open(&path, &position).unwrap();
                 }
             }
+            drain(&mut file, &mut tags, &mut got);
             let (_directory, path) = file_of(&bytes);
             let mut expected = Vec::new();
             let mut file = EventFile::open(&path, &FilePosition::default()).unwrap();

@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::tfevents::kind::ValueKind;
 
-/// The number of a tag in its [`TagTable`]: dense, from 0, in order of first appearance. Two tags with the same name
+/// The number of a tag in its [`TagTable`]: dense, from 0. Two tags with the same name
 /// have the same number. Not stable across restarts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TagId(u32);
