@@ -1,7 +1,13 @@
 //! The commands: what each does with settings and paths, and how it ends.
 
 pub mod error;
+mod import;
+mod inspect;
+mod reporter;
+mod session;
+mod sync;
 pub mod ui;
+mod watch;
 
 use std::ffi::OsString;
 use std::io;

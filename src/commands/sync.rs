@@ -30,7 +30,6 @@ pub(super) fn run(arguments: &SyncArgs, settings: &Settings, ui: &Arc<Ui>) -> Re
             ui.note(format!("left out: {} ({what} already; `{flag}` takes them too)", counted(count, "run")));
         }
     }
-    session::check_project_chosen(settings, if names_project(settings) { 0 } else { 1 })?;
     let reporter = session::reporter(ui, settings, arguments.dry_run, None);
     reporter.found(0, chosen.logs.len(), 0);
     let Some(client) = client else {
@@ -46,11 +45,6 @@ pub(super) fn run(arguments: &SyncArgs, settings: &Settings, ui: &Arc<Ui>) -> Re
     pipeline::sync(chosen.logs, &overrides(settings), &uploads, &watcher);
     runtime.block_on(uploads.finish(None));
     Ok(reporter.finish("synced", stop.exit_code()))
-}
-
-/// A log names its own project, so none has to be chosen.
-fn names_project(_settings: &Settings) -> bool {
-    true
 }
 
 /// What was typed for this very command replaces what the logs say; variables are for the process that trains.

@@ -121,13 +121,11 @@ impl Prepared {
         let watcher: Arc<dyn Watcher> = reporter.clone();
         let uploads = client.map(|client| Uploads::new(runtime.clone(), client, settings.transfers, watcher.clone()));
         let (end, command_code) = runtime.block_on(async {
+            // Signals first: none may end us while the command runs on.
+            let mut signals = listen(!arguments.command.is_empty())?;
             let mut command = match arguments.command.as_slice() {
                 [] => None,
-                command => Some((listen(true)?, start(command)?)),
-            };
-            let mut signals = match command.as_mut() {
-                Some(_) => listen(true)?,
-                None => listen(false)?,
+                command => Some(start(command)?),
             };
             let options = WatchOptions {
                 paths: arguments.paths.clone(),
@@ -138,12 +136,11 @@ impl Prepared {
                 drain: arguments.drain,
                 until: deadline(settings.max_duration),
             };
-            let running = command.as_mut().map(|(_, running)| running);
-            let end = watch(&options, survey, &recording, uploads.as_ref(), running, &mut signals, &watcher).await;
+            let end = watch(&options, survey, &recording, uploads.as_ref(), command.as_mut(), &mut signals, &watcher).await;
             let code = match (end, command.as_mut()) {
                 (WatchEnd::Command(code), _) => code,
                 // Idle or out of time: the command goes on without us, and is waited for.
-                (_, Some((_, running))) => running.wait().await,
+                (_, Some(running)) => running.wait().await,
                 (_, None) => 0,
             };
             Ok::<_, CommandError>((end, code))

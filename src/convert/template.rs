@@ -126,6 +126,11 @@ impl Template {
         out
     }
 
+    /// The template of a text in which braces mean nothing.
+    pub fn escape(text: &str) -> String {
+        text.replace('{', "{{").replace('}', "}}")
+    }
+
     /// The text as it was given.
     pub fn as_str(&self) -> &str {
         &self.text
