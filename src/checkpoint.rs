@@ -95,7 +95,7 @@ pub struct SourceCheckpoint {
 }
 
 /// The recorded part of a run.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Checkpoint {
     /// The run's id; never changes.
     pub run_id: RunId,

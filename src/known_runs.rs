@@ -4,6 +4,7 @@
 //! to the run that its directory's other files made, although a fresh look would derive another id.
 
 use std::collections::HashMap;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
@@ -26,13 +27,12 @@ pub struct KnownRuns {
 impl KnownRuns {
     /// Reads the checkpoints of one generation below a `wandb/` directory, which need not exist. Damaged checkpoints
     /// come back as errors: their runs are not touched.
-    pub fn load(wandb_directory: &Path, generation: u32) -> (Self, Vec<StateFileError>) {
-        let directories = RunDirIndex::scan(wandb_directory);
+    pub fn load(wandb_directory: &Path, generation: u32) -> io::Result<(Self, Vec<StateFileError>)> {
+        let directories = RunDirIndex::read(wandb_directory)?;
         let loaded: Vec<_> = directories
             .paths()
-            .collect::<Vec<_>>()
             .into_par_iter()
-            .map(|directory| Checkpoint::load(directory))
+            .map(|directory| Checkpoint::load(&directory))
             .collect();
         let mut known = Self { directories, ..Self::default() };
         let mut errors = Vec::new();
@@ -43,7 +43,7 @@ impl KnownRuns {
                 Err(error) => errors.push(error),
             }
         }
-        (known, errors)
+        Ok((known, errors))
     }
 
     /// Adds a run that was made since.
@@ -81,6 +81,9 @@ impl KnownRuns {
 
     /// The directory of a run that is there.
     pub fn directory_of(&self, id: &RunId) -> Option<PathBuf> {
-        self.made.get(id).cloned().or_else(|| self.directories.find(id))
+        // Where the official client recorded the same run too, only one of the directories holds our state.
+        let ours = |directory: &PathBuf| Checkpoint::path(directory).is_file();
+        let found = || self.directories.find(id).into_iter().map(|run| run.path().to_owned()).find(ours);
+        self.made.get(id).cloned().or_else(found)
     }
 }

@@ -3,6 +3,8 @@
 //! Writing: a temporary file beside it, `fsync`, rename, `fsync` of the directory. A crash at any moment leaves a whole
 //! file. Nothing is believed about a file that another version wrote: it is refused in words.
 
+pub mod lock;
+
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};

@@ -1,5 +1,22 @@
-//! (being written)
+//! The W&B server: GraphQL operations, the file stream, signed uploads. Only HTTP lives here.
+//!
+//! One [`ApiClient`] serves all runs of the process and keeps one budget of requests for them. Every call retries what is
+//! worth retrying and then returns an [`ApiError`], whose [`class`](ApiError::class) says what that means for the run. The
+//! API key goes to the configured host and nowhere else: not to storage URLs, not along a redirect, not into an error.
+//!
+//! This room does not know what a log is, or in which order a run is uploaded: that is `upload`.
 
+mod budget;
+mod client;
 mod credentials;
+mod error;
+pub(crate) mod file_stream;
+mod graphql;
+mod retry;
+mod storage;
 
+pub use client::{ApiClient, ApiOptions, Proxies, Timeouts};
 pub use credentials::{ApiKey, InvalidApiKey};
+pub use error::{ApiError, Class};
+pub use graphql::{Bucket, Features, RunFiles, RunStatus, UpsertBucket, Viewer};
+pub use retry::RetryPolicy;

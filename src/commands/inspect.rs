@@ -14,6 +14,7 @@ use crate::commands::session;
 use crate::commands::ui::{Ui, counted, grouped, printable, size};
 use crate::model::{SkippedReason, Skipped, Skips};
 use crate::pipeline::id_of;
+use crate::proto::wandb_internal::record::RecordType;
 use crate::settings::Settings;
 use crate::survey::{PlannedRun, PlannedSource, Survey};
 use crate::tfevents::{EventFile, FilePosition, Next, TagTable, ValueKind};
@@ -113,7 +114,7 @@ fn look_at_run(plan: &PlannedRun, naming: &crate::pipeline::Naming) -> Seen {
     let mut files = Vec::with_capacity(plan.sources.len());
     for source in &plan.sources {
         let table = tables.entry(&source.directory).or_default();
-        let mut by_tag: Vec<Option<TagSeen>> = Vec::new();
+        let mut by_tag = Vec::new();
         let events = match read_file(source, table, &mut by_tag, &mut skips) {
             Ok(events) => events,
             Err(error) => {
@@ -121,10 +122,8 @@ fn look_at_run(plan: &PlannedRun, naming: &crate::pipeline::Naming) -> Seen {
                 0
             }
         };
-        for (id, seen) in table.ids().zip(by_tag) {
-            if let Some(seen) = seen {
-                merge(&mut tags, source.rule.key(&table.name(id)), seen);
-            }
+        for (tag, seen) in by_tag.into_iter().flatten() {
+            merge(&mut tags, source.rule.key(&tag), seen);
         }
         files.push(FileSeen { path: &source.label, bytes: source.size, events });
     }
@@ -146,7 +145,7 @@ fn look_at_run(plan: &PlannedRun, naming: &crate::pipeline::Naming) -> Seen {
 }
 
 /// Reads a file to its end; the number of its events.
-fn read_file(source: &PlannedSource, table: &mut TagTable, tags: &mut Vec<Option<TagSeen>>, skips: &mut Skips) -> std::io::Result<u64> {
+fn read_file(source: &PlannedSource, table: &mut TagTable, tags: &mut Vec<Option<(Arc<str>, TagSeen)>>, skips: &mut Skips) -> std::io::Result<u64> {
     let mut file = EventFile::open(&source.path, &FilePosition::default())?;
     let mut events = 0;
     let label = &source.label;
@@ -162,7 +161,7 @@ fn read_file(source: &PlannedSource, table: &mut TagTable, tags: &mut Vec<Option
                         tags.resize(index + 1, None);
                     }
                     let Some(place) = tags.get_mut(index) else { continue };
-                    let tag = place.get_or_insert_with(|| TagSeen {
+                    let fresh = || TagSeen {
                         kind: point.kind.name().to_owned(),
                         points: 0,
                         nan: 0,
@@ -170,7 +169,8 @@ fn read_file(source: &PlannedSource, table: &mut TagTable, tags: &mut Vec<Option
                         last_step: step,
                         first_time: time,
                         last_time: time,
-                    });
+                    };
+                    let (_, tag) = place.get_or_insert_with(|| (point.tag.clone(), fresh()));
                     tag.points += 1;
                     tag.nan += u64::from(point.number.is_some_and(|number| number.is_nan()));
                     tag.first_step = tag.first_step.min(step);
@@ -286,13 +286,19 @@ fn read_log(log: &Path, seen: &mut LogSeen, skips: &mut Skips) -> Result<(), cra
     loop {
         match reader.next()? {
             NextEntry::Entry(entry) => {
-                seen.exit_code = entry.exit_code();
-                let kind = match entry.kind {
+                seen.exit_code = None;
+                let kind = match &entry.kind {
+                    EntryKind::History(_) => "history",
+                    EntryKind::Record(record) => {
+                        if let RecordType::Exit(exit) = &**record {
+                            seen.exit_code = Some(exit.exit_code);
+                        }
+                        kind_name(record)
+                    }
                     EntryKind::Unknown(number) => {
                         skips.add(SkippedReason::UnknownRecord, 1, || format!("record kind {number} at byte {}", entry.start.0));
                         continue;
                     }
-                    _ => entry.kind_name(),
                 };
                 *seen.records.entry(kind).or_insert(0) += 1;
             }
@@ -305,5 +311,27 @@ fn read_log(log: &Path, seen: &mut LogSeen, skips: &mut Skips) -> Result<(), cra
                 skips.add(SkippedReason::DamagedRecord, 1, || format!("bytes {} to {}: {why}", from.0, to.0));
             }
         }
+    }
+}
+
+/// What people call a kind of record.
+fn kind_name(record: &RecordType) -> &'static str {
+    match record {
+        RecordType::History(_) => "history",
+        RecordType::Summary(_) => "summary",
+        RecordType::Output(_) | RecordType::OutputRaw(_) | RecordType::OutputLogger(_) => "console",
+        RecordType::Config(_) => "config",
+        RecordType::Files(_) => "files",
+        RecordType::Stats(_) => "stats",
+        RecordType::Artifact(_) | RecordType::UseArtifact(_) | RecordType::NoopLinkArtifact(_) => "artifact",
+        RecordType::Tbrecord(_) => "tensorboard",
+        RecordType::Alert(_) => "alert",
+        RecordType::Telemetry(_) => "telemetry",
+        RecordType::Metric(_) => "metric",
+        RecordType::Run(_) => "run",
+        RecordType::Exit(_) => "exit",
+        RecordType::Final(_) | RecordType::Footer(_) | RecordType::Header(_) => "envelope",
+        RecordType::Preempting(_) => "preempting",
+        RecordType::Environment(_) => "environment",
     }
 }

@@ -11,14 +11,16 @@ mod watch;
 
 use std::ffi::OsString;
 use std::io;
+use std::sync::Arc;
 
 use clap::CommandFactory as _;
 use tracing_subscriber::EnvFilter;
 
-use crate::cli::{self, Cli, Command, ParseError};
+use crate::cli::{self, Cli, Command, ParseError, WatchArgs};
 use crate::settings::{Environment, Output, Settings};
 use error::{CommandError, ExitCode};
 use ui::Ui;
+use watch::Ended;
 
 /// Runs the program: command line and environment in, exit code out.
 pub fn run(arguments: impl IntoIterator<Item = OsString>, environment: &Environment) -> u8 {
@@ -34,45 +36,42 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, environment: &Environm
         }
     };
     let output = Output::resolve(&cli.command, environment);
-    let ui = Ui::new(&output);
+    let ui = Arc::new(Ui::new(&output));
     log_to_stderr(output.verbose, environment);
-    let ended =
-        settings(&cli, wrong_variable, environment, &ui).and_then(|settings| dispatch(cli.command, &settings, &ui));
-    let code = ended.unwrap_or_else(|error| {
-        ui.error(&error);
-        error.code
-    });
-    code.number()
-}
-
-/// Settings, with their warnings said.
-fn settings(
-    cli: &Cli,
-    wrong_variable: Option<CommandError>,
-    environment: &Environment,
-    ui: &Ui,
-) -> Result<Settings, CommandError> {
-    if let Some(error) = wrong_variable {
-        return Err(error);
-    }
-    let settings = Settings::resolve(cli, environment)?;
-    for warning in &settings.warnings {
-        ui.warning(warning);
-    }
-    Ok(settings)
-}
-
-fn dispatch(command: Command, settings: &Settings, ui: &Ui) -> Result<ExitCode, CommandError> {
-    let _ = settings;
-    match command {
-        Command::Import(_) | Command::Watch(_) | Command::Sync(_) | Command::Inspect(_) => {
-            Err(CommandError::new(ExitCode::Failed, "being built"))
+    let ended = match (wrong_variable, Settings::resolve(&cli, environment)) {
+        (None, Ok(settings)) => {
+            settings.warnings.iter().for_each(|warning| ui.warning(warning));
+            dispatch(cli.command, &settings, &ui)
         }
+        (None, Err(error)) if error.is_in_the_command_line() => Err(error.into()),
+        (Some(error), _) => without_settings(&cli.command, error, &ui),
+        (None, Err(error)) => without_settings(&cli.command, error.into(), &ui),
+    };
+    ended.map(Ended::number).unwrap_or_else(|error| {
+        ui.error(&error);
+        error.code.number()
+    })
+}
+
+/// Whatever is wrong with W&B, training goes on: `watch -- CMD` runs its command unless the command line is wrong.
+fn without_settings(command: &Command, error: CommandError, ui: &Ui) -> Result<Ended, CommandError> {
+    match command {
+        Command::Watch(WatchArgs { command, .. }) if !command.is_empty() => watch::run_without_recording(command, error, ui),
+        _ => Err(error),
+    }
+}
+
+fn dispatch(command: Command, settings: &Settings, ui: &Arc<Ui>) -> Result<Ended, CommandError> {
+    match command {
+        Command::Import(arguments) => import::run(&arguments, settings, ui).map(Ended::Own),
+        Command::Watch(arguments) => watch::run(&arguments, settings, ui),
+        Command::Sync(arguments) => sync::run(&arguments, settings, ui).map(Ended::Own),
+        Command::Inspect(arguments) => inspect::run(&arguments, settings, ui).map(Ended::Own),
         Command::Completions(arguments) => {
             let mut script = Vec::new();
             clap_complete::generate(arguments.shell, &mut Cli::command(), "wandb-bridge", &mut script);
             ui.data(&String::from_utf8_lossy(&script));
-            Ok(ExitCode::Success)
+            Ok(Ended::Own(ExitCode::Success))
         }
     }
 }

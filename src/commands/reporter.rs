@@ -19,7 +19,6 @@ use crate::state_file::lock::LockError;
 use crate::upload::{Progress, RunState as Uploaded, UploadError, UploadOutcome};
 
 /// Reports the runs of one command.
-#[derive(Debug)]
 pub(super) struct Reporter {
     ui: Arc<Ui>,
     destination: Destination,

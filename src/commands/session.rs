@@ -1,6 +1,6 @@
 //! What the commands that record or upload have in common: from settings to the two halves.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use url::Url;
 use crate::api::{ApiClient, ApiOptions, Proxies, RetryPolicy, Timeouts};
 use crate::checkpoint::Shape;
 use crate::cli::{self, Mode};
-use crate::commands::error::{CommandError, ExitCode};
+use crate::commands::error::{CommandError, ExitCode, IoContext as _};
 use crate::commands::reporter::Reporter;
 use crate::commands::ui::{Destination, Totals, Ui};
 use crate::convert::layout::Layout;
@@ -78,7 +78,8 @@ pub(super) fn recording(settings: &Settings, dry_run: bool, runs: usize, ui: &Ui
         }
         naming.single = Default::default();
     }
-    let (recording, errors) = Recording::new(settings.wandb_dir.clone(), options, naming);
+    let (recording, errors) =
+        Recording::new(settings.wandb_dir.clone(), options, naming).context("look at", &settings.wandb_dir)?;
     for error in errors {
         ui.warn_of(&CommandError::new(ExitCode::Failed, "a run that was recorded before cannot be read").caused_by(&error));
     }
@@ -215,9 +216,4 @@ impl Stop {
             _ => Some(ExitCode::Terminated),
         }
     }
-}
-
-/// A path as an argument of a command line that is shown.
-pub(super) fn shown(path: &Path) -> String {
-    path.display().to_string()
 }

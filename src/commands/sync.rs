@@ -21,7 +21,11 @@ pub(super) fn run(arguments: &SyncArgs, settings: &Settings, ui: &Arc<Ui>) -> Re
     let client = if arguments.dry_run { None } else { session::client(settings)? };
     session::check_paths(&arguments.paths)?;
     let paths = if arguments.paths.is_empty() { vec![settings.wandb_dir.clone()] } else { arguments.paths.clone() };
-    let chosen = choose(find_logs(&paths), arguments);
+    let found = find_logs(&paths);
+    for (path, error) in &found.failed {
+        ui.warning(format!("cannot look at `{}`: {error}", path.display()));
+    }
+    let chosen = choose(found.logs, arguments);
     if chosen.found == 0 {
         return Err(nothing_found(&paths));
     }

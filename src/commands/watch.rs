@@ -24,6 +24,17 @@ pub(super) enum Ended {
     Command(i32),
 }
 
+impl Ended {
+    /// The exit code of the process.
+    pub(super) fn number(self) -> u8 {
+        match self {
+            Self::Own(code) => code.number(),
+            // The system cuts it to a byte as well; what would become 0 must not.
+            Self::Command(code) => u8::try_from(code & 0xFF).ok().filter(|code| *code != 0).unwrap_or(1),
+        }
+    }
+}
+
 /// Runs the command.
 pub(super) fn run(arguments: &WatchArgs, settings: &Settings, ui: &Arc<Ui>) -> Result<Ended, CommandError> {
     let beside = !arguments.command.is_empty();
@@ -40,16 +51,18 @@ pub(super) fn run(arguments: &WatchArgs, settings: &Settings, ui: &Arc<Ui>) -> R
     }
     match prepare(arguments, settings, ui) {
         Ok(prepared) => prepared.run(arguments, ui),
-        // Whatever is wrong with W&B, training goes on.
-        Err(error) if beside && error.code != ExitCode::Usage => {
-            ui.warn_of(&error);
-            ui.warning("the command is run, and nothing is recorded");
-            match run_command_only(&arguments.command)? {
-                Ended::Own(ExitCode::Success) => Ok(Ended::Own(error.code)),
-                ended => Ok(ended),
-            }
-        }
+        Err(error) if beside && error.code != ExitCode::Usage => run_without_recording(&arguments.command, error, ui),
         Err(error) => Err(error),
+    }
+}
+
+/// Runs the command although nothing can be recorded, and says why nothing is.
+pub(super) fn run_without_recording(command: &[OsString], error: CommandError, ui: &Ui) -> Result<Ended, CommandError> {
+    ui.warn_of(&error);
+    ui.warning("the command is run, and nothing is recorded");
+    match run_command_only(command)? {
+        Ended::Own(ExitCode::Success) => Ok(Ended::Own(error.code)),
+        ended => Ok(ended),
     }
 }
 

@@ -1,5 +1,6 @@
 //! From a planned run to a recorder: its id, its directory, its names.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError, RwLock};
 
@@ -12,9 +13,10 @@ use crate::model::{LogPosition, RunId};
 use crate::pipeline::uploads::RunToUpload;
 use crate::recorder::{AskedDescription, Described, RecordError, RecordOptions, Recorder};
 use crate::settings::SingleRun;
+use crate::state_file::StateFileError;
 use crate::survey::PlannedRun;
 use crate::upload::{Close, LogEnd, Overrides};
-use crate::wandb_format::create_offline;
+use crate::wandb_format::{create_offline, point_latest_run_at};
 
 /// How runs are named, as flags and environment say.
 #[derive(Debug, Clone, Default)]
@@ -108,9 +110,9 @@ impl Recording {
         wandb_directory: PathBuf,
         options: RecordOptions,
         naming: Naming,
-    ) -> (Self, Vec<crate::state_file::StateFileError>) {
-        let (known, errors) = KnownRuns::load(&wandb_directory, options.generation);
-        (Self { wandb_directory, options, naming, known: RwLock::new(known), making: Mutex::new(()) }, errors)
+    ) -> io::Result<(Self, Vec<StateFileError>)> {
+        let (known, errors) = KnownRuns::load(&wandb_directory, options.generation)?;
+        Ok((Self { wandb_directory, options, naming, known: RwLock::new(known), making: Mutex::new(()) }, errors))
     }
 
     /// The id that a planned run has here, and its directory if it was recorded before.
@@ -150,8 +152,13 @@ impl Recording {
             None if self.options.dry_run => self.wandb_directory.join(format!("offline-run-{id}")),
             None => {
                 let _one_at_a_time = self.making.lock();
-                create_offline(&self.wandb_directory, &jiff::Zoned::now(), &id)
-                    .map_err(|source| RecordError::Io { path: self.wandb_directory.clone(), source })?
+                let made = create_offline(&self.wandb_directory, jiff::ZonedDateTime::now().datetime(), &id)
+                    .map_err(|source| RecordError::Io { path: self.wandb_directory.clone(), source })?;
+                if let Err(error) = point_latest_run_at(&made) {
+                    // A convenience; some file systems have no links.
+                    tracing::debug!(%error, "`latest-run` stays where it is");
+                }
+                made.path().to_owned()
             }
         };
         let recorder = Recorder::open(&directory, &id, plan, &self.naming.described(plan), &self.options)?;

@@ -10,7 +10,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rayon::prelude::*;
 use tokio::time::{Instant, sleep_until};
-use tokio_util::sync::CancellationToken;
 
 use crate::model::RunId;
 use crate::pipeline::child::RunningCommand;
@@ -121,7 +120,7 @@ async fn drain(end: WatchEnd, options: &WatchOptions, uploads: &Uploads, signals
     tokio::pin!(finish);
     loop {
         tokio::select! {
-            () = &mut finish => return end,
+            _ = &mut finish => return end,
             signal = signals.next() => {
                 if matches!(signal, Signal::Interrupt | Signal::Terminate) {
                     uploads.cancel().cancel();

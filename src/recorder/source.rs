@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,7 +17,6 @@ use crate::survey::PlannedSource;
 use crate::tfevents::{EventFile, FilePosition, Next, TagTable, ValueKind};
 
 /// A source between and during passes.
-#[derive(Debug)]
 pub(super) struct Source {
     /// Its place in the checkpoint.
     pub(super) index: usize,
@@ -43,6 +43,12 @@ pub(super) struct Source {
     events: u64,
     bytes: u64,
     skips: Skips,
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Source").field("path", &self.path).field("at", &self.at).finish_non_exhaustive()
+    }
 }
 
 impl Source {

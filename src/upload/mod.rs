@@ -1,1 +1,22 @@
-//! (being written)
+//! Uploads a log: what is durable in it goes to the server, once, and what was acknowledged is remembered.
+//!
+//! [`upload_run`] follows one log until it ends. It reads entries, folds them, makes batches of lines at their offsets, and
+//! keeps a state beside the run, so that the next start reads only what lies behind it. A request whose answer was lost is
+//! sent again to the same offsets. One [`Fleet`] is shared by all runs of the process.
+//!
+//! Pure: [`app_url`], `fold`, `batch`. This room does not know who writes the log, nor what the person asked for.
+
+pub mod app_url;
+mod batch;
+mod contact;
+mod cursor;
+mod files;
+mod fleet;
+mod fold;
+mod job;
+mod state;
+mod worker;
+
+pub use fleet::Fleet;
+pub use job::{Close, LogEnd, Overrides, Progress, RunState, UploadError, UploadJob, UploadOutcome};
+pub use worker::upload_run;

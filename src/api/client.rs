@@ -1,0 +1,350 @@
+//! The HTTP client: one pool of connections, one budget, one loop of tries for every call.
+//!
+//! TLS is always verified, against the system's roots (`SSL_CERT_FILE` and `SSL_CERT_DIR` are honoured) and the user's own
+//! CAs. A redirect is followed only within the same scheme, host and port, so the key cannot leave the host. The body of
+//! an answer is bounded before memory is taken.
+
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use reqwest::{Client, Method, redirect};
+use tokio::sync::OnceCell;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+use url::Url;
+
+use crate::api::ApiKey;
+use crate::api::budget::Budget;
+use crate::api::error::{ApiError, message_of, shown};
+use crate::api::graphql::Features;
+use crate::api::retry::{Answer, Call, RetryPolicy, Verdict, judge};
+
+/// The longest answer that is read: a `RunResumeStatus` carries config, summary and lines.
+const LONGEST_ANSWER: usize = 256 << 20;
+
+/// How many redirects within the host are followed.
+const REDIRECTS: usize = 5;
+
+/// All that a client is built from.
+#[derive(Debug, Clone)]
+pub struct ApiOptions {
+    /// The API's base URL, such as `https://api.wandb.ai`.
+    pub base_url: Url,
+    /// The key.
+    pub api_key: ApiKey,
+    /// How patient calls are.
+    pub retry: RetryPolicy,
+    /// How long one try may take.
+    pub timeouts: Timeouts,
+    /// PEM files with certificates of further authorities.
+    pub ca_files: Vec<PathBuf>,
+    /// Proxies that replace those of the environment.
+    pub proxies: Proxies,
+    /// Requests a second over all runs; 0 is no limit.
+    pub tps_limit: f64,
+    /// Sent as the official client does.
+    pub username: Option<String>,
+    /// Sent as the official client does.
+    pub email: Option<String>,
+    /// Whether lines are compressed where the server offers it.
+    pub gzip: bool,
+}
+
+impl ApiOptions {
+    /// The usual options for a server and a key.
+    pub fn new(base_url: Url, api_key: ApiKey) -> Self {
+        Self {
+            base_url,
+            api_key,
+            retry: RetryPolicy::default(),
+            timeouts: Timeouts::default(),
+            ca_files: Vec::new(),
+            proxies: Proxies::default(),
+            tps_limit: 20.0,
+            username: None,
+            email: None,
+            gzip: true,
+        }
+    }
+}
+
+/// How long one try may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Timeouts {
+    /// To reach a host.
+    pub connect: Duration,
+    /// A GraphQL operation.
+    pub graphql: Duration,
+    /// A request of the file stream.
+    pub file_stream: Duration,
+    /// Between two pieces of an upload's answer; an upload itself may take as long as it moves.
+    pub idle: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(15),
+            graphql: Duration::from_secs(30),
+            file_stream: Duration::from_secs(180),
+            idle: Duration::from_secs(300),
+        }
+    }
+}
+
+/// Proxies by the scheme of the URL; `None` leaves it to the environment.
+#[derive(Debug, Clone, Default)]
+pub struct Proxies {
+    /// For `http` URLs.
+    pub http: Option<Url>,
+    /// For `https` URLs.
+    pub https: Option<Url>,
+}
+
+/// A client of one W&B server. Shared by all runs.
+#[derive(Debug)]
+pub struct ApiClient {
+    http: Client,
+    options: ApiOptions,
+    budget: Budget,
+    authorization: HeaderValue,
+    pub(crate) features: OnceCell<Features>,
+}
+
+/// One request as it is sent, as often as needed.
+pub(crate) struct Outgoing {
+    pub(crate) call: Call,
+    pub(crate) method: Method,
+    pub(crate) url: Url,
+    pub(crate) headers: HeaderMap,
+    pub(crate) timeout: Option<Duration>,
+    /// Whether it goes to the API host: then it carries the key and takes from the budget.
+    pub(crate) to_api: bool,
+}
+
+impl ApiClient {
+    /// Builds the client. Nothing is sent yet.
+    pub fn new(options: ApiOptions) -> Result<Self, ApiError> {
+        // It may be installed already, by another client or by the program around this library.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let base = options.base_url.clone();
+        let mut builder = Client::builder()
+            .user_agent(concat!("wandb-bridge/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(options.timeouts.connect)
+            .read_timeout(options.timeouts.idle)
+            .redirect(redirect::Policy::custom(follow_within_the_host));
+        let mut authorities = Vec::new();
+        for path in &options.ca_files {
+            let wrong = |why: String| ApiError::Options(format!("cannot use the CA file `{}`: {why}", path.display()));
+            let pem = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
+            let found = reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| wrong(why(&error)))?;
+            if found.is_empty() {
+                return Err(wrong("it holds no certificate".to_owned()));
+            }
+            authorities.extend(found);
+        }
+        if !authorities.is_empty() {
+            builder = builder.tls_certs_merge(authorities);
+        }
+        let wrong = |error| ApiError::Options(format!("cannot use the proxy: {}", why(&error)));
+        if let Some(proxy) = &options.proxies.http {
+            builder = builder
+                .proxy(reqwest::Proxy::http(proxy.clone()).map_err(wrong)?.no_proxy(reqwest::NoProxy::from_env()));
+        }
+        if let Some(proxy) = &options.proxies.https {
+            builder = builder
+                .proxy(reqwest::Proxy::https(proxy.clone()).map_err(wrong)?.no_proxy(reqwest::NoProxy::from_env()));
+        }
+        let http = builder.build().map_err(|error| ApiError::Options(why(&error)))?;
+        debug!(server = %shown(&base), "client built");
+        let budget = Budget::new(options.tps_limit);
+        let authorization = options.api_key.authorization();
+        Ok(Self { http, options, budget, authorization, features: OnceCell::new() })
+    }
+
+    /// The server's base URL.
+    pub fn base_url(&self) -> &Url {
+        &self.options.base_url
+    }
+
+    /// Requests a second over all runs; 0 is no limit.
+    pub fn tps_limit(&self) -> f64 {
+        self.options.tps_limit
+    }
+
+    /// Whether lines are to be compressed where the server offers it.
+    pub(crate) fn wants_gzip(&self) -> bool {
+        self.options.gzip
+    }
+
+    pub(crate) fn options(&self) -> &ApiOptions {
+        &self.options
+    }
+
+    /// A URL below the base, with each part escaped as one path segment.
+    pub(crate) fn url(&self, parts: &[&str]) -> Result<Url, ApiError> {
+        let mut url = self.options.base_url.clone();
+        url.set_query(None);
+        url.set_fragment(None);
+        match url.path_segments_mut() {
+            Ok(mut segments) => {
+                segments.pop_if_empty().extend(parts);
+            }
+            Err(()) => return Err(ApiError::Options(format!("`{}` is no base URL", self.options.base_url))),
+        }
+        Ok(url)
+    }
+
+    /// Sends one request until it succeeds or is not worth another try. `body` is asked for each try.
+    pub(crate) async fn send<B, F>(
+        &self,
+        out: Outgoing,
+        mut body: B,
+        cancel: &CancellationToken,
+    ) -> Result<Bytes, ApiError>
+    where
+        B: FnMut() -> F,
+        F: Future<Output = Result<reqwest::Body, ApiError>>,
+    {
+        let place = shown(&out.url);
+        let mut waits = self.options.retry.waits();
+        let first = tokio::time::Instant::now();
+        let mut tries = 0_u32;
+        loop {
+            tries += 1;
+            let once = async {
+                if out.to_api {
+                    self.budget.take().await;
+                }
+                let body = body().await?;
+                Ok::<_, ApiError>(self.once(&out, body).await)
+            };
+            let got = tokio::select! {
+                biased;
+                () = cancel.cancelled() => return Err(ApiError::Cancelled),
+                got = once => got?,
+            };
+            let answer = match &got {
+                Ok(got) => {
+                    Answer::Status { status: got.status, retry_after: got.retry_after.as_deref(), body: &got.body }
+                }
+                Err(error) if is_hopeless(error) => Answer::Hopeless,
+                Err(_) => Answer::Nothing,
+            };
+            let verdict = judge(out.call, answer, first.elapsed(), SystemTime::now());
+            let wait = match verdict {
+                Verdict::Done => return got.map(|got| got.body).map_err(|error| no_answer(&place, &error)),
+                Verdict::Again(asked) => waits.next().map(|wait| asked.unwrap_or(wait)),
+                Verdict::Fatal => None,
+            };
+            let error = match got {
+                Ok(got) => {
+                    ApiError::Status { status: got.status, place: place.clone(), message: message_of(&got.body) }
+                }
+                Err(error) => no_answer(&place, &error),
+            };
+            let Some(wait) = wait else {
+                debug!(%place, tries, %error, "request failed");
+                return Err(error);
+            };
+            if tries == 3 {
+                warn!(%place, %error, "no success yet; trying on");
+            }
+            debug!(%place, tries, %error, wait = wait.as_secs_f64(), "request will be tried again");
+            tokio::select! {
+                biased;
+                () = cancel.cancelled() => return Err(ApiError::Cancelled),
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+    }
+
+    async fn once(&self, out: &Outgoing, body: reqwest::Body) -> Result<Got, reqwest::Error> {
+        let mut request =
+            self.http.request(out.method.clone(), out.url.clone()).headers(out.headers.clone()).body(body);
+        if let Some(timeout) = out.timeout {
+            request = request.timeout(timeout);
+        }
+        if out.to_api {
+            request = request.header(AUTHORIZATION, self.authorization.clone());
+        }
+        let mut response = request.send().await.map_err(reqwest::Error::without_url)?;
+        let status = response.status().as_u16();
+        let number = |name: &str| response.headers().get(name)?.to_str().ok()?.trim().parse::<f64>().ok();
+        if out.to_api {
+            self.budget.learn(status, number("ratelimit-remaining"), number("ratelimit-reset"));
+        }
+        let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(reqwest::Error::without_url)? {
+            let room = LONGEST_ANSWER.saturating_sub(body.len());
+            body.extend_from_slice(chunk.get(..room.min(chunk.len())).unwrap_or_default());
+        }
+        Ok(Got { status, retry_after, body: body.into() })
+    }
+}
+
+/// Headers of a JSON request.
+pub(crate) fn json_headers() -> HeaderMap {
+    HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))])
+}
+
+/// A header from texts that somebody else chose; `None` when they cannot be one.
+pub(crate) fn header(name: &str, value: &str) -> Option<(HeaderName, HeaderValue)> {
+    Some((HeaderName::from_bytes(name.trim().as_bytes()).ok()?, HeaderValue::from_str(value.trim()).ok()?))
+}
+
+struct Got {
+    status: u16,
+    retry_after: Option<String>,
+    body: Bytes,
+}
+
+fn follow_within_the_host(attempt: redirect::Attempt<'_>) -> redirect::Action {
+    let origin = |url: &Url| (url.scheme().to_owned(), url.host_str().map(str::to_owned), url.port_or_known_default());
+    let same = attempt.previous().last().is_some_and(|previous| origin(previous) == origin(attempt.url()));
+    if same && attempt.previous().len() <= REDIRECTS { attempt.follow() } else { attempt.stop() }
+}
+
+fn no_answer(place: &str, error: &reqwest::Error) -> ApiError {
+    let why = why(error);
+    if is_hopeless(error) {
+        ApiError::Protocol { place: place.to_owned(), why }
+    } else {
+        ApiError::NoAnswer { place: place.to_owned(), why }
+    }
+}
+
+/// The innermost cause is the one that tells a person something: `connection refused`, `name not known`.
+fn why(error: &reqwest::Error) -> String {
+    if error.is_timeout() {
+        return "timed out".to_owned();
+    }
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}
+
+/// Errors that stay: a certificate that is not trusted, a request that cannot be built.
+fn is_hopeless(error: &reqwest::Error) -> bool {
+    if error.is_builder() {
+        return true;
+    }
+    let mut cause: Option<&dyn std::error::Error> = Some(error);
+    while let Some(error) = cause {
+        if let Some(tls) = error.downcast_ref::<rustls::Error>() {
+            return matches!(tls, rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented);
+        }
+        // An IO error holds what it was made from without being its source.
+        if let Some(inner) = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+            cause = Some(inner);
+            continue;
+        }
+        cause = error.source();
+    }
+    false
+}

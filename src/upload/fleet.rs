@@ -1,0 +1,106 @@
+//! What all uploads of one process share: the client, the places for transfers, and the reasons to stop.
+//!
+//! A key that is not accepted stops every run at once; a project that may not be written to stops the runs that go there.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio_util::sync::CancellationToken;
+
+use crate::api::{ApiClient, ApiError, Class};
+
+/// No run sends small requests more often than this.
+const SEND_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The uploads of one process.
+#[derive(Debug)]
+pub struct Fleet {
+    pub(crate) api: Arc<ApiClient>,
+    transfers: Semaphore,
+    cancel: CancellationToken,
+    active: AtomicUsize,
+    reasons: Mutex<Reasons>,
+}
+
+#[derive(Debug, Default)]
+struct Reasons {
+    all: Option<ApiError>,
+    projects: BTreeMap<(String, String), ApiError>,
+}
+
+impl Fleet {
+    /// At most `transfers` runs send at the same time. `cancel` ends all of them, even while they wait.
+    pub fn new(api: Arc<ApiClient>, transfers: usize, cancel: &CancellationToken) -> Arc<Self> {
+        Arc::new(Self {
+            api,
+            transfers: Semaphore::new(transfers.clamp(1, Semaphore::MAX_PERMITS)),
+            cancel: cancel.child_token(),
+            active: AtomicUsize::new(0),
+            reasons: Mutex::default(),
+        })
+    }
+
+    pub(crate) fn cancel(&self) -> &CancellationToken {
+        &self.cancel
+    }
+
+    /// Counts a run as active until the guard is dropped.
+    pub(crate) fn enter(self: &Arc<Self>) -> Active {
+        self.active.fetch_add(1, Ordering::Relaxed);
+        Active(self.clone())
+    }
+
+    /// The time between small requests of one run: all active runs together stay within the limit.
+    pub(crate) fn send_interval(&self) -> Duration {
+        let limit = self.api.tps_limit();
+        if limit <= 0.0 {
+            return SEND_INTERVAL;
+        }
+        let active = self.active.load(Ordering::Relaxed) as f64;
+        SEND_INTERVAL.max(Duration::try_from_secs_f64(active / limit).unwrap_or(Duration::MAX))
+    }
+
+    /// Waits for a place among those that send.
+    pub(crate) async fn place(&self) -> Result<SemaphorePermit<'_>, ApiError> {
+        tokio::select! {
+            biased;
+            () = self.cancel.cancelled() => Err(ApiError::Cancelled),
+            permit = self.transfers.acquire() => permit.map_err(|_| ApiError::Cancelled),
+        }
+    }
+
+    /// Notes what an error means for other runs.
+    pub(crate) fn learn(&self, error: &ApiError, entity: &str, project: &str) {
+        let mut reasons = self.reasons.lock().unwrap_or_else(PoisonError::into_inner);
+        match error.class() {
+            Class::Auth => {
+                reasons.all.get_or_insert_with(|| error.clone());
+                self.cancel.cancel();
+            }
+            Class::Forbidden => {
+                reasons.projects.entry((entity.to_owned(), project.to_owned())).or_insert_with(|| error.clone());
+            }
+            _ => {}
+        }
+    }
+
+    /// Why runs of a project must not go on, if so.
+    pub(crate) fn reason_to_stop(&self, entity: &str, project: &str) -> Option<ApiError> {
+        let reasons = self.reasons.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_project = || reasons.projects.get(&(entity.to_owned(), project.to_owned()));
+        reasons.all.as_ref().or_else(of_project).cloned()
+    }
+}
+
+/// A run that is being uploaded.
+#[derive(Debug)]
+pub(crate) struct Active(Arc<Fleet>);
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        self.0.active.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,321 @@
+//! A run as the log tells it so far: what many records add up to. Pure.
+//!
+//! Folding a log in pieces gives the same as folding it at once. History rows are only counted here; they are lines, and
+//! lines are not kept. What changed since something was sent is seen by the revisions.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{Count, Json, LogPosition, Number, SkippedReason, Skips};
+use crate::proto::wandb_internal::files_item::PolicyType;
+use crate::proto::wandb_internal::record::RecordType;
+use crate::proto::wandb_internal::{FilesItem, RunRecord, StatsRecord, Timestamp};
+use crate::wandb_format::{Environment, Metrics, Telemetry, apply_config, apply_summary};
+
+/// What a log says of its run, up to a position.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub(crate) struct Fold {
+    /// The end of the last entry that is in it. Never behind an exit.
+    pub(crate) position: LogPosition,
+    /// How many history lines there were.
+    pub(crate) history_lines: u64,
+    /// How many lines of system metrics there were.
+    pub(crate) events_lines: u64,
+    /// What describes the run; none before the first run record.
+    pub(crate) run: Option<RunParameters>,
+    #[serde(with = "json_text")]
+    config: Json,
+    #[serde(with = "json_text")]
+    summary: Json,
+    /// The `_step` of the latest row.
+    implied_step: Option<i64>,
+    telemetry: Telemetry,
+    metrics: Metrics,
+    environment: Environment,
+    /// The files that the run wants to keep, by their path below its `files/`, and when they are to be uploaded.
+    pub(crate) files: BTreeMap<String, Policy>,
+    /// How often each of these changed.
+    pub(crate) revisions: Revisions,
+    skips: Vec<(SkippedReason, Count)>,
+    /// How the run ended, if the log ends so. Not kept: it is found again behind `position`.
+    #[serde(skip)]
+    pub(crate) exit: Option<Exit>,
+}
+
+/// Counts of changes: what was sent can be compared with what there is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) struct Revisions {
+    /// Config, telemetry, metrics, environment.
+    pub(crate) config: u64,
+    /// What describes the run.
+    pub(crate) parameters: u64,
+    /// The summary.
+    pub(crate) summary: u64,
+}
+
+/// What describes a run, from its run records. Empty is unset.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub(crate) struct RunParameters {
+    pub(crate) run_id: String,
+    pub(crate) entity: String,
+    pub(crate) project: String,
+    pub(crate) group: String,
+    pub(crate) job_type: String,
+    pub(crate) display_name: String,
+    pub(crate) notes: String,
+    pub(crate) tags: Vec<String>,
+    pub(crate) sweep: String,
+    pub(crate) host: String,
+    pub(crate) commit: String,
+    pub(crate) repository: String,
+    pub(crate) start_time: Option<f64>,
+}
+
+/// When a file is to be uploaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Policy {
+    /// As soon as it is named.
+    Now,
+    /// When the run ends.
+    End,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Exit {
+    /// 0 is finished, anything else failed.
+    pub(crate) code: i32,
+    /// The run is to be left as running.
+    pub(crate) not_complete: bool,
+}
+
+/// What a record did, for whoever builds requests.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Change {
+    /// Nothing beyond the fold.
+    Nothing,
+    /// A line of system metrics is in the buffer.
+    Event,
+    /// The process will be stopped and go on later.
+    Preempting,
+    /// It is not carried.
+    Skipped(SkippedReason, u64, &'static str),
+}
+
+impl Fold {
+    /// Folds one record. A line of system metrics is left in `line`.
+    pub(crate) fn apply(&mut self, record: &RecordType, line: &mut Vec<u8>) -> Change {
+        match record {
+            RecordType::Run(run) => {
+                return bad_values(self.apply_run(run), "a config value that is not JSON");
+            }
+            RecordType::Config(config) => {
+                self.revisions.config += 1;
+                return bad_values(apply_config(&mut self.config, config), "a config value that is not JSON");
+            }
+            RecordType::Summary(summary) => {
+                self.revisions.summary += 1;
+                return bad_values(apply_summary(&mut self.summary, summary), "a summary value that is not JSON");
+            }
+            RecordType::Telemetry(telemetry) => {
+                self.telemetry.add(telemetry);
+                self.revisions.config += 1;
+            }
+            RecordType::Metric(metric) => {
+                self.metrics.add(metric);
+                self.revisions.config += 1;
+            }
+            RecordType::Environment(environment) => {
+                self.environment.add(environment);
+                self.revisions.config += 1;
+            }
+            RecordType::Files(files) => files.files.iter().for_each(|file| self.add_file(file)),
+            RecordType::Stats(stats) => return self.stats_line(stats, line),
+            RecordType::Exit(exit) => {
+                // A second exit says nothing new.
+                self.exit.get_or_insert(Exit { code: exit.exit_code, not_complete: exit.not_complete });
+            }
+            RecordType::Preempting(_) => return Change::Preempting,
+            RecordType::OutputRaw(_) | RecordType::OutputLogger(_) => return not_carried("console output"),
+            RecordType::Artifact(_) => return not_carried("artifacts"),
+            RecordType::Alert(_) => return not_carried("alerts"),
+            RecordType::Tbrecord(_) => return not_carried("tensorboard directories named in a log"),
+            // The official client does nothing with these either.
+            RecordType::Header(_)
+            | RecordType::Footer(_)
+            | RecordType::Final(_)
+            | RecordType::Output(_)
+            | RecordType::UseArtifact(_)
+            | RecordType::NoopLinkArtifact(_)
+            | RecordType::History(_) => {}
+        }
+        Change::Nothing
+    }
+
+    /// Counts what is not carried.
+    pub(crate) fn skip(&mut self, reason: SkippedReason, more: u64, first: impl FnOnce() -> String) {
+        match self.skips.iter_mut().find(|(known, _)| *known == reason) {
+            Some((_, count)) => count.count += more,
+            None => self.skips.push((reason, Count { count: more, first: first() })),
+        }
+    }
+
+    /// All that was not carried.
+    pub(crate) fn skips(&self) -> Skips {
+        self.skips.iter().cloned().collect()
+    }
+
+    /// The whole config, each value wrapped as the server wants it.
+    pub(crate) fn config_json(&self) -> Json {
+        let Json::Object(members) = self.whole_config() else { return Json::object() };
+        let wrap = |(key, value)| (key, Json::from([("value", value)]));
+        Json::Object(members.into_iter().map(wrap).collect())
+    }
+
+    /// The config with our `_wandb` in it, not wrapped.
+    pub(crate) fn whole_config(&self) -> Json {
+        let mut config = self.config.clone();
+        let mut set = |key: &str, value: Json| config.set_path(&["_wandb", key], value);
+        // Without `t` a run counts as never started.
+        set("t", self.telemetry.to_json());
+        set("m", self.metrics.to_json());
+        for (key, value) in
+            [("cli_version", self.telemetry.cli_version()), ("python_version", self.telemetry.python_version())]
+        {
+            if let Some(value) = value {
+                set(key, Json::from(value));
+            }
+        }
+        if let Some(environment) = self.environment() {
+            let run_id = self.run.as_ref().map_or("", |run| run.run_id.as_str());
+            let writer = environment.get("writerId").and_then(Json::as_str).unwrap_or(run_id).to_owned();
+            config.set_path(&["_wandb", "e", &writer], environment);
+        }
+        config
+    }
+
+    /// The whole summary.
+    pub(crate) fn summary(&self) -> Cow<'_, Json> {
+        match self.implied_step.filter(|_| self.summary.get("_step").is_none()) {
+            None => Cow::Borrowed(&self.summary),
+            Some(step) => {
+                let mut summary = self.summary.clone();
+                summary.set_path(&["_step"], Json::from(step));
+                Cow::Owned(summary)
+            }
+        }
+    }
+
+    /// Notes the `_step` of the latest row: it is in the summary even when no summary record says so.
+    pub(crate) fn imply_step(&mut self, step: i64) {
+        if self.implied_step.replace(step) != Some(step) && self.summary.get("_step").is_none() {
+            self.revisions.summary += 1;
+        }
+    }
+
+    /// The environment; `None` when the log says nothing about it.
+    pub(crate) fn environment(&self) -> Option<Json> {
+        Some(self.environment.to_json()).filter(|environment| *environment != Json::object())
+    }
+
+    /// Returns how many config values could not be read.
+    fn apply_run(&mut self, record: &RunRecord) -> u64 {
+        let mut bad = 0;
+        if self.run.is_none() {
+            // Only the first one carries a config that counts.
+            if let Some(config) = &record.config {
+                bad = apply_config(&mut self.config, config);
+            }
+            if let Some(telemetry) = &record.telemetry {
+                self.telemetry.add(telemetry);
+            }
+            self.revisions.config += 1;
+        }
+        let run = self.run.get_or_insert_default();
+        let git = record.git.clone().unwrap_or_default();
+        for (place, value) in [
+            (&mut run.run_id, &record.run_id),
+            (&mut run.entity, &record.entity),
+            (&mut run.project, &record.project),
+            (&mut run.group, &record.run_group),
+            (&mut run.job_type, &record.job_type),
+            (&mut run.display_name, &record.display_name),
+            (&mut run.notes, &record.notes),
+            (&mut run.sweep, &record.sweep_id),
+            (&mut run.host, &record.host),
+            (&mut run.commit, &git.commit),
+            (&mut run.repository, &git.remote_url),
+        ] {
+            // A later record may be filled in part.
+            if !value.is_empty() {
+                place.clone_from(value);
+            }
+        }
+        if !record.tags.is_empty() {
+            run.tags.clone_from(&record.tags);
+        }
+        run.start_time = record.start_time.as_ref().map(seconds).or(run.start_time);
+        self.revisions.parameters += 1;
+        bad
+    }
+
+    fn add_file(&mut self, file: &FilesItem) {
+        let policy = match file.policy() {
+            PolicyType::Now => Policy::Now,
+            PolicyType::End | PolicyType::Live => Policy::End,
+        };
+        self.files.insert(file.path.clone(), policy);
+    }
+
+    fn stats_line(&self, stats: &StatsRecord, line: &mut Vec<u8>) -> Change {
+        let Some(start) = self.run.as_ref().and_then(|run| run.start_time) else {
+            return Change::Skipped(SkippedReason::BadValue, 1, "system metrics of a run without a start time");
+        };
+        let time = stats.timestamp.as_ref().map(seconds).unwrap_or_default();
+        let mut members = BTreeMap::from([
+            ("_wandb".to_owned(), Json::from(true)),
+            ("_timestamp".to_owned(), Number::F64(time).into()),
+            ("_runtime".to_owned(), Number::F64(time - start).into()),
+        ]);
+        for item in &stats.item {
+            // What is not JSON is left out, as by the official client.
+            if let Ok(value) = Json::parse(&item.value_json) {
+                members.insert(format!("system.{}", item.key), value);
+            }
+        }
+        line.clear();
+        Json::Object(members).write(line);
+        Change::Event
+    }
+}
+
+fn not_carried(kind: &'static str) -> Change {
+    Change::Skipped(SkippedReason::Kind(kind.to_owned()), 1, kind)
+}
+
+fn bad_values(count: u64, what: &'static str) -> Change {
+    if count == 0 { Change::Nothing } else { Change::Skipped(SkippedReason::BadValue, count, what) }
+}
+
+fn seconds(time: &Timestamp) -> f64 {
+    time.seconds as f64 + f64::from(time.nanos) / 1e9
+}
+
+/// W&B's JSON has numbers that JSON has not, so it is kept as text.
+mod json_text {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error as _};
+
+    use crate::model::Json;
+
+    pub(super) fn serialize<S: Serializer>(value: &Json, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(value)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Json, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Json::parse(&text).map_err(D::Error::custom)
+    }
+}

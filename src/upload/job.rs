@@ -1,0 +1,189 @@
+//! What an upload is asked to do, and what it says about it: the words between this room and whoever starts it.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use crate::api::{ApiError, Class};
+use crate::model::{LogPosition, Skips};
+use crate::state_file::StateFileError;
+use crate::wandb_format::LogError;
+
+/// One log to upload.
+pub struct UploadJob {
+    /// The `run-ID.wandb`.
+    pub log: PathBuf,
+    /// State is kept in `.wandb-bridge/` below this directory; usually the run's.
+    pub state_dir: PathBuf,
+    /// The run's `files/`.
+    pub files_dir: PathBuf,
+    /// How far the log may be read, and whether it ends there.
+    pub end: watch::Receiver<LogEnd>,
+    /// What replaces what the log says.
+    pub overrides: Overrides,
+    /// Whether the run is being recorded right now: then it gets heartbeats.
+    pub live: bool,
+    /// Told of every step that a person may want to see.
+    pub progress: Arc<dyn Fn(Progress) + Send + Sync>,
+}
+
+impl fmt::Debug for UploadJob {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("UploadJob").field("log", &self.log).field("live", &self.live).finish_non_exhaustive()
+    }
+}
+
+/// How far a log goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogEnd {
+    /// Read at most to here; `None` is the end of the file.
+    pub position: Option<LogPosition>,
+    /// Nothing will be added to it by this process.
+    pub complete: bool,
+    /// What to do with a log that is complete but holds no exit.
+    pub close: Close,
+}
+
+impl LogEnd {
+    /// The whole file, as it is.
+    pub fn whole(close: Close) -> Self {
+        Self { position: None, complete: true, close }
+    }
+}
+
+/// What to do with a run whose log holds no exit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Close {
+    /// It goes on later.
+    LeaveRunning,
+    /// Whoever wrote it is gone: it failed with this code.
+    Fail(i32),
+}
+
+/// What the user chose instead of what the log says.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Overrides {
+    /// The entity.
+    pub entity: Option<String>,
+    /// The project.
+    pub project: Option<String>,
+    /// The run id.
+    pub run_id: Option<String>,
+    /// The job type.
+    pub job_type: Option<String>,
+}
+
+/// Something happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Progress {
+    /// The server knows the run.
+    Opened {
+        /// Where people see it.
+        url: String,
+        /// What people see.
+        display_name: String,
+    },
+    /// The server has more of it. The log before `position` need not be kept for its sake.
+    Acknowledged {
+        /// How many more rows.
+        rows: u64,
+        /// How many bytes these were.
+        bytes: u64,
+        /// The log up to here was acknowledged.
+        position: LogPosition,
+    },
+}
+
+/// How a run stands after an upload.
+#[derive(Debug)]
+pub enum RunState {
+    /// All of it is on the server, and it is finished there.
+    Synced,
+    /// It is finished there, but something of it could not be carried.
+    Partial,
+    /// All of the log so far is on the server; the run goes on.
+    Running,
+    /// It could not be uploaded to its end.
+    Failed(UploadError),
+}
+
+/// What became of an upload.
+#[derive(Debug)]
+pub struct UploadOutcome {
+    /// How it stands.
+    pub state: RunState,
+    /// Rows sent by this call.
+    pub rows_sent: u64,
+    /// Rows of the log that the server acknowledged, now or before.
+    pub rows_total: u64,
+    /// What is not on the server, and why.
+    pub skips: Skips,
+    /// Where people see it; empty when the server was never reached.
+    pub url: String,
+    /// What people see.
+    pub display_name: String,
+    /// The entity as the server names it, or as it was asked for.
+    pub entity: String,
+    /// The project as the server names it, or as it was asked for.
+    pub project: String,
+    /// The run id; empty for a log that names none.
+    pub run_id: String,
+}
+
+/// Why an upload could not be ended.
+#[derive(Debug, thiserror::Error)]
+pub enum UploadError {
+    /// The server or the network. Its class says whether trying again helps.
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    /// Another run met this error, and it concerns this one too.
+    #[error("not tried, because of another run: {0}")]
+    Stopped(ApiError),
+    /// Somebody else writes to the run, or did.
+    #[error("`{run}` holds {there} rows on the server, and {why}")]
+    Conflict {
+        /// Entity, project and id.
+        run: String,
+        /// How many history lines the server has.
+        there: u64,
+        /// What does not fit.
+        why: String,
+    },
+    /// The log names no run.
+    #[error("`{}` holds no run record", .0.display())]
+    NoRun(PathBuf),
+    /// The log cannot be read.
+    #[error("cannot read `{}`", log.display())]
+    Log {
+        /// The log.
+        log: PathBuf,
+        /// Why.
+        source: LogError,
+    },
+    /// What was acknowledged cannot be read or written down.
+    #[error(transparent)]
+    State(#[from] StateFileError),
+    /// Another process uploads this run.
+    #[error("another process uploads this run: {0}")]
+    Held(String),
+    /// The directory for the state cannot be made.
+    #[error("cannot make `{}`: {source}", path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+impl UploadError {
+    /// The class of the error, where the server or the network is to blame.
+    pub fn class(&self) -> Option<Class> {
+        match self {
+            Self::Api(error) | Self::Stopped(error) => Some(error.class()),
+            _ => None,
+        }
+    }
+}

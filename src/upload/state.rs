@@ -1,0 +1,95 @@
+//! What is known about the upload of one log to one target: the fold of all that was acknowledged, and what was sent.
+//!
+//! It may lag behind the server, never run ahead of it: everything in it was acknowledged. What was sent since is sent
+//! again, to the same offsets.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use url::Url;
+
+use crate::api::Bucket;
+use crate::upload::fold::{Fold, Revisions};
+
+/// The state of one log and one target.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub(crate) struct UploadState {
+    /// What the server calls the run; none before the first contact.
+    pub(crate) run: Option<RunAddress>,
+    /// The log up to what was acknowledged.
+    pub(crate) fold: Fold,
+    /// What was sent besides lines.
+    pub(crate) sent: Sent,
+}
+
+/// A run as the server named it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) struct RunAddress {
+    pub(crate) storage_id: String,
+    pub(crate) entity: String,
+    pub(crate) project: String,
+    pub(crate) run_id: String,
+    pub(crate) display_name: String,
+    /// History lines that were there before ours.
+    pub(crate) history_base: u64,
+}
+
+impl RunAddress {
+    /// The address in the terms of the API.
+    pub(crate) fn bucket(&self) -> Bucket {
+        Bucket {
+            storage_id: self.storage_id.clone(),
+            run_id: self.run_id.clone(),
+            entity: self.entity.clone(),
+            project: self.project.clone(),
+            display_name: self.display_name.clone(),
+            history_lines: 0,
+        }
+    }
+}
+
+/// What the server has besides lines.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) struct Sent {
+    /// The revisions that the server knows.
+    pub(crate) revisions: Revisions,
+    /// The files that were uploaded, as they were then.
+    pub(crate) files: BTreeMap<String, FileMark>,
+    /// Files that could not be uploaded, as they were then: counted as lost until they change.
+    pub(crate) failed_files: BTreeSet<String>,
+    /// Files that were uploaded, but not yet reported to be.
+    pub(crate) unreported: Vec<String>,
+    /// The size of a summary that is too large to be sent.
+    pub(crate) summary_too_large: Option<u64>,
+    /// The exit code with which the run was completed there.
+    pub(crate) finished: Option<i32>,
+}
+
+/// Enough to see that a file changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct FileMark {
+    pub(crate) size: u64,
+    pub(crate) modified_ns: u64,
+}
+
+/// Where a log is to go, as the caller asked for it. Empty is the server's default.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Target {
+    pub(crate) entity: String,
+    pub(crate) project: String,
+    pub(crate) run_id: String,
+}
+
+/// The state file of a target: another target of the same log has another.
+pub(crate) fn state_path(directory: &Path, server: &Url, target: &Target) -> PathBuf {
+    let mut hash = Sha256::new();
+    for part in [server.as_str().trim_end_matches('/'), &target.entity, &target.project, &target.run_id] {
+        hash.update((part.len() as u64).to_le_bytes());
+        hash.update(part.as_bytes());
+    }
+    let digest = hash.finalize();
+    let hex: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    directory.join(".wandb-bridge").join(format!("upload-{hex}.json"))
+}

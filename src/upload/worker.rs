@@ -1,0 +1,653 @@
+//! Follows one log until it ends, and keeps the server's copy of its run in step.
+//!
+//! ```text
+//! read a batch ─► first contact ─► UpsertBucket if what it says changed ─► files due now ─► lines ─► state
+//!      └── at the end of the log: wait for more, send heartbeats; at its end for good: files, then the exit
+//! ```
+//!
+//! One request of a run is on its way at a time; the next batch is read meanwhile. Where nothing is new, nothing is sent.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::SemaphorePermit;
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::{Instant, sleep_until};
+use tracing::{debug, info};
+
+use crate::api::file_stream::{Content, Lines, gzip};
+use crate::api::{ApiError, Class};
+use crate::model::{LogPosition, SkippedReason, Skips};
+use crate::state_file;
+use crate::state_file::lock::{Lock, LockError};
+use crate::upload::app_url::run_url;
+use crate::upload::batch::{Batch, MAX_BYTES, MAX_LINE};
+use crate::upload::contact::{self, Parts};
+use crate::upload::cursor::{Cursor, first_run};
+use crate::upload::files::{self, Plan};
+use crate::upload::fleet::Fleet;
+use crate::upload::fold::{Exit, Fold};
+use crate::upload::job::{Close, LogEnd, Progress, RunState, UploadError, UploadJob, UploadOutcome};
+use crate::upload::state::{RunAddress, Target, UploadState, state_path};
+use crate::wandb_format::{LogError, mark_synced, unmark_synced};
+
+/// A running run that is quiet for so long says that it lives.
+const HEARTBEAT: Duration = Duration::from_secs(30);
+
+/// A running run does not tell of changes of its config more often than this.
+const UPSERT_INTERVAL: Duration = Duration::from_secs(5);
+
+/// The state is not saved more often than this while requests follow each other.
+const SAVE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Uploads one log until it ends, or is cancelled, or cannot go on.
+pub async fn upload_run(job: UploadJob, fleet: Arc<Fleet>) -> UploadOutcome {
+    let _active = fleet.enter();
+    let mut worker = Worker::new(job, &fleet);
+    let ended = match worker.follow().await {
+        Ok(state) => Ok(state),
+        Err(error) => Err(worker.explain(error)),
+    };
+    let saved = worker.save().await;
+    worker.outcome(ended.and_then(|state| saved.map(|()| state)))
+}
+
+struct Worker<'a> {
+    job: UploadJob,
+    fleet: &'a Arc<Fleet>,
+    target: Target,
+    state: UploadState,
+    keep: Option<Keep>,
+    reading: Reading,
+    place: Option<SemaphorePermit<'a>>,
+    /// Whether this call has opened the run on the server.
+    opened: bool,
+    first_request: bool,
+    last_request: Instant,
+    last_upsert: Instant,
+    rows_sent: u64,
+    incomplete: bool,
+    abandoned: bool,
+}
+
+/// Where the state is kept, and the lock on it.
+struct Keep {
+    path: std::path::PathBuf,
+    _lock: Lock,
+    saved_at: Option<Instant>,
+    unsaved: bool,
+}
+
+/// The place in the log: at hand, or with a thread that reads on.
+enum Reading {
+    Not,
+    At(Box<Cursor>),
+    Ahead(JoinHandle<(Box<Cursor>, Result<Batch, LogError>)>),
+}
+
+/// Whether a batch was delivered.
+#[derive(PartialEq, Eq)]
+enum Delivered {
+    Yes,
+    /// The server has more than was known: read again, and send from this row on.
+    ReadAgain(u64),
+}
+
+impl<'a> Worker<'a> {
+    fn new(job: UploadJob, fleet: &'a Arc<Fleet>) -> Self {
+        let own = |text: &Option<String>| text.clone().unwrap_or_default();
+        let over = &job.overrides;
+        let target = Target { entity: own(&over.entity), project: own(&over.project), run_id: own(&over.run_id) };
+        let now = Instant::now();
+        Self {
+            job,
+            fleet,
+            target,
+            state: UploadState::default(),
+            keep: None,
+            reading: Reading::Not,
+            place: None,
+            opened: false,
+            first_request: true,
+            last_request: now,
+            last_upsert: now,
+            rows_sent: 0,
+            incomplete: false,
+            abandoned: false,
+        }
+    }
+
+    async fn follow(&mut self) -> Result<RunState, UploadError> {
+        self.find_target().await?;
+        self.load()?;
+        self.read_from(self.state.fold.clone(), 0);
+        loop {
+            self.pace().await?;
+            let end = self.end();
+            let batch = match self.next_batch(end.position).await {
+                // The log is another one than the state speaks of: what the server holds decides.
+                Err(UploadError::Log { source: LogError::Shorter { .. }, .. })
+                    if !self.opened && self.state.run.is_some() =>
+                {
+                    info!(log = %self.job.log.display(), "the log is shorter than what was acknowledged; starting over");
+                    self.state = UploadState::default();
+                    self.read_from(Fold::default(), 0);
+                    continue;
+                }
+                other => other?,
+            };
+            let at_end = batch.at_end;
+            self.incomplete = batch.incomplete;
+            if let Delivered::ReadAgain(from) = self.deliver(batch, end).await? {
+                self.read_from(self.state.fold.clone(), from);
+                continue;
+            }
+            if at_end && end.complete {
+                return self.finish(end).await;
+            }
+            if at_end {
+                self.idle().await?;
+            }
+        }
+    }
+
+    /// Waits until the log names its run.
+    async fn find_target(&mut self) -> Result<(), UploadError> {
+        loop {
+            let end = self.end();
+            let log = self.job.log.clone();
+            let found = spawn_blocking(move || first_run(&log, end.position)).await;
+            let found = found.unwrap_or_else(|error| Err(std::io::Error::other(error).into()));
+            if let Some(run) = found.map_err(|source| self.log_error(source))? {
+                self.target = contact::target(&run, &self.job.overrides);
+                return Ok(());
+            }
+            if end.complete {
+                return Err(UploadError::NoRun(self.job.log.clone()));
+            }
+            self.changed_or(None).await?;
+        }
+    }
+
+    fn load(&mut self) -> Result<(), UploadError> {
+        let path = state_path(&self.job.state_dir, self.fleet.api.base_url(), &self.target);
+        let directory = path.parent().unwrap_or(Path::new(".")).to_owned();
+        std::fs::create_dir_all(&directory).map_err(|source| UploadError::Directory { path: directory, source })?;
+        let lock = Lock::take(&path.with_extension("lock")).map_err(|error| match error {
+            LockError::Held(by) => UploadError::Held(by),
+            LockError::Io(source) => UploadError::Directory { path: path.with_extension("lock"), source },
+        })?;
+        self.state = state_file::load(&path)?.unwrap_or_default();
+        self.keep = Some(Keep { path, _lock: lock, saved_at: None, unsaved: false });
+        Ok(())
+    }
+
+    /// Sends what a batch brings, if it brings anything, and takes it over into the state.
+    async fn deliver(&mut self, batch: Batch, end: LogEnd) -> Result<Delivered, UploadError> {
+        let plan = files::plan_now(&batch.after, &self.state.sent, &self.job.files_dir);
+        let changed = batch.after.revisions != self.state.sent.revisions;
+        if !batch.has_lines() && !changed && plan == Plan::default() {
+            let moved = self.state.fold.position != batch.after.position;
+            self.state.fold = batch.after;
+            self.touch(moved);
+            return Ok(Delivered::Yes);
+        }
+        if batch.after.run.is_none() {
+            return Err(UploadError::NoRun(self.job.log.clone()));
+        }
+        self.take_place().await?;
+        if !self.opened {
+            let from = self.open(&batch.after).await?;
+            if from > self.state.fold.history_lines {
+                return Ok(Delivered::ReadAgain(from));
+            }
+        }
+        if !batch.at_end {
+            self.read_ahead(end.position);
+        }
+        if !self.job.live || self.last_upsert.elapsed() >= UPSERT_INTERVAL {
+            self.tell_changes(&batch.after).await?;
+        }
+        self.upload_files(plan).await?;
+
+        let room = MAX_BYTES.saturating_sub(batch.bytes);
+        let summary = self.new_summary(&batch.after, if batch.has_lines() { room } else { MAX_LINE });
+        let revision = batch.after.revisions.summary;
+        if batch.has_lines() || summary.is_some() || !self.state.sent.unreported.is_empty() {
+            let (rows, bytes) = (batch.history.count, batch.bytes as u64);
+            let after = batch.after.clone();
+            self.send(Some(batch), summary.clone(), None).await?;
+            self.state.fold = after;
+            if summary.is_some() {
+                self.state.sent.revisions.summary = revision;
+            }
+            self.rows_sent += rows;
+            (self.job.progress)(Progress::Acknowledged { rows, bytes, position: self.state.fold.position });
+        } else {
+            self.state.fold = batch.after;
+        }
+        self.touch(true);
+        self.save_if_due().await?;
+        Ok(Delivered::Yes)
+    }
+
+    /// Opens the run on the server. Returns the number of the first row to send.
+    async fn open(&mut self, after: &Fold) -> Result<u64, UploadError> {
+        let api = self.fleet.api.clone();
+        let cancel = self.fleet.cancel().clone();
+        let log = &self.job.log;
+        let known = self.state.run.clone();
+        let (target, mut from, storage_id) = match &known {
+            Some(run) => (target_of(run), self.state.fold.history_lines, Some(run.storage_id.clone())),
+            None => {
+                let (from, storage_id) = contact::look(&api, log, &self.target, &cancel).await?;
+                (self.target.clone(), from, storage_id)
+            }
+        };
+        let parts = Parts { parameters: true, config: true };
+        let variables = contact::upsert_variables(after, &target, storage_id.as_deref(), &self.job.overrides, parts);
+        let bucket = api.upsert_bucket(&variables, &cancel).await?;
+        let address = contact::address(&bucket, known.as_ref());
+        if known.is_some() {
+            from = contact::check(&api, log, &self.state.fold, &address, &bucket, &cancel).await?;
+        } else if bucket.history_lines > from {
+            // Nothing was there a moment ago.
+            return Err(UploadError::Conflict {
+                run: format!("{}/{}/{}", address.entity, address.project, address.run_id),
+                there: bucket.history_lines,
+                why: "they were not there a moment ago: something else writes to this run".to_owned(),
+            });
+        }
+        let url = run_url(api.base_url(), &address.entity, &address.project, &address.run_id);
+        info!(%url, from, "run opened");
+        if self.state.sent.finished.take().is_some() {
+            // Whoever goes on with a log removes the marker; this is for logs that others wrote.
+            let _ = unmark_synced(&self.job.log);
+        }
+        (self.job.progress)(Progress::Opened { url, display_name: address.display_name.clone() });
+        self.state.run = Some(address);
+        self.state.sent.revisions.config = after.revisions.config;
+        self.state.sent.revisions.parameters = after.revisions.parameters;
+        self.opened = true;
+        self.last_upsert = Instant::now();
+        self.last_request = Instant::now();
+        self.touch(true);
+        self.save().await?;
+        Ok(from)
+    }
+
+    /// Tells the server what changed besides lines and summary.
+    async fn tell_changes(&mut self, after: &Fold) -> Result<(), UploadError> {
+        let sent = self.state.sent.revisions;
+        let parts = Parts {
+            parameters: after.revisions.parameters != sent.parameters,
+            config: after.revisions.config != sent.config,
+        };
+        let Some(run) = self.state.run.as_ref().filter(|_| parts.parameters || parts.config) else { return Ok(()) };
+        let variables =
+            contact::upsert_variables(after, &target_of(run), Some(&run.storage_id), &self.job.overrides, parts);
+        self.fleet.api.upsert_bucket(&variables, self.fleet.cancel()).await?;
+        self.state.sent.revisions.config = after.revisions.config;
+        self.state.sent.revisions.parameters = after.revisions.parameters;
+        self.last_upsert = Instant::now();
+        self.touch(true);
+        Ok(())
+    }
+
+    async fn upload_files(&mut self, plan: Plan) -> Result<(), UploadError> {
+        let Some(run) = self.state.run.as_ref().map(RunAddress::bucket) else { return Ok(()) };
+        let uploaded = files::upload(&self.fleet.api, &run, plan.due, self.fleet.cancel()).await?;
+        let sent = &mut self.state.sent;
+        sent.failed_files.extend(plan.missing);
+        sent.failed_files.extend(uploaded.failed);
+        for (path, mark) in uploaded.done {
+            sent.failed_files.remove(&path);
+            sent.unreported.push(path.clone());
+            sent.files.insert(path, mark);
+        }
+        self.touch(true);
+        Ok(())
+    }
+
+    /// The summary's one line, when the server does not have it yet and there is room for it.
+    fn new_summary(&mut self, after: &Fold, room: usize) -> Option<Lines> {
+        if after.revisions.summary == self.state.sent.revisions.summary {
+            return None;
+        }
+        let mut line = Vec::new();
+        after.summary().write(&mut line);
+        self.state.sent.summary_too_large = None;
+        if line.len() > MAX_LINE {
+            // The server would refuse it. It is looked at again when it changes.
+            self.state.sent.summary_too_large = Some(line.len() as u64);
+            self.state.sent.revisions.summary = after.revisions.summary;
+            return None;
+        }
+        if line.len() > room {
+            return None;
+        }
+        let mut lines = Lines::at(0);
+        lines.push(&line);
+        Some(lines)
+    }
+
+    /// Sends one request of the file stream.
+    async fn send(
+        &mut self,
+        batch: Option<Batch>,
+        summary: Option<Lines>,
+        exit: Option<i32>,
+    ) -> Result<(), UploadError> {
+        let Some(run) = self.state.run.as_ref().map(RunAddress::bucket) else { return Ok(()) };
+        let cancel = self.fleet.cancel();
+        let api = &self.fleet.api;
+        let packed = api.wants_gzip() && api.features(cancel).await?.has("FILESTREAM_GZIP");
+        let uploaded = std::mem::take(&mut self.state.sent.unreported);
+        let reported = uploaded.clone();
+        let made = spawn_blocking(move || {
+            let content = Content {
+                history: batch.as_ref().map(|batch| &batch.history),
+                events: batch.as_ref().map(|batch| &batch.events),
+                summary: summary.as_ref(),
+                uploaded: &uploaded,
+                preempting: batch.as_ref().is_some_and(|batch| batch.preempting),
+                exit_code: exit,
+            };
+            let body = content.body();
+            match packed.then(|| gzip(&body)) {
+                Some(Ok(small)) => (Bytes::from(small), true),
+                _ => (Bytes::from(body), false),
+            }
+        });
+        let sent = match made.await {
+            Ok((body, packed)) => api.file_stream(&run, body, packed, cancel).await,
+            Err(_) => Err(ApiError::Cancelled),
+        };
+        self.last_request = Instant::now();
+        self.first_request = false;
+        match sent {
+            Ok(stopped) => {
+                if stopped {
+                    debug!(run = %run.run_id, "the server asks the run to stop");
+                }
+                Ok(())
+            }
+            Err(error) => {
+                self.state.sent.unreported = reported;
+                Err(error.into())
+            }
+        }
+    }
+
+    /// The log is at its end for good.
+    async fn finish(&mut self, end: LogEnd) -> Result<RunState, UploadError> {
+        let code = match (self.state.fold.exit, end.close) {
+            (Some(Exit { not_complete: true, .. }), _) | (None, Close::LeaveRunning) => None,
+            (Some(Exit { code, .. }), _) | (None, Close::Fail(code)) => Some(code),
+        };
+        let fold = self.state.fold.clone();
+        let Some(code) = code else {
+            if self.opened {
+                self.take_place().await?;
+                self.tell_changes(&fold).await?;
+                self.flush_summary(&fold).await?;
+            }
+            self.place = None;
+            return Ok(RunState::Running);
+        };
+        let finished = self.state.sent.finished == Some(code) && fold.revisions == self.state.sent.revisions;
+        let named = files::plan_at_end(&fold, &[], &self.state.sent, &self.job.files_dir);
+        if !finished || !named.due.is_empty() {
+            self.take_place().await?;
+            if !self.opened {
+                let from = self.open(&fold).await?;
+                debug_assert!(from <= fold.history_lines, "all of the log was read, so no row of it can be missing");
+            }
+            self.complete(&fold, code).await?;
+        }
+        self.place = None;
+        if self.lost() {
+            return Ok(RunState::Partial);
+        }
+        if let Err(error) = mark_synced(&self.job.log) {
+            debug!(%error, "no `.synced` marker");
+        }
+        Ok(RunState::Synced)
+    }
+
+    /// Files, then the last request.
+    async fn complete(&mut self, fold: &Fold, code: i32) -> Result<(), UploadError> {
+        self.tell_changes(fold).await?;
+        let (to_write, directory) = (fold.clone(), self.job.files_dir.clone());
+        let written = spawn_blocking(move || files::write_generated(&to_write, &directory)).await.unwrap_or_default();
+        let mut generated = Vec::new();
+        for (path, result) in written {
+            if let Err(error) = result {
+                debug!(path, %error, "not written");
+            }
+            // One that could not be written is missing, or is an old one that is better than none.
+            generated.push(path);
+        }
+        let plan = files::plan_at_end(fold, &generated, &self.state.sent, &self.job.files_dir);
+        self.upload_files(plan).await?;
+        let summary = self.new_summary(fold, MAX_LINE);
+        self.send(None, summary, Some(code)).await?;
+        self.state.sent.revisions.summary = fold.revisions.summary;
+        self.state.sent.finished = Some(code);
+        self.touch(true);
+        (self.job.progress)(Progress::Acknowledged { rows: 0, bytes: 0, position: fold.position });
+        self.save().await
+    }
+
+    async fn flush_summary(&mut self, fold: &Fold) -> Result<(), UploadError> {
+        let summary = self.new_summary(fold, MAX_LINE);
+        if summary.is_some() || !self.state.sent.unreported.is_empty() {
+            self.send(None, summary, None).await?;
+            self.state.sent.revisions.summary = fold.revisions.summary;
+            self.touch(true);
+        }
+        Ok(())
+    }
+
+    /// Waits for more at the end of the log. Meanwhile a running run says that it lives, and late changes are told.
+    async fn idle(&mut self) -> Result<(), UploadError> {
+        self.place = None;
+        self.save().await?;
+        loop {
+            let mut wake = None;
+            if self.opened {
+                let fold = &self.state.fold.revisions;
+                let sent = &self.state.sent.revisions;
+                let changed = fold.config != sent.config || fold.parameters != sent.parameters;
+                let summary = fold.summary != sent.summary || !self.state.sent.unreported.is_empty();
+                wake = [
+                    self.job.live.then(|| self.last_request + HEARTBEAT),
+                    changed.then(|| self.last_upsert + UPSERT_INTERVAL),
+                    summary.then(|| self.last_request + self.fleet.send_interval()),
+                ]
+                .into_iter()
+                .flatten()
+                .min();
+            }
+            if self.changed_or(wake).await? {
+                return Ok(());
+            }
+            self.take_place().await?;
+            let fold = self.state.fold.clone();
+            if self.last_upsert.elapsed() >= UPSERT_INTERVAL {
+                self.tell_changes(&fold).await?;
+            }
+            self.flush_summary(&fold).await?;
+            if self.job.live && self.last_request.elapsed() >= HEARTBEAT {
+                self.send(None, None, None).await?;
+            }
+            self.place = None;
+            self.save().await?;
+        }
+    }
+
+    /// Waits until the next small request may go out. A full one goes at once, and so does the first.
+    async fn pace(&mut self) -> Result<(), UploadError> {
+        loop {
+            let end = self.end();
+            let at = match &self.reading {
+                Reading::At(cursor) => cursor.position(),
+                Reading::Ahead(_) | Reading::Not => return Ok(()),
+            };
+            let waiting = end.position.map_or(u64::MAX, |position| position.0.saturating_sub(at.0));
+            let due = self.last_request + self.fleet.send_interval();
+            if end.complete || self.first_request || waiting >= MAX_BYTES as u64 || Instant::now() >= due {
+                return Ok(());
+            }
+            self.place = None;
+            self.changed_or(Some(due)).await?;
+        }
+    }
+
+    /// Waits for news about the log's end, or for a moment. Returns whether there are news.
+    async fn changed_or(&mut self, moment: Option<Instant>) -> Result<bool, UploadError> {
+        let cancel = self.fleet.cancel();
+        let wait = async {
+            match moment {
+                Some(moment) => sleep_until(moment).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = cancel.cancelled() => Err(ApiError::Cancelled.into()),
+            changed = self.job.end.changed() => {
+                self.abandoned = changed.is_err();
+                Ok(true)
+            }
+            () = wait => Ok(false),
+        }
+    }
+
+    /// What is known of the log's end. When nobody is left to say more, it is complete.
+    fn end(&mut self) -> LogEnd {
+        let end = *self.job.end.borrow_and_update();
+        LogEnd { complete: end.complete || self.abandoned, ..end }
+    }
+
+    fn read_from(&mut self, fold: Fold, resend_from: u64) {
+        let base = self.state.run.as_ref().map(|run| run.history_base).unwrap_or_default();
+        self.reading = Reading::At(Box::new(Cursor::new(self.job.log.clone(), fold, base, resend_from)));
+    }
+
+    fn read_ahead(&mut self, limit: Option<LogPosition>) {
+        self.reading = match std::mem::replace(&mut self.reading, Reading::Not) {
+            Reading::At(mut cursor) => Reading::Ahead(spawn_blocking(move || {
+                let batch = cursor.next_batch(limit);
+                (cursor, batch)
+            })),
+            other => other,
+        };
+    }
+
+    async fn next_batch(&mut self, limit: Option<LogPosition>) -> Result<Batch, UploadError> {
+        self.read_ahead(limit);
+        let Reading::Ahead(reading) = std::mem::replace(&mut self.reading, Reading::Not) else {
+            return Err(ApiError::Cancelled.into());
+        };
+        let (cursor, batch) = reading.await.map_err(|error| self.log_error(std::io::Error::other(error).into()))?;
+        self.reading = Reading::At(cursor);
+        batch.map_err(|source| self.log_error(source))
+    }
+
+    async fn take_place(&mut self) -> Result<(), UploadError> {
+        if let Some(error) = self.fleet.reason_to_stop(&self.target.entity, &self.target.project) {
+            return Err(UploadError::Stopped(error));
+        }
+        if self.place.is_none() {
+            self.place = Some(self.fleet.place().await?);
+        }
+        Ok(())
+    }
+
+    fn touch(&mut self, changed: bool) {
+        if let Some(keep) = &mut self.keep {
+            keep.unsaved |= changed;
+        }
+    }
+
+    async fn save_if_due(&mut self) -> Result<(), UploadError> {
+        let due = self.keep.as_ref().is_some_and(|keep| keep.saved_at.is_none_or(|at| at.elapsed() >= SAVE_INTERVAL));
+        if due { self.save().await } else { Ok(()) }
+    }
+
+    async fn save(&mut self) -> Result<(), UploadError> {
+        let Some(keep) = self.keep.as_mut().filter(|keep| keep.unsaved) else { return Ok(()) };
+        let (path, state) = (keep.path.clone(), self.state.clone());
+        let saved = spawn_blocking(move || state_file::save(&path, &state)).await;
+        if let Ok(saved) = saved {
+            saved?;
+            keep.unsaved = false;
+            keep.saved_at = Some(Instant::now());
+        }
+        Ok(())
+    }
+
+    /// Notes what an error means for other runs, and finds out whether another run's error is behind it.
+    fn explain(&mut self, error: UploadError) -> UploadError {
+        let UploadError::Api(api) = &error else { return error };
+        self.fleet.learn(api, &self.target.entity, &self.target.project);
+        if api.class() != Class::Cancelled {
+            return error;
+        }
+        match self.fleet.reason_to_stop(&self.target.entity, &self.target.project) {
+            Some(reason) => UploadError::Stopped(reason),
+            None => error,
+        }
+    }
+
+    fn log_error(&self, source: LogError) -> UploadError {
+        UploadError::Log { log: self.job.log.clone(), source }
+    }
+
+    fn skips(&self) -> Skips {
+        let mut skips = self.state.fold.skips();
+        let failed = &self.state.sent.failed_files;
+        skips.add(SkippedReason::File, failed.len() as u64, || failed.first().cloned().unwrap_or_default());
+        let summary = self.state.sent.summary_too_large;
+        skips.add(SkippedReason::RowTooLarge, u64::from(summary.is_some()), || {
+            format!("the summary, of {} bytes", summary.unwrap_or_default())
+        });
+        skips.add(SkippedReason::IncompleteTail, u64::from(self.incomplete), || {
+            format!("behind byte {}", self.state.fold.position.0)
+        });
+        skips
+    }
+
+    fn lost(&self) -> bool {
+        self.skips().any_loss()
+    }
+
+    fn outcome(&self, ended: Result<RunState, UploadError>) -> UploadOutcome {
+        let run = self.state.run.clone();
+        let url = run.as_ref().map(|run| run_url(self.fleet.api.base_url(), &run.entity, &run.project, &run.run_id));
+        let run = run.unwrap_or_else(|| RunAddress {
+            entity: self.target.entity.clone(),
+            project: self.target.project.clone(),
+            run_id: self.target.run_id.clone(),
+            ..RunAddress::default()
+        });
+        UploadOutcome {
+            state: ended.unwrap_or_else(RunState::Failed),
+            rows_sent: self.rows_sent,
+            rows_total: self.state.fold.history_lines,
+            skips: self.skips(),
+            url: url.unwrap_or_default(),
+            display_name: run.display_name,
+            entity: run.entity,
+            project: run.project,
+            run_id: run.run_id,
+        }
+    }
+}
+
+fn target_of(run: &RunAddress) -> Target {
+    Target { entity: run.entity.clone(), project: run.project.clone(), run_id: run.run_id.clone() }
+}
