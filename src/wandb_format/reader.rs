@@ -141,6 +141,10 @@ impl<R: Read + Seek> LogReader<R> {
     }
 
     /// Reads on. After [`Next::End`] and [`Next::Incomplete`] it may be called again when there is more.
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "an entry borrows from the reader, which an iterator's item cannot"
+    )]
     pub fn next(&mut self) -> Result<Next<'_>, LogError> {
         let found = match self.find()? {
             // Somebody may be writing there this very moment: only what is damaged twice is damaged.
@@ -287,7 +291,9 @@ impl<R: Read + Seek> LogReader<R> {
     }
 
     fn fill(&mut self, start: u64) -> Result<(), LogError> {
-        self.window.resize(WINDOW, 0);
+        if self.window.is_empty() {
+            self.window = vec![0; WINDOW];
+        }
         self.window_start = start;
         self.window_filled = 0;
         let want = usize::try_from(self.limit.saturating_sub(start)).unwrap_or(WINDOW).min(WINDOW);

@@ -185,7 +185,7 @@ pub fn unmark_synced(log: &Path) -> io::Result<()> {
 
 /// The logs below some paths.
 #[derive(Debug, Default)]
-pub struct Found {
+pub struct FoundLogs {
     /// Each log once, in the order of the paths, and by name below each.
     pub logs: Vec<PathBuf>,
     /// Paths, of those that were given, that could not be looked at, or are files that no log is called like.
@@ -196,8 +196,8 @@ pub struct Found {
 ///
 /// A file `*.wandb` is one. A directory stands for the `*.wandb` in it or, without any, for those one level down; and for
 /// those in the W&B folder in it. The same file under two names (`latest-run`) is one log.
-pub fn find_logs<P: AsRef<Path>>(paths: impl IntoIterator<Item = P>) -> Found {
-    let mut found = Found::default();
+pub fn find_logs<P: AsRef<Path>>(paths: impl IntoIterator<Item = P>) -> FoundLogs {
+    let mut found = FoundLogs::default();
     let mut seen = HashSet::new();
     for path in paths {
         let path = path.as_ref();

@@ -54,7 +54,7 @@ impl LogWriter {
     }
 
     fn at(file: File, written: u64, next_num: i64) -> Self {
-        Self { file, buffer: Vec::with_capacity(BUFFER + BLOCK as usize), written, next_num }
+        Self { file, buffer: Vec::new(), written, next_num }
     }
 
     /// Appends a record. Rows have a quicker way: [`Self::append_encoded`].
@@ -149,15 +149,6 @@ fn encode_number(number: i64, out: &mut [u8; 11]) -> &[u8] {
     &out[..=length]
 }
 
-/// The bytes of one record as they stand in a log, at its beginning. For tests.
-#[cfg(test)]
-pub(crate) fn numbered(number: i64, body: &[u8]) -> Vec<u8> {
-    let mut out = vec![0x08];
-    crate::wandb_format::wire::put_varint(number as u64, &mut out);
-    out.extend_from_slice(body);
-    out
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
@@ -203,7 +194,9 @@ mod tests {
     fn numbers_are_varints() {
         for number in [1, 127, 128, 300, i64::MAX, -1] {
             let mut out = [0; 11];
-            assert_eq!(encode_number(number, &mut out), numbered(number, &[]));
+            let mut expected = vec![0x08];
+            crate::wandb_format::wire::put_varint(number as u64, &mut expected);
+            assert_eq!(encode_number(number, &mut out), expected);
         }
     }
 
