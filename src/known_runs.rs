@@ -29,11 +29,8 @@ impl KnownRuns {
     /// come back as errors: their runs are not touched.
     pub fn load(wandb_directory: &Path, generation: u32) -> io::Result<(Self, Vec<StateFileError>)> {
         let directories = RunDirIndex::read(wandb_directory)?;
-        let loaded: Vec<_> = directories
-            .paths()
-            .into_par_iter()
-            .map(|directory| Checkpoint::load(&directory))
-            .collect();
+        let loaded: Vec<_> =
+            directories.paths().into_par_iter().map(|directory| Checkpoint::load(&directory)).collect();
         let mut known = Self { directories, ..Self::default() };
         let mut errors = Vec::new();
         for checkpoint in loaded {

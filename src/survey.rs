@@ -145,7 +145,7 @@ impl Survey {
                     if seen.insert(run.directory.clone()) {
                         let relative = run.directory.strip_prefix(&root.directory).unwrap_or(&run.relative);
                         let parts = relative.components().map(|part| readable(part.as_os_str())).collect();
-                        directories.push(Member { parts, directory: run.directory, files: run.files });
+                        directories.push(Member { parts, files: run.files });
                     }
                 }
             }
@@ -334,7 +334,6 @@ impl Survey {
 /// A TB run with its place below the root.
 struct Member {
     parts: Vec<String>,
-    directory: PathBuf,
     files: Vec<EventFileInfo>,
 }
 

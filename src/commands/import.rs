@@ -30,7 +30,9 @@ pub(super) fn run(arguments: &ImportArgs, settings: &Settings, ui: &Arc<Ui>) -> 
     }
     session::check_project_chosen(settings, found.runs.len())?;
     let recording = session::recording(settings, arguments.dry_run, found.runs.len(), ui)?;
-    let again = command_line(["wandb-bridge", "import"].into_iter().chain(arguments.paths.iter().filter_map(|path| path.to_str())));
+    let again = command_line(
+        ["wandb-bridge", "import"].into_iter().chain(arguments.paths.iter().filter_map(|path| path.to_str())),
+    );
     let reporter = session::reporter(ui, settings, arguments.dry_run, Some(again));
     reporter.skip(&outside);
     reporter.found(0, found.runs.len(), 0);
@@ -72,12 +74,19 @@ fn nothing_found(paths: &[PathBuf], found: &Found) -> CommandError {
             counted(other, "file"),
             if other == 1 { "was" } else { "were" }
         )),
-        (waiting, _) => error.hint(format!("{} without a whole record: wait for the writer, or use `wandb-bridge watch`", counted(waiting, "event file"))),
+        (waiting, _) => error.hint(format!(
+            "{} without a whole record: wait for the writer, or use `wandb-bridge watch`",
+            counted(waiting, "event file")
+        )),
     }
 }
 
 /// A rule that matches nothing is a misspelled rule.
-pub(super) fn warn_of_idle_rules(rules: &[crate::convert::axes::AxisRule], metrics: &std::collections::BTreeSet<String>, ui: &Ui) {
+pub(super) fn warn_of_idle_rules(
+    rules: &[crate::convert::axes::AxisRule],
+    metrics: &std::collections::BTreeSet<String>,
+    ui: &Ui,
+) {
     for rule in Axes::new(rules).unmatched(metrics.iter().map(String::as_str)) {
         ui.warning(format!("`--axis {rule}` matches no metric"));
     }

@@ -12,7 +12,7 @@ use crate::cli::InspectArgs;
 use crate::commands::error::{CommandError, ExitCode, IoContext as _};
 use crate::commands::session;
 use crate::commands::ui::{Ui, counted, grouped, printable, size};
-use crate::model::{SkippedReason, Skipped, Skips};
+use crate::model::{Skipped, SkippedReason, Skips};
 use crate::pipeline::id_of;
 use crate::proto::wandb_internal::record::RecordType;
 use crate::settings::Settings;
@@ -145,7 +145,12 @@ fn look_at_run(plan: &PlannedRun, naming: &crate::pipeline::Naming) -> Seen {
 }
 
 /// Reads a file to its end; the number of its events.
-fn read_file(source: &PlannedSource, table: &mut TagTable, tags: &mut Vec<Option<(Arc<str>, TagSeen)>>, skips: &mut Skips) -> std::io::Result<u64> {
+fn read_file(
+    source: &PlannedSource,
+    table: &mut TagTable,
+    tags: &mut Vec<Option<(Arc<str>, TagSeen)>>,
+    skips: &mut Skips,
+) -> std::io::Result<u64> {
     let mut file = EventFile::open(&source.path, &FilePosition::default())?;
     let mut events = 0;
     let label = &source.label;
@@ -178,20 +183,28 @@ fn read_file(source: &PlannedSource, table: &mut TagTable, tags: &mut Vec<Option
                     tag.first_time = tag.first_time.min(time);
                     tag.last_time = tag.last_time.max(time);
                     if let ValueKind::Bad(why) = &point.kind {
-                        skips.add(SkippedReason::BadValue, 1, || format!("`{label}` at byte {}: `{}`: {why}", event.at, point.tag));
+                        skips.add(SkippedReason::BadValue, 1, || {
+                            format!("`{label}` at byte {}: `{}`: {why}", event.at, point.tag)
+                        });
                     } else if point.kind != ValueKind::Scalar {
-                        skips.add(SkippedReason::Kind(point.kind.name().to_owned()), 1, || format!("`{label}` at byte {}: `{}`", event.at, point.tag));
+                        skips.add(SkippedReason::Kind(point.kind.name().to_owned()), 1, || {
+                            format!("`{label}` at byte {}: `{}`", event.at, point.tag)
+                        });
                     }
                 }
             }
-            Next::BadRecord { at, why } => skips.add(SkippedReason::DamagedRecord, 1, || format!("`{label}` at byte {at}: {why}")),
+            Next::BadRecord { at, why } => {
+                skips.add(SkippedReason::DamagedRecord, 1, || format!("`{label}` at byte {at}: {why}"))
+            }
             Next::BadLength { at, why } => {
                 skips.add(SkippedReason::DamagedFile, 1, || format!("`{label}` from byte {at}: {why}"));
                 return Ok(events);
             }
             Next::Incomplete { bytes } => {
                 let at = file.offset();
-                skips.add(SkippedReason::IncompleteTail, 1, || format!("`{label}` at byte {at}: {bytes} bytes of it are there"));
+                skips.add(SkippedReason::IncompleteTail, 1, || {
+                    format!("`{label}` at byte {at}: {bytes} bytes of it are there")
+                });
                 return Ok(events);
             }
             Next::NothingYet | Next::Zeros { .. } => return Ok(events),
@@ -221,10 +234,24 @@ fn run_text(run: &RunSeen<'_>) -> String {
     if !run.group.is_empty() {
         let _ = write!(text, ", group {}", run.group);
     }
-    let _ = writeln!(text, "\n  from `{}`: {}, {}, {}", run.source, counted(run.files.len() as u64, "file"), counted(run.events, "event"), size(run.bytes));
+    let _ = writeln!(
+        text,
+        "\n  from `{}`: {}, {}, {}",
+        run.source,
+        counted(run.files.len() as u64, "file"),
+        counted(run.events, "event"),
+        size(run.bytes)
+    );
     let width = run.tags.keys().map(|key| key.chars().count()).max().unwrap_or(0).min(60);
     for (key, tag) in &run.tags {
-        let _ = write!(text, "  {key:width$}  {:12} {:>10} points, steps {} to {}", tag.kind, grouped(tag.points), tag.first_step, tag.last_step);
+        let _ = write!(
+            text,
+            "  {key:width$}  {:12} {:>10} points, steps {} to {}",
+            tag.kind,
+            grouped(tag.points),
+            tag.first_step,
+            tag.last_step
+        );
         if tag.nan > 0 {
             let _ = write!(text, ", {} NaN", grouped(tag.nan));
         }
@@ -296,7 +323,9 @@ fn read_log(log: &Path, seen: &mut LogSeen, skips: &mut Skips) -> Result<(), cra
                         kind_name(record)
                     }
                     EntryKind::Unknown(number) => {
-                        skips.add(SkippedReason::UnknownRecord, 1, || format!("record kind {number} at byte {}", entry.start.0));
+                        skips.add(SkippedReason::UnknownRecord, 1, || {
+                            format!("record kind {number} at byte {}", entry.start.0)
+                        });
                         continue;
                     }
                 };

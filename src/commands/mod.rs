@@ -56,7 +56,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, environment: &Environm
 /// Whatever is wrong with W&B, training goes on: `watch -- CMD` runs its command unless the command line is wrong.
 fn without_settings(command: &Command, error: CommandError, ui: &Ui) -> Result<Ended, CommandError> {
     match command {
-        Command::Watch(WatchArgs { command, .. }) if !command.is_empty() => watch::run_without_recording(command, error, ui),
+        Command::Watch(WatchArgs { command, .. }) if !command.is_empty() => {
+            watch::run_without_recording(command, error, ui)
+        }
         _ => Err(error),
     }
 }

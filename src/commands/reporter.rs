@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use crate::api::Class;
 use crate::commands::error::{CommandError, ExitCode};
 use crate::commands::ui::{
-    Addresses, Destination, Found, Progress as Shown, Report, RunReport, RunState, Totals, Ui, counted, first_lines, last_lines,
+    Addresses, Destination, Found, Progress as Shown, Report, RunReport, RunState, Totals, Ui, counted, first_lines,
+    last_lines,
 };
 use crate::model::{RunId, Skips};
 use crate::pipeline::{Note, RunEnd, Watcher};
@@ -44,7 +45,13 @@ struct State {
 impl Reporter {
     pub(super) fn new(ui: Arc<Ui>, destination: Destination, app_url: &str, totals: Totals) -> Arc<Self> {
         let state = State { totals, ..State::default() };
-        Arc::new(Self { ui, destination, app_url: app_url.to_owned(), started: Instant::now(), state: Mutex::new(state) })
+        Arc::new(Self {
+            ui,
+            destination,
+            app_url: app_url.to_owned(),
+            started: Instant::now(),
+            state: Mutex::new(state),
+        })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -131,7 +138,8 @@ impl Watcher for Reporter {
             if trouble.code != ExitCode::Success && trouble.code != ExitCode::Failed {
                 state.codes.push(trouble.code);
             }
-            let said_before = trouble.code == ExitCode::Authentication && std::mem::replace(&mut state.key_refused, true);
+            let said_before =
+                trouble.code == ExitCode::Authentication && std::mem::replace(&mut state.key_refused, true);
             if !said_before && trouble.code == ExitCode::Authentication {
                 self.ui.error(&trouble);
             } else if !said_before {
@@ -222,7 +230,13 @@ fn report(run: &RunEnd, app_url: &str) -> (RunReport, Skips, Option<CommandError
         report.state = RunState::Failed;
         trouble = Some(record_trouble(error, &run.source));
     }
-    report.error = trouble.as_ref().map(|trouble| [trouble.message.as_str()].into_iter().chain(trouble.causes.iter().map(String::as_str)).collect::<Vec<_>>().join(": "));
+    report.error = trouble.as_ref().map(|trouble| {
+        [trouble.message.as_str()]
+            .into_iter()
+            .chain(trouble.causes.iter().map(String::as_str))
+            .collect::<Vec<_>>()
+            .join(": ")
+    });
     report.skipped = skips.report();
     (report, skips, trouble)
 }
@@ -277,7 +291,9 @@ fn upload_trouble(error: &UploadError, source: &Path) -> CommandError {
     match error.class() {
         Some(Class::Auth) => {
             let hint = "set `WANDB_API_KEY`, or use `--mode offline` now and `wandb-bridge sync` later";
-            return CommandError::new(ExitCode::Authentication, "W&B did not accept the API key").caused_by(error).hint(hint);
+            return CommandError::new(ExitCode::Authentication, "W&B did not accept the API key")
+                .caused_by(error)
+                .hint(hint);
         }
         Some(Class::Temporary) => {
             return CommandError::new(ExitCode::Temporary, format!("cannot upload `{}` now", source.display()))

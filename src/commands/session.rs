@@ -60,7 +60,8 @@ fn template(flag: &str, text: Option<&str>) -> Result<Option<Template>, CommandE
 
 /// Braces mean something in our own flags only, not in the official client's variables.
 fn setting_template(flag: &str, setting: Option<&Setting<String>>) -> Result<Option<Template>, CommandError> {
-    let text = setting.map(|setting| if setting.is_template() { setting.value.clone() } else { Template::escape(&setting.value) });
+    let text = setting
+        .map(|setting| if setting.is_template() { setting.value.clone() } else { Template::escape(&setting.value) });
     template(flag, text.as_deref())
 }
 
@@ -81,7 +82,9 @@ pub(super) fn recording(settings: &Settings, dry_run: bool, runs: usize, ui: &Ui
     let (recording, errors) =
         Recording::new(settings.wandb_dir.clone(), options, naming).context("look at", &settings.wandb_dir)?;
     for error in errors {
-        ui.warn_of(&CommandError::new(ExitCode::Failed, "a run that was recorded before cannot be read").caused_by(&error));
+        ui.warn_of(
+            &CommandError::new(ExitCode::Failed, "a run that was recorded before cannot be read").caused_by(&error),
+        );
     }
     Ok(recording)
 }
@@ -159,7 +162,8 @@ pub(super) fn destination(settings: &Settings, dry_run: bool) -> Destination {
 
 /// The reporter of a command.
 pub(super) fn reporter(ui: &Arc<Ui>, settings: &Settings, dry_run: bool, again: Option<String>) -> Arc<Reporter> {
-    let totals = Totals { dry_run, again, ..Totals::new(settings.wandb_dir.clone()) };
+    let mut totals = Totals::new(settings.wandb_dir.clone());
+    (totals.dry_run, totals.again) = (dry_run, again);
     Reporter::new(ui.clone(), destination(settings, dry_run), &settings.server.app_url, totals)
 }
 
@@ -178,11 +182,15 @@ pub(super) struct Stop {
 
 impl Stop {
     /// Listens on the runtime. `uploads` are cancelled with it; a second signal ends the process at once.
-    pub(super) fn listen(runtime: &Runtime, limit: Option<Duration>, uploads: Option<&Uploads>) -> Result<Self, CommandError> {
+    pub(super) fn listen(
+        runtime: &Runtime,
+        limit: Option<Duration>,
+        uploads: Option<&Uploads>,
+    ) -> Result<Self, CommandError> {
         let (token, code) = (CancellationToken::new(), Arc::new(AtomicU8::new(0)));
         let _context = runtime.enter();
-        let mut signals =
-            Signals::listen(false).map_err(|error| CommandError::new(ExitCode::Failed, "cannot listen for signals").caused_by(&error))?;
+        let mut signals = Signals::listen(false)
+            .map_err(|error| CommandError::new(ExitCode::Failed, "cannot listen for signals").caused_by(&error))?;
         let uploads = uploads.map(|uploads| uploads.cancel().clone());
         let (stop, why) = (token.clone(), code.clone());
         runtime.spawn(async move {

@@ -29,7 +29,9 @@ pub(super) fn run(arguments: &SyncArgs, settings: &Settings, ui: &Arc<Ui>) -> Re
     if chosen.found == 0 {
         return Err(nothing_found(&paths));
     }
-    for (count, what, flag) in [(chosen.synced, "synced", "--include-synced"), (chosen.online, "online", "--include-online")] {
+    for (count, what, flag) in
+        [(chosen.synced, "synced", "--include-synced"), (chosen.online, "online", "--include-online")]
+    {
         if count > 0 {
             ui.note(format!("left out: {} ({what} already; `{flag}` takes them too)", counted(count, "run")));
         }

@@ -88,7 +88,9 @@ fn ended(code: i32) -> Ended {
 fn start(command: &[OsString]) -> Result<RunningCommand, CommandError> {
     RunningCommand::start(command).map_err(|error| {
         let name = command.first().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        CommandError::new(ExitCode::Usage, format!("cannot run `{name}`")).caused_by(&error).hint("check the command behind `--`")
+        CommandError::new(ExitCode::Usage, format!("cannot run `{name}`"))
+            .caused_by(&error)
+            .hint("check the command behind `--`")
     })
 }
 
@@ -149,7 +151,8 @@ impl Prepared {
                 drain: arguments.drain,
                 until: deadline(settings.max_duration),
             };
-            let end = watch(&options, survey, &recording, uploads.as_ref(), command.as_mut(), &mut signals, &watcher).await;
+            let end =
+                watch(&options, survey, &recording, uploads.as_ref(), command.as_mut(), &mut signals, &watcher).await;
             let code = match (end, command.as_mut()) {
                 (WatchEnd::Command(code), _) => code,
                 // Idle or out of time: the command goes on without us, and is waited for.

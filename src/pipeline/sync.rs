@@ -28,8 +28,13 @@ pub fn sync(logs: Vec<PathBuf>, overrides: &Overrides, uploads: &Uploads, watche
                 continue;
             }
         };
-        let to_upload =
-            RunToUpload { id: id.clone(), log: log.clone(), overrides: overrides.clone(), end: watch::channel(end).1, live: false };
+        let to_upload = RunToUpload {
+            id: id.clone(),
+            log: log.clone(),
+            overrides: overrides.clone(),
+            end: watch::channel(end).1,
+            live: false,
+        };
         let watcher_at_end = watcher.clone();
         uploads.start(to_upload, move |uploaded| {
             watcher_at_end.ended(RunEnd { source: log, id, uploaded: Some(uploaded), ..RunEnd::default() });

@@ -70,7 +70,8 @@ impl Uploads {
 
     /// Uploads a run beside everything else; `ended` is called once, at the end.
     pub fn start(&self, run: RunToUpload, ended: impl FnOnce(UploadOutcome) + Send + 'static) {
-        let turn = self.turns.lock().unwrap_or_else(PoisonError::into_inner).entry(run.log.clone()).or_default().clone();
+        let turn =
+            self.turns.lock().unwrap_or_else(PoisonError::into_inner).entry(run.log.clone()).or_default().clone();
         let (fleet, watcher) = (self.fleet.clone(), self.watcher.clone());
         let task = async move {
             let _turn = turn.lock().await;
