@@ -1,1 +1,149 @@
-//! (being written)
+//! How far a run was recorded: the file that decides, after any crash, what counts.
+//!
+//! It lies beside the log in `.wandb-bridge/`. The log is read only up to [`Checkpoint::position`] by every process of
+//! ours, and cut back to it before anything is appended.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::convert::axes::AxisRule;
+use crate::convert::keys::KeyRule;
+use crate::convert::layout::Layout;
+use crate::convert::run::RunState;
+use crate::convert::run_id::Fingerprint;
+use crate::convert::template::Template;
+use crate::model::{LogPosition, RunId, WallTime};
+use crate::state_file::{self, StateFileError};
+use crate::tfevents::{FilePosition, TagTable};
+
+/// The directory beside a log that holds our state about the run.
+pub const STATE_DIRECTORY: &str = ".wandb-bridge";
+
+/// Options that decide which rows and runs there are. A pass with others would mix two readings of the same logs, so it
+/// is refused; `--generation` makes a fresh run.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Shape {
+    /// `--layout`
+    pub layout: Layout,
+    /// `--join`
+    pub join: Option<Template>,
+    /// `--axis`
+    pub axes: Vec<AxisRule>,
+}
+
+impl Shape {
+    /// The flags in which two shapes differ.
+    pub fn differences(&self, other: &Self) -> Vec<&'static str> {
+        let Self { layout, join, axes } = self;
+        [("--layout", *layout == other.layout), ("--join", *join == other.join), ("--axis", *axes == other.axes)]
+            .into_iter()
+            .filter_map(|(flag, same)| (!same).then_some(flag))
+            .collect()
+    }
+}
+
+/// What describes a run to people. A later pass may change it without touching the rows.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Description {
+    /// The name that people see.
+    pub name: String,
+    /// Empty: none.
+    pub group: String,
+    /// Empty: none.
+    pub job_type: String,
+    /// Empty: none.
+    pub notes: String,
+    /// Labels.
+    pub tags: Vec<String>,
+    /// As settings or flags said when the log was last described; empty: the server's default.
+    pub entity: String,
+    /// Empty: the server's default.
+    pub project: String,
+}
+
+/// A run that ended. More may still come: then the log is cut back to before its exit record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ending {
+    /// Where the exit record begins.
+    pub before_exit: LogPosition,
+    /// The number that the exit record has.
+    pub exit_num: i64,
+    /// 0 is finished, anything else failed.
+    pub code: i32,
+}
+
+/// One source of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SourceCheckpoint {
+    /// Path below the experiment's directory, for people and for telling copies apart.
+    pub label: String,
+    /// Name of the file, as its writer made it.
+    pub file_name: String,
+    /// Hash of its first record.
+    pub fingerprint: Fingerprint,
+    /// What its tags are called in the run.
+    pub rule: KeyRule,
+    /// Where to read on: everything before is in the log.
+    pub position: FilePosition,
+    /// The latest wall time seen before `position`.
+    pub latest: Option<WallTime>,
+    /// Size of the file when it was last read to its end, in bytes; nothing is new while it stays the same.
+    pub seen_size: u64,
+}
+
+/// The recorded part of a run.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Checkpoint {
+    /// The run's id; never changes.
+    pub run_id: RunId,
+    /// `--generation`
+    pub generation: u32,
+    /// Options that made the rows.
+    pub shape: Shape,
+    /// The published position: everything before it is durable.
+    pub position: LogPosition,
+    /// The number of the next record.
+    pub next_num: i64,
+    /// Set when the log ends with an exit record.
+    pub ending: Option<Ending>,
+    /// Where the experiment lies below the root that first named it; decides the default name.
+    pub description: Description,
+    /// The machine that wrote the event files.
+    pub host: String,
+    /// Rows, times and metrics so far.
+    pub state: RunState,
+    /// The files that were read.
+    pub sources: Vec<SourceCheckpoint>,
+    /// What kind of data each tag holds, by directory: later events leave it out.
+    pub tags: BTreeMap<String, TagTable>,
+}
+
+impl Checkpoint {
+    /// Where the checkpoint of a run directory lies.
+    pub fn path(run_directory: &Path) -> PathBuf {
+        run_directory.join(STATE_DIRECTORY).join("checkpoint.json")
+    }
+
+    /// The source that a planned one continues: same file name and first record; where copies share both, the one at the
+    /// same place.
+    pub fn position_of(&self, file_name: &str, fingerprint: &Fingerprint, label: &str) -> Option<usize> {
+        let same = |source: &SourceCheckpoint| source.file_name == file_name && source.fingerprint == *fingerprint;
+        let mut found = self.sources.iter().enumerate().filter(|(_, source)| same(source)).map(|(index, _)| index);
+        let first = found.next()?;
+        let at_place = |index: &usize| self.sources.get(*index).is_some_and(|source| source.label == label);
+        if found.clone().next().is_none() || at_place(&first) { Some(first) } else { found.find(at_place) }
+    }
+
+    /// Reads the checkpoint of a run directory; `None` for a log that is not ours.
+    pub fn load(run_directory: &Path) -> Result<Option<Self>, StateFileError> {
+        state_file::load(&Self::path(run_directory))
+    }
+
+    /// Replaces the checkpoint of a run directory, durably.
+    pub fn save(&self, run_directory: &Path) -> Result<(), StateFileError> {
+        state_file::save(&Self::path(run_directory), self)
+    }
+}

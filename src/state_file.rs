@@ -60,6 +60,7 @@ struct JustVersion {
 #[derive(Serialize, Deserialize)]
 struct Versioned<T> {
     version: u32,
+    // Not flattened into this: serde would read maps with numbers for keys as maps with texts for keys.
     state: T,
 }
 
@@ -130,7 +131,7 @@ mod tests {
             fs::write(&path, text).expect("written");
             assert!(matches!(load::<State>(&path), Err(StateFileError::Damaged { .. })), "{text}");
         }
-        fs::write(&path, "{\"version\":2,\"rows\":1}").expect("written");
+        fs::write(&path, "{\"version\":2,\"state\":{\"rows\":1}}").expect("written");
         assert!(matches!(load::<State>(&path), Err(StateFileError::Version { version: 2, .. })));
     }
 }

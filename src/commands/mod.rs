@@ -1,1 +1,93 @@
-//! (being written)
+//! The commands: what each does with settings and paths, and how it ends.
+
+pub mod error;
+mod import;
+mod inspect;
+mod reporter;
+mod session;
+mod sync;
+pub mod ui;
+mod watch;
+
+use std::ffi::OsString;
+use std::io;
+use std::sync::Arc;
+
+use clap::CommandFactory as _;
+use tracing_subscriber::EnvFilter;
+
+use crate::cli::{self, Cli, Command, ParseError, WatchArgs};
+use crate::settings::{Environment, Output, Settings};
+use error::{CommandError, ExitCode};
+use ui::Ui;
+use watch::Ended;
+
+/// Runs the program: command line and environment in, exit code out.
+pub fn run(arguments: impl IntoIterator<Item = OsString>, environment: &Environment) -> u8 {
+    let (cli, wrong_variable) = match cli::parse(arguments, |name| environment.get(name).map(ToOwned::to_owned)) {
+        Ok(cli) => (cli, None),
+        Err(ParseError::Variable { variable, why, cli }) => {
+            (*cli, Some(CommandError::new(ExitCode::Usage, format!("`{variable}` cannot be used: {why}"))))
+        }
+        Err(ParseError::CommandLine(error)) => {
+            // Help goes to stdout, errors to stderr; when those are closed there is nobody left to tell.
+            let _ = error.print();
+            return u8::try_from(error.exit_code()).unwrap_or(ExitCode::Usage.number());
+        }
+    };
+    let output = Output::resolve(&cli.command, environment);
+    let ui = Arc::new(Ui::new(&output));
+    log_to_stderr(output.verbose, environment);
+    let ended = match (wrong_variable, Settings::resolve(&cli, environment)) {
+        (None, Ok(settings)) => {
+            settings.warnings.iter().for_each(|warning| ui.warning(warning));
+            dispatch(cli.command, &settings, &ui)
+        }
+        (None, Err(error)) if error.is_in_the_command_line() => Err(error.into()),
+        (Some(error), _) => without_settings(&cli.command, error, &ui),
+        (None, Err(error)) => without_settings(&cli.command, error.into(), &ui),
+    };
+    ended.map(Ended::number).unwrap_or_else(|error| {
+        ui.error(&error);
+        error.code.number()
+    })
+}
+
+/// Whatever is wrong with W&B, training goes on: `watch -- CMD` runs its command unless the command line is wrong.
+fn without_settings(command: &Command, error: CommandError, ui: &Ui) -> Result<Ended, CommandError> {
+    match command {
+        Command::Watch(WatchArgs { command, .. }) if !command.is_empty() => {
+            watch::run_without_recording(command, error, ui)
+        }
+        _ => Err(error),
+    }
+}
+
+fn dispatch(command: Command, settings: &Settings, ui: &Arc<Ui>) -> Result<Ended, CommandError> {
+    match command {
+        Command::Import(arguments) => import::run(&arguments, settings, ui).map(Ended::Own),
+        Command::Watch(arguments) => watch::run(&arguments, settings, ui),
+        Command::Sync(arguments) => sync::run(&arguments, settings, ui).map(Ended::Own),
+        Command::Inspect(arguments) => inspect::run(&arguments, settings, ui).map(Ended::Own),
+        Command::Completions(arguments) => {
+            let mut script = Vec::new();
+            clap_complete::generate(arguments.shell, &mut Cli::command(), "wandb-bridge", &mut script);
+            ui.data(&String::from_utf8_lossy(&script));
+            Ok(Ended::Own(ExitCode::Success))
+        }
+    }
+}
+
+/// Logs what happens inside, for bug reports. What a user must see goes through [`Ui`] instead.
+fn log_to_stderr(verbose: u8, environment: &Environment) {
+    let directives = match (environment.get("WANDB_BRIDGE_LOG").and_then(|directives| directives.to_str()), verbose) {
+        (Some(directives), _) => directives,
+        (None, 0) => return,
+        (None, 1) => "wandb_bridge=info",
+        (None, 2) => "wandb_bridge=debug",
+        (None, _) => "wandb_bridge=trace",
+    };
+    let filter = EnvFilter::builder().parse_lossy(directives);
+    // In tests there may be a subscriber already.
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(io::stderr).try_init();
+}

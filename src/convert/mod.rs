@@ -1,1 +1,13 @@
-//! (being written)
+//! Events in, run updates out: which directories make a run, what a row is, which axis a metric lies on.
+//!
+//! Pure: no files, no clock, no network. Whoever calls brings the facts (directories, tags, first records) and takes
+//! plans and [`RunUpdate`](crate::model::RunUpdate)s away.
+
+pub mod axes;
+pub mod keys;
+pub mod layout;
+pub mod merge;
+pub mod rows;
+pub mod run;
+pub mod run_id;
+pub mod template;

@@ -49,7 +49,7 @@ impl fmt::Display for RunId {
 pub struct Step(pub i64);
 
 /// Seconds since the Unix epoch as an event states them. Always finite, so nobody else has to check.
-#[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct WallTime(f64);
 

@@ -8,6 +8,7 @@
     unreachable_pub,
     reason = "generated; `proto/` holds the comments"
 )]
+#[rustfmt::skip]
 pub mod tensorboard;
 #[allow(
     missing_docs,
@@ -16,4 +17,5 @@ pub mod tensorboard;
     unreachable_pub,
     reason = "generated; `proto/` holds the comments"
 )]
+#[rustfmt::skip]
 pub mod wandb_internal;

@@ -135,6 +135,12 @@ impl RunDirIndex {
         found
     }
 
+    /// All directories that are named like a run's, whatever they hold.
+    pub fn paths(&self) -> Vec<PathBuf> {
+        let names: std::collections::BTreeSet<&String> = self.names.values().flatten().collect();
+        names.into_iter().map(|name| self.wandb_dir.join(name)).collect()
+    }
+
     /// Adds a directory that was made since.
     pub fn insert(&mut self, dir: &RunDir) {
         if let Some(name) = dir.path.file_name() {

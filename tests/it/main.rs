@@ -6,4 +6,5 @@ mod support;
 
 mod official_client;
 mod proto;
+mod tidy;
 mod upload;

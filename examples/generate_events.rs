@@ -1,0 +1,144 @@
+//! Writes event files of any size for benchmarks: the same options give the same bytes.
+//!
+//! The files are what TensorFlow's writers would have made (one value an event, in the TF1 or in the TF2 form), but the
+//! bytes are put together here, so that a million scalars take a second. Nothing but the format is shared with the
+//! program that is measured.
+
+#![allow(missing_docs, reason = "an example has no API")]
+
+use std::fs::{File, create_dir_all};
+use std::io::{BufWriter, Result, Write};
+use std::path::{Path, PathBuf};
+
+use clap::{Parser, ValueEnum};
+
+/// Write generated event files below DIR, one TB run a directory
+#[derive(Parser)]
+struct Options {
+    dir: PathBuf,
+    #[arg(long, default_value_t = 1)]
+    runs: usize,
+    #[arg(long, default_value_t = 250_000)]
+    steps: i64,
+    /// Tags at every step
+    #[arg(long, default_value_t = 4)]
+    tags: usize,
+    #[arg(long, value_enum, default_value_t = Form::Simple)]
+    form: Form,
+}
+
+/// How a scalar is written.
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Form {
+    /// As TF1, torch and tensorboardX do: `simple_value`
+    Simple,
+    /// As TF2 does: a tensor, with its metadata every time
+    Tensor,
+}
+
+/// 2026-07-14 08:00 UTC.
+const START: f64 = 1_784_016_000.0;
+const SECONDS_A_STEP: f64 = 0.25;
+
+fn main() -> Result<()> {
+    let options = Options::parse();
+    for run in 0..options.runs {
+        let directory = options.dir.join(format!("run-{run:04}"));
+        create_dir_all(&directory)?;
+        write_run(&directory, run, &options)?;
+    }
+    Ok(())
+}
+
+fn write_run(directory: &Path, run: usize, options: &Options) -> Result<()> {
+    let name = format!("events.out.tfevents.{START}.trainer-0.4242.{run}");
+    let mut file = BufWriter::with_capacity(1 << 20, File::create(directory.join(name))?);
+    let tags: Vec<String> = (0..options.tags).map(|tag| format!("train/metric_{tag}")).collect();
+    let mut event = Vec::new();
+
+    double(1, START, &mut event);
+    field(3, b"brain.Event:2", &mut event);
+    write_record(&event, &mut file)?;
+
+    for step in 0..options.steps {
+        for (number, tag) in tags.iter().enumerate() {
+            event.clear();
+            double(1, START + step as f64 * SECONDS_A_STEP + number as f64 * 1e-4, &mut event);
+            varint(2 << 3, &mut event);
+            varint(step as u64, &mut event);
+            let value = scalar_value(tag, curve(run, number, step), options.form);
+            // Event.summary holding one Summary.value
+            let mut summary = Vec::with_capacity(value.len() + 4);
+            field(1, &value, &mut summary);
+            field(5, &summary, &mut event);
+            write_record(&event, &mut file)?;
+        }
+    }
+    file.flush()
+}
+
+/// A curve with as many digits as a real loss has.
+fn curve(run: usize, tag: usize, step: i64) -> f32 {
+    let time = step as f64;
+    let scale = 2_000.0 * (1 + tag) as f64;
+    (2.0 * (-time / scale).exp() + 0.1 * (1.7 * time + run as f64).sin() + 0.5) as f32
+}
+
+/// `Summary.Value`: tag = 1, simple_value = 2, tensor = 8, metadata = 9.
+fn scalar_value(tag: &str, value: f32, form: Form) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(64);
+    field(1, tag.as_bytes(), &mut bytes);
+    match form {
+        Form::Simple => {
+            varint(2 << 3 | 5, &mut bytes);
+            bytes.extend(value.to_le_bytes());
+        }
+        Form::Tensor => {
+            // dtype = 1 is DT_FLOAT, the shape = 2 is of rank 0, tensor_content = 4.
+            let mut tensor = vec![1 << 3, 1, 2 << 3 | 2, 0];
+            field(4, &value.to_le_bytes(), &mut tensor);
+            field(8, &tensor, &mut bytes);
+            // plugin_data = 1 with plugin_name = 1, data_class = 4 is SCALAR.
+            let mut plugin = Vec::new();
+            field(1, b"scalars", &mut plugin);
+            let mut metadata = Vec::new();
+            field(1, &plugin, &mut metadata);
+            metadata.extend([4 << 3, 1]);
+            field(9, &metadata, &mut bytes);
+        }
+    }
+    bytes
+}
+
+/// u64 length, masked crc of the length, payload, masked crc of the payload.
+fn write_record(payload: &[u8], file: &mut impl Write) -> Result<()> {
+    let length = (payload.len() as u64).to_le_bytes();
+    file.write_all(&length)?;
+    file.write_all(&masked_crc(&length))?;
+    file.write_all(payload)?;
+    file.write_all(&masked_crc(payload))
+}
+
+fn masked_crc(bytes: &[u8]) -> [u8; 4] {
+    crc32c::crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8).to_le_bytes()
+}
+
+/// A length-delimited protobuf field.
+fn field(number: u64, content: &[u8], into: &mut Vec<u8>) {
+    varint(number << 3 | 2, into);
+    varint(content.len() as u64, into);
+    into.extend_from_slice(content);
+}
+
+fn double(number: u64, value: f64, into: &mut Vec<u8>) {
+    varint(number << 3 | 1, into);
+    into.extend(value.to_le_bytes());
+}
+
+fn varint(mut value: u64, into: &mut Vec<u8>) {
+    while value >= 0x80 {
+        into.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    into.push(value as u8);
+}

@@ -1,0 +1,332 @@
+//! What can be typed: commands and flags, as data.
+//!
+//! Promises that a line which parses is well formed in itself, and that every flag can also be set by a variable
+//! (see [`parse`]). Knows neither the process's environment, nor files, nor what a command does. No flag takes a key:
+//! command lines are seen by every user of a machine.
+
+mod values;
+mod variables;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::convert::axes::AxisRule;
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+
+pub use values::parse_duration;
+pub(crate) use variables::boolean;
+pub(crate) use variables::flag_variable;
+pub use variables::{ParseError, parse};
+
+const AFTER_HELP: &str = "\
+Each `--some-flag` can be set as `WANDB_BRIDGE_SOME_FLAG`. Behind flags and these come the official client's variables, \
+such as `WANDB_BASE_URL`, `WANDB_ENTITY` and `WANDB_PROJECT`, and then its settings files. The API key is taken from \
+`WANDB_API_KEY` or netrc, never from a flag.";
+
+/// The whole command line.
+#[derive(Debug, Clone, Parser)]
+#[command(
+    name = "wandb-bridge",
+    version,
+    about = "Bring TensorBoard event files and W&B run logs to a W&B server: every point, on the right axis, once",
+    after_help = AFTER_HELP,
+    arg_required_else_help = true
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// The `WANDB_BRIDGE_…` variables whose values stand in for flags that were not typed.
+    #[arg(skip)]
+    pub variables: Vec<String>,
+}
+
+/// One command each.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Command {
+    /// Read all event files that are there, record their runs, upload them, end
+    Import(ImportArgs),
+    /// Import, and go on as files grow and appear
+    Watch(WatchArgs),
+    /// Upload runs that are already in the run datastore, ours or any W&B client's
+    Sync(SyncArgs),
+    /// Show runs, tags, steps and damage without writing anything
+    Inspect(InspectArgs),
+    /// Print a completion script for a shell
+    Completions(CompletionsArgs),
+}
+
+/// `import PATH…`
+#[derive(Debug, Clone, Args)]
+pub struct ImportArgs {
+    /// Directories or event files to read
+    #[arg(value_name = "PATH", required = true)]
+    pub paths: Vec<PathBuf>,
+    /// Read and convert, but neither write nor upload
+    #[arg(long)]
+    pub dry_run: bool,
+    /// What a run is, and what it is called.
+    #[command(flatten)]
+    pub runs: RunArgs,
+    /// Where runs go.
+    #[command(flatten)]
+    pub target: TargetArgs,
+    /// How hard to try.
+    #[command(flatten)]
+    pub network: NetworkArgs,
+    /// What to say, and how.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// `watch [PATH…] [-- CMD…]`
+#[derive(Debug, Clone, Args)]
+pub struct WatchArgs {
+    /// Directories or event files to watch; one that does not exist yet is waited for
+    #[arg(
+        value_name = "PATH",
+        required_unless_present = "command",
+        default_value_if("command", clap::builder::ArgPredicate::IsPresent, ".")
+    )]
+    pub paths: Vec<PathBuf>,
+    /// Run this command, pass signals on to it, and end when it ends
+    #[arg(last = true, value_name = "CMD")]
+    pub command: Vec<OsString>,
+    /// Look at the files this often [default: 1s, on network file systems 10s]
+    #[arg(long, value_name = "DURATION", value_parser = values::positive_duration, help_heading = "Watching")]
+    pub poll: Option<Duration>,
+    /// End when nothing new came for this long, counted from the first event
+    #[arg(long, value_name = "DURATION", value_parser = values::positive_duration, help_heading = "Watching")]
+    pub until_idle: Option<Duration>,
+    /// Take a run for ended when its newest event is this old at first look
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "1h", help_heading = "Watching")]
+    pub stale_after: Duration,
+    /// Leave out runs that have ended already
+    #[arg(long, help_heading = "Watching")]
+    pub new_only: bool,
+    /// Spend at most this long on sending what is left after SIGINT or SIGTERM
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "25s", help_heading = "Watching")]
+    pub drain: Duration,
+    /// Read and convert, but neither write nor upload
+    #[arg(long)]
+    pub dry_run: bool,
+    /// What a run is, and what it is called.
+    #[command(flatten)]
+    pub runs: RunArgs,
+    /// Where runs go.
+    #[command(flatten)]
+    pub target: TargetArgs,
+    /// How hard to try.
+    #[command(flatten)]
+    pub network: NetworkArgs,
+    /// What to say, and how.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// `sync [PATH…]`
+#[derive(Debug, Clone, Args)]
+pub struct SyncArgs {
+    /// Run directories, `.wandb` files, or folders that hold them [default: the `wandb` folder under `--dir`]
+    #[arg(value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+    /// Also take runs that were recorded online
+    #[arg(long)]
+    pub include_online: bool,
+    /// Also take runs that are marked as synced
+    #[arg(long)]
+    pub include_synced: bool,
+    /// Show what would be uploaded, and upload nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Where runs go.
+    #[command(flatten)]
+    pub target: TargetArgs,
+    /// How hard to try.
+    #[command(flatten)]
+    pub network: NetworkArgs,
+    /// What to say, and how.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// `inspect PATH…`
+#[derive(Debug, Clone, Args)]
+pub struct InspectArgs {
+    /// Directories, event files, run directories or `.wandb` files to look at
+    #[arg(value_name = "PATH", required = true)]
+    pub paths: Vec<PathBuf>,
+    /// What a run is, and what it is called.
+    #[command(flatten)]
+    pub runs: RunArgs,
+    /// What to say, and how.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// `completions SHELL`
+#[derive(Debug, Clone, Args)]
+pub struct CompletionsArgs {
+    /// The shell to write for
+    #[arg(value_name = "SHELL")]
+    pub shell: clap_complete::Shell,
+}
+
+/// Where runs go.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Destination")]
+pub struct TargetArgs {
+    /// Send to this user or team [env: WANDB_ENTITY] [default: the key's own]
+    #[arg(short, long, value_name = "ENTITY")]
+    pub entity: Option<String>,
+    /// Send to this project; `import` and `watch` take a template [env: WANDB_PROJECT] [default: uncategorized]
+    #[arg(short, long, value_name = "PROJECT")]
+    pub project: Option<String>,
+    /// Choose whether to upload [env: WANDB_MODE] [default: online]
+    #[arg(long, value_name = "MODE", value_enum)]
+    pub mode: Option<Mode>,
+    /// Keep the `wandb` folder in this directory [env: WANDB_DIR] [default: .]
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+}
+
+/// How hard to try.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Network")]
+pub struct NetworkArgs {
+    /// Upload this many runs and files at once [default: 8]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub transfers: Option<u16>,
+    /// Try a failed request again up to this many times [default: 20]
+    #[arg(long, value_name = "N")]
+    pub retries: Option<u32>,
+    /// Stop after this long; the next start goes on from there
+    #[arg(long, value_name = "DURATION", value_parser = values::positive_duration)]
+    pub max_duration: Option<Duration>,
+    /// Make at most this many requests a second, 0 for no limit [default: 20]
+    #[arg(long, value_name = "N", value_parser = values::parse_rate)]
+    pub tpslimit: Option<f64>,
+    /// Trust the certificates in this PEM file too [env: SSL_CERT_FILE, REQUESTS_CA_BUNDLE]
+    #[arg(long, value_name = "FILE")]
+    pub ca_cert: Option<PathBuf>,
+}
+
+/// What to say, and how.
+#[derive(Debug, Clone, Copy, Default, Args)]
+#[command(next_help_heading = "Output")]
+pub struct OutputArgs {
+    /// Print one JSON object a line to stdout: each run as it ends, the summary last
+    #[arg(long)]
+    pub json: bool,
+    /// Print nothing but warnings and errors [env: WANDB_SILENT, WANDB_QUIET]
+    #[arg(short, long, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Log what happens inside; twice for each request, three times for each record
+    #[arg(short, long, action = ArgAction::Count)]
+    pub verbose: u8,
+}
+
+/// What a run is, and what it is called.
+///
+/// The text of templates is passed on as it was typed: their placeholders are the business of the run layout.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Runs")]
+pub struct RunArgs {
+    /// Choose which directories make one run
+    #[arg(long, value_name = "LAYOUT", value_enum, default_value_t)]
+    pub layout: Layout,
+    /// Join directories for which this gives the same text into one run
+    #[arg(long, value_name = "TEMPLATE")]
+    pub join: Option<String>,
+    /// Set the run id [placeholders here and below: {path} {dir} {parent} {root} {1} {2} …]
+    #[arg(long, value_name = "TEMPLATE")]
+    pub run_id: Option<String>,
+    /// Name the run
+    #[arg(long, value_name = "TEMPLATE")]
+    pub run_name: Option<String>,
+    /// Put the run into a group [env: WANDB_RUN_GROUP]
+    #[arg(long, value_name = "TEMPLATE")]
+    pub group: Option<String>,
+    /// Set the job type [env: WANDB_JOB_TYPE]
+    #[arg(long, value_name = "TEMPLATE")]
+    pub job_type: Option<String>,
+    /// Tag the run; give several with commas or by repeating the flag [env: WANDB_TAGS]
+    #[arg(long, value_name = "TEMPLATE,…", value_delimiter = ',')]
+    pub tags: Vec<String>,
+    /// Describe the run
+    #[arg(long, value_name = "TEMPLATE")]
+    pub notes: Option<String>,
+    /// Put the metrics that match GLOB on the step axis NAME; may be repeated
+    #[arg(long = "axis", value_name = "GLOB=NAME")]
+    pub axes: Vec<AxisRule>,
+    /// Make fresh runs beside those of an earlier generation
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub generation: u32,
+}
+
+/// Whether runs are uploaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Mode {
+    /// Record and upload
+    Online,
+    /// Record; `sync` uploads later
+    Offline,
+    /// Do nothing at all
+    Disabled,
+}
+
+/// Which directories make one run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Layout {
+    /// Directories of one experiment (`train`, `val`, …) make one run
+    #[default]
+    Auto,
+    /// Every directory with event files is a run
+    PerDirectory,
+    /// All that lies under one PATH is one run
+    Single,
+}
+
+impl Command {
+    /// The flags about runs, where the command has them.
+    pub fn runs(&self) -> Option<&RunArgs> {
+        match self {
+            Self::Import(arguments) => Some(&arguments.runs),
+            Self::Watch(arguments) => Some(&arguments.runs),
+            Self::Inspect(arguments) => Some(&arguments.runs),
+            Self::Sync(_) | Self::Completions(_) => None,
+        }
+    }
+
+    /// The flags about the destination, where the command has them.
+    pub fn target(&self) -> Option<&TargetArgs> {
+        match self {
+            Self::Import(arguments) => Some(&arguments.target),
+            Self::Watch(arguments) => Some(&arguments.target),
+            Self::Sync(arguments) => Some(&arguments.target),
+            Self::Inspect(_) | Self::Completions(_) => None,
+        }
+    }
+
+    /// The flags about the network, where the command has them.
+    pub fn network(&self) -> Option<&NetworkArgs> {
+        match self {
+            Self::Import(arguments) => Some(&arguments.network),
+            Self::Watch(arguments) => Some(&arguments.network),
+            Self::Sync(arguments) => Some(&arguments.network),
+            Self::Inspect(_) | Self::Completions(_) => None,
+        }
+    }
+
+    /// The flags about what is said.
+    pub fn output(&self) -> OutputArgs {
+        match self {
+            Self::Import(arguments) => arguments.output,
+            Self::Watch(arguments) => arguments.output,
+            Self::Sync(arguments) => arguments.output,
+            Self::Inspect(arguments) => arguments.output,
+            Self::Completions(_) => OutputArgs::default(),
+        }
+    }
+}

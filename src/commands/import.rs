@@ -1,0 +1,93 @@
+//! `import`: read all that is there, record it, upload it unless offline, end.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::cli::{ImportArgs, Mode};
+use crate::commands::error::{CommandError, ExitCode, IoContext as _};
+use crate::commands::session::{self, Stop};
+use crate::commands::ui::{Ui, command_line, counted};
+use crate::convert::axes::Axes;
+use crate::model::{SkippedReason, Skips};
+use crate::pipeline::{self, Uploads, Watcher};
+use crate::settings::Settings;
+use crate::survey::{Found, Survey};
+
+/// Runs the command.
+pub(super) fn run(arguments: &ImportArgs, settings: &Settings, ui: &Arc<Ui>) -> Result<ExitCode, CommandError> {
+    if settings.mode.value == Mode::Disabled {
+        ui.note("W&B is disabled: nothing was read, written or sent");
+        return Ok(ExitCode::Success);
+    }
+    let shape = session::shape(settings)?;
+    let client = if arguments.dry_run { None } else { session::client(settings)? };
+    session::check_paths(&arguments.paths)?;
+    let first = arguments.paths.first().cloned().unwrap_or_default();
+    let found = Survey::new(&shape, settings.runs.generation).look(&arguments.paths).context("look at", &first)?;
+    let outside = say_unreadable(&found, ui);
+    if found.runs.is_empty() {
+        return Err(nothing_found(&arguments.paths, &found));
+    }
+    session::check_project_chosen(settings, found.runs.len())?;
+    let recording = session::recording(settings, arguments.dry_run, found.runs.len(), ui)?;
+    let again = command_line(
+        ["wandb-bridge", "import"].into_iter().chain(arguments.paths.iter().filter_map(|path| path.to_str())),
+    );
+    let reporter = session::reporter(ui, settings, arguments.dry_run, Some(again));
+    reporter.skip(&outside);
+    reporter.found(0, found.runs.len(), 0);
+    reporter.expect_bytes(found.runs.iter().flat_map(|run| &run.sources).map(|source| source.size).sum());
+
+    let runtime = session::start_runtime()?;
+    let watcher: Arc<dyn Watcher> = reporter.clone();
+    let uploads = client.map(|client| Uploads::new(runtime.clone(), client, settings.transfers, watcher.clone()));
+    let stop = Stop::listen(&runtime, settings.max_duration, uploads.as_ref())?;
+    pipeline::import(&found.runs, &recording, uploads.as_ref(), &stop.token, &watcher);
+    if let Some(uploads) = &uploads {
+        runtime.block_on(uploads.finish(None));
+    }
+    warn_of_idle_rules(&shape.axes, &reporter.metrics(), ui);
+    Ok(reporter.finish("imported", stop.exit_code()))
+}
+
+/// Names what could not be read, and counts it.
+fn say_unreadable(found: &Found, ui: &Ui) -> Skips {
+    let mut skips = Skips::default();
+    for (path, why) in &found.unreadable {
+        ui.warning(format!("cannot read `{}`: {why}", path.display()));
+        skips.add(SkippedReason::Unreadable, 1, || format!("`{}`: {why}", path.display()));
+    }
+    if let Some(first) = found.waiting.first() {
+        let count = found.waiting.len() as u64;
+        skips.add(SkippedReason::IncompleteTail, count, || format!("`{}` has no whole record yet", first.display()));
+    }
+    skips
+}
+
+/// The error for paths without any event file.
+fn nothing_found(paths: &[PathBuf], found: &Found) -> CommandError {
+    let paths: Vec<String> = paths.iter().map(|path| format!("`{}`", path.display())).collect();
+    let error = CommandError::new(ExitCode::NothingFound, format!("nothing to import in {}", paths.join(", ")));
+    match (found.waiting.len() as u64, found.other_files) {
+        (0, other) => error.hint(format!(
+            "files named `*tfevents*` are looked for in all subdirectories; {} with other names {} ignored",
+            counted(other, "file"),
+            if other == 1 { "was" } else { "were" }
+        )),
+        (waiting, _) => error.hint(format!(
+            "{} without a whole record: wait for the writer, or use `wandb-bridge watch`",
+            counted(waiting, "event file")
+        )),
+    }
+}
+
+/// A rule that matches nothing is a misspelled rule.
+pub(super) fn warn_of_idle_rules(
+    rules: &[crate::convert::axes::AxisRule],
+    metrics: &std::collections::BTreeSet<String>,
+    ui: &Ui,
+) {
+    for rule in Axes::new(rules).unmatched(metrics.iter().map(String::as_str)) {
+        ui.warning(format!("`--axis {rule}` matches no metric"));
+    }
+}

@@ -1,0 +1,321 @@
+//! Listens to the pipeline, and turns what it says into lines, JSON objects, sums and an exit code.
+
+use std::collections::{BTreeSet, HashMap};
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::api::Class;
+use crate::commands::error::{CommandError, ExitCode};
+use crate::commands::ui::{
+    Addresses, Destination, Found, Progress as Shown, Report, RunReport, RunState, Totals, Ui, counted, first_lines,
+    last_lines,
+};
+use crate::model::{RunId, Skips};
+use crate::pipeline::{Note, RunEnd, Watcher};
+use crate::recorder::RecordError;
+use crate::settings::project_url;
+use crate::state_file::lock::LockError;
+use crate::upload::{Progress, RunState as Uploaded, UploadError, UploadOutcome};
+
+/// Reports the runs of one command.
+pub(super) struct Reporter {
+    ui: Arc<Ui>,
+    destination: Destination,
+    app_url: String,
+    started: Instant,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    totals: Totals,
+    addresses: Addresses,
+    shown: Shown,
+    codes: Vec<ExitCode>,
+    /// Names and addresses of runs that the server knows but has no row of yet.
+    opened: HashMap<RunId, (String, String)>,
+    repeated: u64,
+    metrics: BTreeSet<String>,
+    /// The 401 is said once, not for every run that it stops.
+    key_refused: bool,
+}
+
+impl Reporter {
+    pub(super) fn new(ui: Arc<Ui>, destination: Destination, app_url: &str, totals: Totals) -> Arc<Self> {
+        let state = State { totals, ..State::default() };
+        Arc::new(Self {
+            ui,
+            destination,
+            app_url: app_url.to_owned(),
+            started: Instant::now(),
+            state: Mutex::new(state),
+        })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says where runs go and how many there are.
+    pub(super) fn found(&self, growing: usize, ended: usize, left_out: usize) {
+        let mut state = self.state();
+        state.addresses.found(growing + ended);
+        state.shown.runs = (growing + ended) as u64;
+        drop(state);
+        let found = Found {
+            destination: self.destination.clone(),
+            growing: growing as u64,
+            ended: ended as u64,
+            left_out: left_out as u64,
+        };
+        self.ui.notes(&first_lines(&found));
+    }
+
+    /// How many bytes of input there are.
+    pub(super) fn expect_bytes(&self, bytes: u64) {
+        self.state().shown.total = bytes;
+    }
+
+    /// Counts what was skipped outside of any run.
+    pub(super) fn skip(&self, skips: &Skips) {
+        self.state().totals.add_skips(skips);
+    }
+
+    /// The keys of all metrics that were met.
+    pub(super) fn metrics(&self) -> BTreeSet<String> {
+        self.state().metrics.clone()
+    }
+
+    /// Says the last lines. `more` are exit codes that the command itself knows of.
+    pub(super) fn finish(&self, verb: &str, more: impl IntoIterator<Item = ExitCode>) -> ExitCode {
+        self.ui.finish_progress();
+        let state = self.state();
+        let codes = state.codes.iter().copied().chain(more).chain([state.totals.exit_code()]);
+        let code = ExitCode::combine(codes);
+        let took = self.started.elapsed();
+        if state.repeated > 0 {
+            self.ui.note(format!(
+                "{} at steps that their metric had passed already (a restart, or several writers); all are kept",
+                counted(state.repeated, "value")
+            ));
+        }
+        self.ui.notes(&last_lines(&state.totals, verb, took));
+        self.ui.report(&Report::Summary(state.totals.summary(took, code)));
+        code
+    }
+
+    fn show_progress(&self, state: &State) {
+        self.ui.progress(&state.shown);
+    }
+}
+
+impl Watcher for Reporter {
+    fn ended(&self, run: RunEnd) {
+        let mut state = self.state();
+        let (report, skips, trouble) = report(&run, &self.app_url);
+        if let Some(uploaded) = &run.uploaded
+            && !uploaded.project.is_empty()
+        {
+            state.totals.destination = Some(project_url(&self.app_url, &uploaded.entity, &uploaded.project));
+        }
+        if let Some(recorded) = &run.recorded {
+            state.totals.bytes += recorded.pass.bytes;
+            state.repeated += recorded.repeated;
+            state.metrics.extend(recorded.metrics.iter().cloned());
+            if recorded.is_copy {
+                self.ui.note(format!(
+                    "`{}` begins like another directory, so its own name is part of its run id",
+                    run.source.display()
+                ));
+            }
+        }
+        state.totals.add(&report, &skips);
+        state.shown.runs_done += 1;
+        state.shown.runs = state.shown.runs.max(state.shown.runs_done);
+        if let Some(trouble) = trouble {
+            if trouble.code != ExitCode::Success && trouble.code != ExitCode::Failed {
+                state.codes.push(trouble.code);
+            }
+            let said_before =
+                trouble.code == ExitCode::Authentication && std::mem::replace(&mut state.key_refused, true);
+            if !said_before && trouble.code == ExitCode::Authentication {
+                self.ui.error(&trouble);
+            } else if !said_before {
+                self.ui.warn_of(&trouble);
+            }
+        }
+        self.show_progress(&state);
+        drop(state);
+        self.ui.report(&Report::Run(report));
+    }
+
+    fn progress(&self, run: &RunId, progress: Progress) {
+        let mut state = self.state();
+        match progress {
+            Progress::Opened { url, display_name } => {
+                state.opened.insert(run.clone(), (display_name, url));
+            }
+            Progress::Acknowledged { rows, .. } => {
+                if rows > 0
+                    && let Some((name, url)) = state.opened.remove(run)
+                    && let Some(line) = state.addresses.line(&name, &url)
+                {
+                    self.ui.note(line);
+                }
+                *state.shown.sent.get_or_insert(0) += rows;
+                self.show_progress(&state);
+            }
+        }
+    }
+
+    fn note(&self, note: Note) {
+        match note {
+            Note::Waiting(paths) => {
+                let paths: Vec<String> = paths.iter().map(|path| format!("`{}`", path.display())).collect();
+                self.ui.note(format!("waiting for {} to appear", paths.join(", ")));
+            }
+            Note::Found { growing, ended, left_out } => self.found(growing, ended, left_out),
+            Note::Odd { path, what } => {
+                let path = path.display();
+                self.ui.warn_once(&format!("{path} {what}"), || format!("`{path}` {what}"));
+            }
+            Note::Trouble(text) => self.ui.warn_once(&text.clone(), || text),
+            Note::Recorded(pass) => {
+                let mut state = self.state();
+                state.shown.read += pass.bytes;
+                state.shown.rows += pass.rows;
+                self.show_progress(&state);
+            }
+        }
+    }
+}
+
+/// A run's object, what was skipped of it, and what a person must hear.
+fn report(run: &RunEnd, app_url: &str) -> (RunReport, Skips, Option<CommandError>) {
+    let mut skips = Skips::default();
+    let mut report = RunReport {
+        source: run.source.display().to_string(),
+        run_id: run.id.as_ref().map(ToString::to_string).unwrap_or_default(),
+        run_path: String::new(),
+        name: String::new(),
+        group: None,
+        dir: None,
+        url: None,
+        rows: 0,
+        events: 0,
+        files: 0,
+        skipped: Vec::new(),
+        state: RunState::Offline,
+        error: None,
+    };
+    if let Some(recorded) = &run.recorded {
+        skips.merge(&recorded.pass.skips);
+        report.name.clone_from(&recorded.name);
+        report.group = Some(recorded.group.clone()).filter(|group| !group.is_empty());
+        report.dir = Some(recorded.directory.display().to_string());
+        report.rows = recorded.pass.rows;
+        report.events = recorded.pass.values;
+    }
+    let mut trouble = None;
+    if let Some(uploaded) = &run.uploaded {
+        trouble = add_upload(&mut report, run, uploaded, app_url);
+        skips.merge(&uploaded.skips);
+        if report.state == RunState::Synced && skips.any_loss() {
+            report.state = RunState::Partial;
+        }
+    }
+    if let Some(error) = &run.record_error {
+        report.state = RunState::Failed;
+        trouble = Some(record_trouble(error, &run.source));
+    }
+    report.error = trouble.as_ref().map(|trouble| {
+        [trouble.message.as_str()]
+            .into_iter()
+            .chain(trouble.causes.iter().map(String::as_str))
+            .collect::<Vec<_>>()
+            .join(": ")
+    });
+    report.skipped = skips.report();
+    (report, skips, trouble)
+}
+
+fn add_upload(report: &mut RunReport, run: &RunEnd, uploaded: &UploadOutcome, app_url: &str) -> Option<CommandError> {
+    if report.run_id.is_empty() {
+        report.run_id.clone_from(&uploaded.run_id);
+    }
+    report.run_path = format!("{}/{}/{}", uploaded.entity, uploaded.project, uploaded.run_id);
+    if report.name.is_empty() {
+        report.name.clone_from(&uploaded.display_name);
+    }
+    report.url = Some(uploaded.url.clone()).filter(|url| !url.is_empty());
+    if run.recorded.is_none() {
+        report.rows = uploaded.rows_sent;
+        report.dir = run.source.parent().map(|directory| directory.display().to_string());
+    }
+    let _ = app_url;
+    match &uploaded.state {
+        Uploaded::Synced => report.state = RunState::Synced,
+        Uploaded::Partial => report.state = RunState::Partial,
+        Uploaded::Running => report.state = RunState::Running,
+        Uploaded::Failed(error) => {
+            report.state = RunState::Failed;
+            return Some(upload_trouble(error, &run.source));
+        }
+    }
+    None
+}
+
+/// What a person reads when a run could not be recorded.
+fn record_trouble(error: &RecordError, source: &Path) -> CommandError {
+    let full = |error: &io::Error| matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+    let code = match error {
+        RecordError::Locked(LockError::Held(_)) => ExitCode::Held,
+        RecordError::OtherShape(_) | RecordError::Id(_) => ExitCode::Usage,
+        RecordError::Io { source, .. } if full(source) => ExitCode::Temporary,
+        _ => ExitCode::Failed,
+    };
+    let trouble = CommandError::new(code, format!("cannot record `{}`", source.display())).caused_by(error);
+    match error {
+        RecordError::OtherShape(_) => {
+            trouble.hint("use the same options as before, or `--generation 1` to make a fresh run beside the old one")
+        }
+        RecordError::Locked(_) => trouble.hint("wait for the other process, or end it; nothing was lost"),
+        _ => trouble,
+    }
+}
+
+/// What a person reads when a run could not be uploaded.
+fn upload_trouble(error: &UploadError, source: &Path) -> CommandError {
+    match error.class() {
+        Some(Class::Auth) => {
+            let hint = "set `WANDB_API_KEY`, or use `--mode offline` now and `wandb-bridge sync` later";
+            return CommandError::new(ExitCode::Authentication, "W&B did not accept the API key")
+                .caused_by(error)
+                .hint(hint);
+        }
+        Some(Class::Temporary) => {
+            return CommandError::new(ExitCode::Temporary, format!("cannot upload `{}` now", source.display()))
+                .caused_by(error)
+                .hint("run the same command again later: what is recorded is kept, and only what is missing is sent");
+        }
+        _ => {}
+    }
+    let code = match error {
+        UploadError::Held(_) => ExitCode::Held,
+        _ => ExitCode::Failed,
+    };
+    let trouble = CommandError::new(code, format!("cannot upload `{}`", source.display())).caused_by(error);
+    match error {
+        UploadError::Conflict { .. } => {
+            trouble.hint("nothing was sent; use `--generation 1` to make a fresh run beside the one on the server")
+        }
+        _ => trouble,
+    }
+}
+
+/// How long a command may take, as a deadline.
+pub(super) fn deadline(limit: Option<Duration>) -> Option<tokio::time::Instant> {
+    limit.map(|limit| tokio::time::Instant::now() + limit)
+}

@@ -1,0 +1,227 @@
+//! What the commands that record or upload have in common: from settings to the two halves.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+use tokio::runtime::Runtime;
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+use crate::api::{ApiClient, ApiOptions, Proxies, RetryPolicy, Timeouts};
+use crate::checkpoint::Shape;
+use crate::cli::{self, Mode};
+use crate::commands::error::{CommandError, ExitCode, IoContext as _};
+use crate::commands::reporter::Reporter;
+use crate::commands::ui::{Destination, Totals, Ui};
+use crate::convert::layout::Layout;
+use crate::convert::template::Template;
+use crate::pipeline::{DEFAULT_PROJECT, Naming, Recording, Signal, Signals, Uploads, runtime};
+use crate::recorder::RecordOptions;
+use crate::settings::{Setting, Settings, SettingsError, project_url};
+
+/// A server with more runs than this in a project that nobody chose is a mess that somebody has to clean up.
+const RUNS_WITHOUT_PROJECT: usize = 20;
+
+/// Options that decide about rows, from settings.
+pub(super) fn shape(settings: &Settings) -> Result<Shape, CommandError> {
+    let layout = match settings.runs.layout {
+        cli::Layout::Auto => Layout::Auto,
+        cli::Layout::PerDirectory => Layout::PerDirectory,
+        cli::Layout::Single => Layout::Single,
+    };
+    Ok(Shape { layout, join: template("--join", settings.runs.join.as_deref())?, axes: settings.runs.axes.clone() })
+}
+
+/// Names of runs, from settings.
+pub(super) fn naming(settings: &Settings) -> Result<Naming, CommandError> {
+    let runs = &settings.runs;
+    let tags = runs.tags.as_ref().map(|tags| {
+        let own = |text: &String| if tags.is_template() { text.clone() } else { Template::escape(text) };
+        tags.value.iter().map(|tag| template_of("--tags", &own(tag))).collect::<Result<Vec<_>, _>>()
+    });
+    Ok(Naming {
+        run_id: template("--run-id", runs.run_id.as_deref())?,
+        name: template("--run-name", runs.run_name.as_deref())?,
+        group: setting_template("--group", runs.group.as_ref())?,
+        job_type: setting_template("--job-type", runs.job_type.as_ref())?,
+        notes: template("--notes", runs.notes.as_deref())?,
+        tags: tags.transpose()?,
+        project: setting_template("--project", settings.project.as_ref())?,
+        entity: settings.entity.as_ref().map(|entity| entity.value.clone()).unwrap_or_default(),
+        single: settings.single_run.clone(),
+    })
+}
+
+fn template(flag: &str, text: Option<&str>) -> Result<Option<Template>, CommandError> {
+    text.map(|text| template_of(flag, text)).transpose()
+}
+
+/// Braces mean something in our own flags only, not in the official client's variables.
+fn setting_template(flag: &str, setting: Option<&Setting<String>>) -> Result<Option<Template>, CommandError> {
+    let text = setting
+        .map(|setting| if setting.is_template() { setting.value.clone() } else { Template::escape(&setting.value) });
+    template(flag, text.as_deref())
+}
+
+fn template_of(flag: &str, text: &str) -> Result<Template, CommandError> {
+    text.parse().map_err(|error| CommandError::new(ExitCode::Usage, format!("{flag}: {error}")))
+}
+
+/// Where runs are recorded, with what was recorded before.
+pub(super) fn recording(settings: &Settings, dry_run: bool, runs: usize, ui: &Ui) -> Result<Recording, CommandError> {
+    let options = RecordOptions { shape: shape(settings)?, generation: settings.runs.generation, dry_run };
+    let mut naming = naming(settings)?;
+    if runs != 1 {
+        if let Some(warning) = naming.single.ignored_warning(runs) {
+            ui.warning(warning);
+        }
+        naming.single = Default::default();
+    }
+    let (recording, errors) =
+        Recording::new(settings.wandb_dir.clone(), options, naming).context("look at", &settings.wandb_dir)?;
+    for error in errors {
+        ui.warn_of(
+            &CommandError::new(ExitCode::Failed, "a run that was recorded before cannot be read").caused_by(&error),
+        );
+    }
+    Ok(recording)
+}
+
+/// A client of the server, if the mode is online. Without a key that is an error.
+pub(super) fn client(settings: &Settings) -> Result<Option<ApiClient>, CommandError> {
+    if settings.mode.value != Mode::Online {
+        return Ok(None);
+    }
+    let key = settings.key.require()?.clone();
+    let server = &settings.server;
+    let url = |text: &str| {
+        Url::parse(text).map_err(|error| CommandError::new(ExitCode::Usage, format!("`{text}` is not a URL: {error}")))
+    };
+    let proxy = |text: &Option<String>| text.as_deref().map(url).transpose();
+    let mut timeouts = Timeouts::default();
+    if let Some(timeout) = server.http_timeout {
+        timeouts.graphql = timeout;
+    }
+    let options = ApiOptions {
+        retry: RetryPolicy { retries: settings.retries, ..RetryPolicy::default() },
+        timeouts,
+        ca_files: server.certificate_files.clone(),
+        proxies: Proxies { http: proxy(&server.http_proxy)?, https: proxy(&server.https_proxy)? },
+        tps_limit: settings.requests_per_second.unwrap_or(0.0),
+        username: server.username.clone(),
+        email: server.user_email.clone(),
+        ..ApiOptions::new(url(&server.base_url)?, key)
+    };
+    let client = ApiClient::new(options)
+        .map_err(|error| CommandError::new(ExitCode::Usage, "the connection cannot be set up").caused_by(&error))?;
+    Ok(Some(client))
+}
+
+/// Whether the error is that there is no key at all.
+pub(super) fn no_key(settings: &Settings) -> bool {
+    settings.mode.value == Mode::Online && matches!(settings.key.require(), Err(SettingsError::NoKey { .. }))
+}
+
+/// Refuses to fill the project that is nobody's with many runs.
+pub(super) fn check_project_chosen(settings: &Settings, runs: usize) -> Result<(), CommandError> {
+    if settings.project.is_some() || runs <= RUNS_WITHOUT_PROJECT || settings.mode.value != Mode::Online {
+        return Ok(());
+    }
+    let message = format!("{runs} runs would go to the project `{DEFAULT_PROJECT}`, because none was chosen");
+    Err(CommandError::new(ExitCode::Usage, message).hint("choose one with `-p NAME`, or with `WANDB_PROJECT`"))
+}
+
+/// Refuses paths that do not exist.
+pub(super) fn check_paths(paths: &[PathBuf]) -> Result<(), CommandError> {
+    for path in paths {
+        if let Err(error) = std::fs::metadata(path) {
+            let message = format!("cannot look at `{}`", path.display());
+            return Err(CommandError::new(ExitCode::Usage, message).caused_by(&error).hint("check the path"));
+        }
+    }
+    Ok(())
+}
+
+/// Where runs of these settings go, for the first lines.
+pub(super) fn destination(settings: &Settings, dry_run: bool) -> Destination {
+    if dry_run {
+        return Destination::Nowhere;
+    }
+    if settings.mode.value != Mode::Online {
+        return Destination::Folder(settings.wandb_dir.display().to_string());
+    }
+    let app_url = &settings.server.app_url;
+    let project = settings.project.as_ref().map_or(DEFAULT_PROJECT, |project| project.value.as_str());
+    Destination::Server(match &settings.entity {
+        Some(entity) => project_url(app_url, &entity.value, project),
+        None => format!("{app_url}, project `{project}`"),
+    })
+}
+
+/// The reporter of a command.
+pub(super) fn reporter(ui: &Arc<Ui>, settings: &Settings, dry_run: bool, again: Option<String>) -> Arc<Reporter> {
+    let mut totals = Totals::new(settings.wandb_dir.clone());
+    (totals.dry_run, totals.again) = (dry_run, again);
+    Reporter::new(ui.clone(), destination(settings, dry_run), &settings.server.app_url, totals)
+}
+
+/// The runtime of a command.
+pub(super) fn start_runtime() -> Result<Arc<Runtime>, CommandError> {
+    runtime().map_err(|error| CommandError::new(ExitCode::Failed, "cannot start").caused_by(&error))
+}
+
+/// What can cut `import` and `sync` short: a signal, or the time limit.
+#[derive(Debug)]
+pub(super) struct Stop {
+    /// Cancelled when the command is to end now.
+    pub(super) token: CancellationToken,
+    code: Arc<AtomicU8>,
+}
+
+impl Stop {
+    /// Listens on the runtime. `uploads` are cancelled with it; a second signal ends the process at once.
+    pub(super) fn listen(
+        runtime: &Runtime,
+        limit: Option<Duration>,
+        uploads: Option<&Uploads>,
+    ) -> Result<Self, CommandError> {
+        let (token, code) = (CancellationToken::new(), Arc::new(AtomicU8::new(0)));
+        let _context = runtime.enter();
+        let mut signals = Signals::listen(false)
+            .map_err(|error| CommandError::new(ExitCode::Failed, "cannot listen for signals").caused_by(&error))?;
+        let uploads = uploads.map(|uploads| uploads.cancel().clone());
+        let (stop, why) = (token.clone(), code.clone());
+        runtime.spawn(async move {
+            let limit = async {
+                match limit {
+                    Some(limit) => tokio::time::sleep(limit).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let number = tokio::select! {
+                () = limit => ExitCode::TimeLimit.number(),
+                signal = signals.next() => signal.exit_code(),
+            };
+            why.store(number, Ordering::Relaxed);
+            stop.cancel();
+            if let Some(uploads) = uploads {
+                uploads.cancel();
+            }
+            let second = signals.next().await;
+            std::process::exit(i32::from(second.exit_code()));
+        });
+        Ok(Self { token, code })
+    }
+
+    /// Why the command was cut short, if it was.
+    pub(super) fn exit_code(&self) -> Option<ExitCode> {
+        match self.code.load(Ordering::Relaxed) {
+            0 => None,
+            code if code == ExitCode::TimeLimit.number() => Some(ExitCode::TimeLimit),
+            code if code == Signal::Interrupt.exit_code() => Some(ExitCode::Interrupted),
+            _ => Some(ExitCode::Terminated),
+        }
+    }
+}

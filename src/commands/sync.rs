@@ -1,0 +1,96 @@
+//! `sync`: upload runs that are in the run datastore already, ours or any W&B client's.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::cli::{Mode, SyncArgs};
+use crate::commands::error::{CommandError, ExitCode};
+use crate::commands::session::{self, Stop};
+use crate::commands::ui::{Ui, counted};
+use crate::pipeline::{self, Uploads, Watcher};
+use crate::settings::Settings;
+use crate::upload::Overrides;
+use crate::wandb_format::{find_logs, is_synced};
+
+/// Runs the command.
+pub(super) fn run(arguments: &SyncArgs, settings: &Settings, ui: &Arc<Ui>) -> Result<ExitCode, CommandError> {
+    if settings.mode.value == Mode::Disabled {
+        ui.note("W&B is disabled: nothing was read, written or sent");
+        return Ok(ExitCode::Success);
+    }
+    let client = if arguments.dry_run { None } else { session::client(settings)? };
+    session::check_paths(&arguments.paths)?;
+    let paths = if arguments.paths.is_empty() { vec![settings.wandb_dir.clone()] } else { arguments.paths.clone() };
+    let found = find_logs(&paths);
+    for (path, error) in &found.failed {
+        ui.warning(format!("cannot look at `{}`: {error}", path.display()));
+    }
+    let chosen = choose(found.logs, arguments);
+    if chosen.found == 0 {
+        return Err(nothing_found(&paths));
+    }
+    for (count, what, flag) in
+        [(chosen.synced, "synced", "--include-synced"), (chosen.online, "online", "--include-online")]
+    {
+        if count > 0 {
+            ui.note(format!("left out: {} ({what} already; `{flag}` takes them too)", counted(count, "run")));
+        }
+    }
+    let reporter = session::reporter(ui, settings, arguments.dry_run, None);
+    reporter.found(0, chosen.logs.len(), 0);
+    let Some(client) = client else {
+        for log in &chosen.logs {
+            ui.data(&format!("{}\n", log.display()));
+        }
+        return Ok(ExitCode::Success);
+    };
+    let runtime = session::start_runtime()?;
+    let watcher: Arc<dyn Watcher> = reporter.clone();
+    let uploads = Uploads::new(runtime.clone(), client, settings.transfers, watcher.clone());
+    let stop = Stop::listen(&runtime, settings.max_duration, Some(&uploads))?;
+    pipeline::sync(chosen.logs, &overrides(settings), &uploads, &watcher);
+    runtime.block_on(uploads.finish(None));
+    Ok(reporter.finish("synced", stop.exit_code()))
+}
+
+/// What was typed for this very command replaces what the logs say; variables are for the process that trains.
+fn overrides(settings: &Settings) -> Overrides {
+    let typed = |setting: &Option<crate::settings::Setting<String>>| {
+        setting.as_ref().filter(|setting| setting.is_from_flag()).map(|setting| setting.value.clone())
+    };
+    Overrides { entity: typed(&settings.entity), project: typed(&settings.project), ..Overrides::default() }
+}
+
+struct Chosen {
+    logs: Vec<PathBuf>,
+    found: usize,
+    synced: u64,
+    online: u64,
+}
+
+/// The official client's choice: runs that are marked as synced, and runs that were recorded online, are left out.
+fn choose(found: Vec<PathBuf>, arguments: &SyncArgs) -> Chosen {
+    let mut chosen = Chosen { logs: Vec::new(), found: found.len(), synced: 0, online: 0 };
+    for log in found {
+        if is_synced(&log) && !arguments.include_synced {
+            chosen.synced += 1;
+        } else if !is_offline(&log) && !arguments.include_online {
+            chosen.online += 1;
+        } else {
+            chosen.logs.push(log);
+        }
+    }
+    chosen
+}
+
+fn is_offline(log: &Path) -> bool {
+    let directory = log.parent().and_then(|directory| directory.canonicalize().ok());
+    let name = directory.as_deref().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
+    name.is_some_and(|name| name.starts_with("offline-"))
+}
+
+fn nothing_found(paths: &[PathBuf]) -> CommandError {
+    let paths: Vec<String> = paths.iter().map(|path| format!("`{}`", path.display())).collect();
+    CommandError::new(ExitCode::NothingFound, format!("no runs to sync in {}", paths.join(", ")))
+        .hint("name a `wandb` folder, a run directory or a `.wandb` file; for event files use `wandb-bridge import`")
+}

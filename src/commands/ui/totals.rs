@@ -1,0 +1,340 @@
+//! What became of all runs together: the sums behind the last lines, the summary and the exit code.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::report::{RunReport, RunState, SummaryReport};
+use super::text::{command_line, counted, elapsed, grouped};
+use crate::commands::error::ExitCode;
+use crate::model::{SkippedReason, Skips};
+
+/// How many run directories are named one by one.
+const NAMED_DIRS: usize = 3;
+
+/// Sums over the runs of a command.
+#[derive(Debug, Clone, Default)]
+pub struct Totals {
+    /// Bytes of input that were read.
+    pub bytes: u64,
+    /// Values that were kept as files of their runs, because W&B has nothing nearer.
+    pub as_files: u64,
+    /// Where the runs went: the address of the project, when anything was sent.
+    pub destination: Option<String>,
+    /// The `wandb` folder.
+    pub wandb_dir: PathBuf,
+    /// Whether nothing was to be written or sent.
+    pub dry_run: bool,
+    /// The command that tries again what has no log to send from.
+    pub again: Option<String>,
+    runs: u64,
+    synced: u64,
+    partial: u64,
+    failed: u64,
+    offline: u64,
+    running: u64,
+    skipped_runs: u64,
+    rows: u64,
+    files: u64,
+    /// Values of runs that the server has.
+    sent: u64,
+    /// Values of runs that only their logs have.
+    recorded: u64,
+    skips: Skips,
+    /// Run directories that hold something the server does not have.
+    waiting: Vec<String>,
+    /// Failed runs that have no directory to try again from.
+    without_dir: u64,
+}
+
+impl Totals {
+    /// Sums for runs that are recorded in a `wandb` folder.
+    pub fn new(wandb_dir: PathBuf) -> Self {
+        Self { wandb_dir, ..Self::default() }
+    }
+
+    /// Adds a run that ended. `skips` is what `run.skipped` reports.
+    pub fn add(&mut self, run: &RunReport, skips: &Skips) {
+        let (count, values) = match run.state {
+            RunState::Synced => (&mut self.synced, &mut self.sent),
+            RunState::Partial => (&mut self.partial, &mut self.sent),
+            RunState::Running => (&mut self.running, &mut self.sent),
+            RunState::Failed => (&mut self.failed, &mut self.recorded),
+            RunState::Offline => (&mut self.offline, &mut self.recorded),
+            RunState::Skipped => (&mut self.skipped_runs, &mut 0),
+        };
+        *count += 1;
+        *values += run.events;
+        self.runs += 1;
+        self.rows += run.rows;
+        self.files += run.files;
+        self.skips.merge(skips);
+        // What is partial without an error is damaged in the files: sending it again does not help.
+        let can_be_sent = match run.state {
+            RunState::Failed | RunState::Offline => true,
+            RunState::Partial => run.error.is_some(),
+            RunState::Synced | RunState::Running | RunState::Skipped => false,
+        };
+        match &run.dir {
+            Some(dir) if can_be_sent => self.waiting.push(dir.clone()),
+            None if run.state == RunState::Failed => self.without_dir += 1,
+            _ => {}
+        }
+    }
+
+    /// Adds what was skipped outside of any run, such as a file that could not be opened.
+    pub fn add_skips(&mut self, skips: &Skips) {
+        self.skips.merge(skips);
+    }
+
+    /// How many runs there were.
+    pub fn runs(&self) -> u64 {
+        self.runs
+    }
+
+    /// What these runs alone make of the exit code. That there were none is for the command to judge.
+    pub fn exit_code(&self) -> ExitCode {
+        let succeeded = self.runs - self.failed;
+        if self.runs > 0 && succeeded == 0 {
+            ExitCode::Failed
+        } else if self.failed > 0 || self.partial > 0 || self.skips.any_loss() {
+            ExitCode::Partial
+        } else {
+            ExitCode::Success
+        }
+    }
+
+    /// The last object of `--json`.
+    pub fn summary(&self, took: Duration, code: ExitCode) -> SummaryReport {
+        SummaryReport {
+            runs: self.runs,
+            rows: self.rows,
+            events: self.sent + self.recorded,
+            bytes: self.bytes,
+            files: self.files,
+            skipped: self.skips.report(),
+            synced: self.synced,
+            partial: self.partial,
+            failed: self.failed,
+            offline: self.offline,
+            seconds: (took.as_secs_f64() * 1000.0).round() / 1000.0,
+            exit_code: code.number(),
+        }
+    }
+}
+
+/// The last lines of a command. `verb` is what it did: `imported`, `watched`, `synced`.
+pub fn last_lines(totals: &Totals, verb: &str, took: Duration) -> Vec<String> {
+    let mut lines =
+        vec![format!("{verb} {}, {} in {}", counted(totals.runs, "run"), counted(totals.rows, "row"), elapsed(took))];
+    lines.extend(account(totals));
+    lines.extend(places(totals));
+    lines.extend(retry(totals));
+    lines
+}
+
+/// Read = sent + kept as file + left out + lost, and each reason with the first place it happened.
+fn account(totals: &Totals) -> Vec<String> {
+    let (mut left_out, mut lost) = (0, 0);
+    for (reason, count) in totals.skips.iter() {
+        if reason.is_loss() {
+            lost += count.count;
+        } else if *reason == SkippedReason::LeftOut {
+            left_out += count.count;
+        }
+    }
+    let parts = [
+        (totals.sent, "sent"),
+        (totals.recorded, if totals.dry_run { "to be sent" } else { "recorded here" }),
+        (totals.as_files, "kept as files"),
+        (left_out, "left out"),
+        (lost, "lost"),
+    ];
+    let read: u64 = parts.iter().map(|(count, _)| count).sum();
+    let parts: Vec<String> = parts
+        .iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, what)| format!("{} {what}", grouped(*count)))
+        .collect();
+    let mut lines = Vec::new();
+    if read > 0 {
+        lines.push(format!("read {} = {}", counted(read, "value"), parts.join(" + ")));
+    }
+    for (reason, count) in totals.skips.iter() {
+        lines.push(format!("  {} × {reason}, first: {}", grouped(count.count), count.first));
+    }
+    lines
+}
+
+/// What is on the server, and what is only here.
+fn places(totals: &Totals) -> Vec<String> {
+    let mut lines = Vec::new();
+    let counts: Vec<String> =
+        [(totals.synced, "complete"), (totals.partial, "partial"), (totals.running, "still running")]
+            .iter()
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, what)| format!("{} {what}", grouped(*count)))
+            .collect();
+    if let (Some(destination), false) = (&totals.destination, counts.is_empty()) {
+        lines.push(format!("on the server: {} at {destination}", counts.join(", ")));
+    }
+    match totals.waiting.as_slice() {
+        [] => {}
+        [dir] => lines.push(format!("waiting here: 1 run in `{dir}`")),
+        dirs => lines.push(format!(
+            "waiting here: {} in `{}`",
+            counted(dirs.len() as u64, "run"),
+            totals.wandb_dir.display()
+        )),
+    }
+    if totals.without_dir > 0 {
+        lines.push(format!("not recorded: {}", counted(totals.without_dir, "run")));
+    }
+    if totals.skipped_runs > 0 {
+        lines.push(format!("left out: {}", counted(totals.skipped_runs, "run")));
+    }
+    lines
+}
+
+/// The exact commands that try again, or upload what was recorded offline.
+fn retry(totals: &Totals) -> Vec<String> {
+    let mut lines = Vec::new();
+    if !totals.waiting.is_empty() {
+        let wandb_dir = totals.wandb_dir.to_string_lossy();
+        let command = if totals.waiting.len() <= NAMED_DIRS {
+            command_line(["wandb-bridge", "sync"].into_iter().chain(totals.waiting.iter().map(String::as_str)))
+        } else if wandb_dir == "wandb" {
+            "wandb-bridge sync".to_owned()
+        } else {
+            command_line(["wandb-bridge", "sync", wandb_dir.as_ref()])
+        };
+        let what = if totals.failed == 0 && totals.partial == 0 { "to upload" } else { "to try again" };
+        lines.push(format!("{what}: `{command}`"));
+    }
+    if let (Some(again), true) = (&totals.again, totals.without_dir > 0) {
+        lines.push(format!("to try again: `{again}`"));
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Count;
+
+    fn run(id: &str, state: RunState) -> RunReport {
+        RunReport {
+            source: format!("logs/{id}"),
+            run_id: id.to_owned(),
+            run_path: format!("me/p/{id}"),
+            name: id.to_owned(),
+            group: None,
+            dir: Some(format!("wandb/offline-run-20260714_000000-{id}")),
+            url: None,
+            rows: 1000,
+            events: 2000,
+            files: 1,
+            skipped: Vec::new(),
+            state,
+            error: None,
+        }
+    }
+
+    fn totals(states: &[RunState]) -> Totals {
+        let mut totals = Totals::new("wandb".into());
+        for (index, state) in states.iter().enumerate() {
+            totals.add(&run(&format!("r{index}"), *state), &Skips::default());
+        }
+        totals
+    }
+
+    fn lines(totals: &Totals) -> String {
+        last_lines(totals, "imported", Duration::from_millis(12_300)).join("\n")
+    }
+
+    #[test]
+    fn all_sent() {
+        let mut all = totals(&[RunState::Synced, RunState::Synced]);
+        all.destination = Some("https://wandb.ai/me/p".to_owned());
+        insta::assert_snapshot!(lines(&all), @r"
+        imported 2 runs, 2 000 rows in 12.3 s
+        read 4 000 values = 4 000 sent
+        on the server: 2 complete at https://wandb.ai/me/p
+        ");
+        assert_eq!(all.exit_code(), ExitCode::Success);
+    }
+
+    #[test]
+    fn offline_names_the_command_that_uploads() {
+        insta::assert_snapshot!(lines(&totals(&[RunState::Offline])), @r"
+        imported 1 run, 1 000 rows in 12.3 s
+        read 2 000 values = 2 000 recorded here
+        waiting here: 1 run in `wandb/offline-run-20260714_000000-r0`
+        to upload: `wandb-bridge sync wandb/offline-run-20260714_000000-r0`
+        ");
+        insta::assert_snapshot!(lines(&totals(&[RunState::Offline; 4])), @r"
+        imported 4 runs, 4 000 rows in 12.3 s
+        read 8 000 values = 8 000 recorded here
+        waiting here: 4 runs in `wandb`
+        to upload: `wandb-bridge sync`
+        ");
+        let mut elsewhere = totals(&[RunState::Offline; 4]);
+        elsewhere.wandb_dir = "/data/my runs/wandb".into();
+        insta::assert_snapshot!(lines(&elsewhere).lines().last().unwrap_or_default(), @"to upload: `wandb-bridge sync '/data/my runs/wandb'`");
+        let mut dry = Totals { dry_run: true, ..Totals::default() };
+        dry.add(&RunReport { dir: None, ..run("r", RunState::Offline) }, &Skips::default());
+        insta::assert_snapshot!(lines(&dry), @r"
+        imported 1 run, 1 000 rows in 12.3 s
+        read 2 000 values = 2 000 to be sent
+        ");
+    }
+
+    #[test]
+    fn what_is_missing_is_accounted_for() {
+        let skips: Skips = [
+            (SkippedReason::DamagedRecord, Count { count: 3, first: "`logs/r1/events` at byte 88064".to_owned() }),
+            (SkippedReason::LeftOut, Count { count: 5, first: "tag `lr`".to_owned() }),
+            (SkippedReason::IncompleteTail, Count { count: 1, first: "`logs/r1/events` at byte 99000".to_owned() }),
+        ]
+        .into_iter()
+        .collect();
+        let mut some = totals(&[RunState::Synced, RunState::Running, RunState::Skipped]);
+        some.destination = Some("https://wandb.ai/me/p".to_owned());
+        some.add(&run("bad", RunState::Partial), &skips);
+        some.add(&run("gone", RunState::Failed), &Skips::default());
+        some.add(&RunReport { dir: None, rows: 0, events: 0, ..run("never", RunState::Failed) }, &Skips::default());
+        some.again = Some("wandb-bridge import logs".to_owned());
+        insta::assert_snapshot!(lines(&some), @r"
+        imported 6 runs, 5 000 rows in 12.3 s
+        read 8 008 values = 6 000 sent + 2 000 recorded here + 5 left out + 3 lost
+          5 × left out by a filter, first: tag `lr`
+          3 × damaged record, first: `logs/r1/events` at byte 88064
+          1 × unfinished last record, first: `logs/r1/events` at byte 99000
+        on the server: 1 complete, 1 partial, 1 still running at https://wandb.ai/me/p
+        waiting here: 1 run in `wandb/offline-run-20260714_000000-gone`
+        not recorded: 1 run
+        left out: 1 run
+        to try again: `wandb-bridge sync wandb/offline-run-20260714_000000-gone`
+        to try again: `wandb-bridge import logs`
+        ");
+        assert_eq!(some.exit_code(), ExitCode::Partial);
+        let summary = some.summary(Duration::from_micros(1_234_567), some.exit_code());
+        assert_eq!((summary.runs, summary.failed, summary.exit_code, summary.seconds), (6, 2, 3, 1.235));
+    }
+
+    #[test]
+    fn exit_codes_of_runs() {
+        use RunState::*;
+        for (states, code) in [
+            (&[][..], ExitCode::Success),
+            (&[Failed, Failed], ExitCode::Failed),
+            (&[Failed, Synced], ExitCode::Partial),
+            (&[Partial], ExitCode::Partial),
+            (&[Offline, Skipped, Running], ExitCode::Success),
+        ] {
+            assert_eq!(totals(states).exit_code(), code, "{states:?}");
+        }
+        let mut lossy = totals(&[Synced]);
+        lossy.add_skips(&[(SkippedReason::Unreadable, Count { count: 1, first: String::new() })].into_iter().collect());
+        assert_eq!(lossy.exit_code(), ExitCode::Partial);
+    }
+}

@@ -1,0 +1,181 @@
+//! `watch`: record what is there, and go on as files grow and appear; with `-- CMD`, beside a command and as long as it.
+
+use std::ffi::OsString;
+use std::sync::Arc;
+
+use tokio::runtime::Runtime;
+
+use crate::cli::{Mode, WatchArgs};
+use crate::commands::error::{CommandError, ExitCode};
+use crate::commands::import::warn_of_idle_rules;
+use crate::commands::reporter::deadline;
+use crate::commands::session;
+use crate::commands::ui::{Ui, command_line};
+use crate::pipeline::{RunningCommand, Signal, Signals, Uploads, WatchEnd, WatchOptions, Watcher, watch};
+use crate::settings::{Setting, Settings};
+use crate::survey::Survey;
+
+/// How the command ends: with an exit code of ours, or with that of the command that ran beside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// Ours.
+    Own(ExitCode),
+    /// The command's, which is not 0.
+    Command(i32),
+}
+
+impl Ended {
+    /// The exit code of the process.
+    pub(super) fn number(self) -> u8 {
+        match self {
+            Self::Own(code) => code.number(),
+            // The system cuts it to a byte as well; what would become 0 must not.
+            Self::Command(code) => u8::try_from(code & 0xFF).ok().filter(|code| *code != 0).unwrap_or(1),
+        }
+    }
+}
+
+/// Runs the command.
+pub(super) fn run(arguments: &WatchArgs, settings: &Settings, ui: &Arc<Ui>) -> Result<Ended, CommandError> {
+    let beside = !arguments.command.is_empty();
+    if settings.mode.value == Mode::Disabled {
+        if beside {
+            return run_command_only(&arguments.command);
+        }
+        ui.note("W&B is disabled: nothing was read, written or sent");
+        return Ok(Ended::Own(ExitCode::Success));
+    }
+    if let (true, Some(rank)) = (beside, &settings.other_rank) {
+        ui.note(format!("only the process of rank 0 records; this is rank {} by `{}`", rank.rank, rank.variable));
+        return run_command_only(&arguments.command);
+    }
+    match prepare(arguments, settings, ui) {
+        Ok(prepared) => prepared.run(arguments, ui),
+        Err(error) if beside && error.code != ExitCode::Usage => run_without_recording(&arguments.command, error, ui),
+        Err(error) => Err(error),
+    }
+}
+
+/// Runs the command although nothing can be recorded, and says why nothing is.
+pub(super) fn run_without_recording(command: &[OsString], error: CommandError, ui: &Ui) -> Result<Ended, CommandError> {
+    ui.warn_of(&error);
+    ui.warning("the command is run, and nothing is recorded");
+    match run_command_only(command)? {
+        Ended::Own(ExitCode::Success) => Ok(Ended::Own(error.code)),
+        ended => Ok(ended),
+    }
+}
+
+/// Only runs the command, and passes signals on to it.
+pub(super) fn run_command_only(command: &[OsString]) -> Result<Ended, CommandError> {
+    let runtime = session::start_runtime()?;
+    runtime.block_on(async {
+        let mut signals = listen(true)?;
+        let mut running = start(command)?;
+        loop {
+            tokio::select! {
+                code = running.wait() => return Ok(ended(code)),
+                signal = signals.next() => running.pass_on(signal),
+            }
+        }
+    })
+}
+
+fn ended(code: i32) -> Ended {
+    if code == 0 { Ended::Own(ExitCode::Success) } else { Ended::Command(code) }
+}
+
+fn start(command: &[OsString]) -> Result<RunningCommand, CommandError> {
+    RunningCommand::start(command).map_err(|error| {
+        let name = command.first().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        CommandError::new(ExitCode::Usage, format!("cannot run `{name}`"))
+            .caused_by(&error)
+            .hint("check the command behind `--`")
+    })
+}
+
+fn listen(for_a_command: bool) -> Result<Signals, CommandError> {
+    Signals::listen(for_a_command)
+        .map_err(|error| CommandError::new(ExitCode::Failed, "cannot listen for signals").caused_by(&error))
+}
+
+/// All that is needed before the first look.
+struct Prepared {
+    settings: Settings,
+    runtime: Arc<Runtime>,
+    survey: Survey,
+    recording: crate::pipeline::Recording,
+    client: Option<crate::api::ApiClient>,
+    /// There was no key, and no mode was asked for: recorded offline, which is not what the user wanted.
+    for_want_of_a_key: bool,
+}
+
+fn prepare(arguments: &WatchArgs, settings: &Settings, ui: &Arc<Ui>) -> Result<Prepared, CommandError> {
+    let mut settings = settings.clone();
+    let for_want_of_a_key = session::no_key(&settings) && !settings.mode.was_asked_for();
+    if for_want_of_a_key {
+        ui.warning(NO_KEY);
+        settings.mode = Setting { value: Mode::Offline, source: settings.mode.source.clone() };
+    }
+    let shape = session::shape(&settings)?;
+    let client = if arguments.dry_run { None } else { session::client(&settings)? };
+    // How many runs there will be is not known yet; several directories mean several runs.
+    let recording = session::recording(&settings, arguments.dry_run, arguments.paths.len(), ui)?;
+    let survey = Survey::new(&shape, settings.runs.generation);
+    Ok(Prepared { runtime: session::start_runtime()?, settings, survey, recording, client, for_want_of_a_key })
+}
+
+const NO_KEY: &str = "there is no API key, so runs are recorded offline; set `WANDB_API_KEY`, or say `--mode offline`";
+
+impl Prepared {
+    fn run(self, arguments: &WatchArgs, ui: &Arc<Ui>) -> Result<Ended, CommandError> {
+        let Self { settings, runtime, survey, recording, client, for_want_of_a_key } = self;
+        let paths = arguments.paths.iter().filter_map(|path| path.to_str());
+        let again = command_line(["wandb-bridge", "import"].into_iter().chain(paths));
+        let reporter = session::reporter(ui, &settings, arguments.dry_run, Some(again));
+        let watcher: Arc<dyn Watcher> = reporter.clone();
+        let uploads = client.map(|client| Uploads::new(runtime.clone(), client, settings.transfers, watcher.clone()));
+        let (end, command_code) = runtime.block_on(async {
+            // Signals first: none may end us while the command runs on.
+            let mut signals = listen(!arguments.command.is_empty())?;
+            let mut command = match arguments.command.as_slice() {
+                [] => None,
+                command => Some(start(command)?),
+            };
+            let options = WatchOptions {
+                paths: arguments.paths.clone(),
+                poll: arguments.poll,
+                until_idle: arguments.until_idle,
+                stale_after: arguments.stale_after,
+                new_only: arguments.new_only,
+                drain: arguments.drain,
+                until: deadline(settings.max_duration),
+            };
+            let end =
+                watch(&options, survey, &recording, uploads.as_ref(), command.as_mut(), &mut signals, &watcher).await;
+            let code = match (end, command.as_mut()) {
+                (WatchEnd::Command(code), _) => code,
+                // Idle or out of time: the command goes on without us, and is waited for.
+                (_, Some(running)) => running.wait().await,
+                (_, None) => 0,
+            };
+            Ok::<_, CommandError>((end, code))
+        })?;
+        warn_of_idle_rules(&settings.runs.axes, &reporter.metrics(), ui);
+        let mut codes = Vec::new();
+        match end {
+            WatchEnd::CutShort(Signal::Interrupt) => codes.push(ExitCode::Interrupted),
+            WatchEnd::CutShort(_) => codes.push(ExitCode::Terminated),
+            WatchEnd::TimeLimit => codes.push(ExitCode::TimeLimit),
+            WatchEnd::Idle | WatchEnd::Command(_) | WatchEnd::Interrupted | WatchEnd::Terminated => {}
+        }
+        if for_want_of_a_key {
+            codes.push(ExitCode::Partial);
+        }
+        let code = reporter.finish("watched", codes);
+        if for_want_of_a_key {
+            ui.warning(NO_KEY);
+        }
+        Ok(if command_code == 0 { Ended::Own(code) } else { Ended::Command(command_code) })
+    }
+}

@@ -1,0 +1,213 @@
+//! Events of one source become history rows.
+//!
+//! Events with the same axis value, next to each other, make one row, until a tag comes that the row already holds:
+//! that starts a new row. No value ever overwrites another. Steps that go back, repeat or jump stay rows.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use crate::convert::axes::Axes;
+use crate::convert::keys::{KeyRule, apart_from_axes};
+use crate::model::{Number, Step, WallTime};
+
+/// A row of one source, before it has its place among the rows of the run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SourceRow {
+    /// The key of the step axis.
+    pub axis: Arc<str>,
+    /// The TensorBoard step.
+    pub axis_value: i64,
+    /// Wall time of the row's last event, in seconds since the Unix epoch.
+    pub timestamp: f64,
+    /// The latest wall time that the source had shown by then: never smaller than that of an earlier row.
+    pub order: WallTime,
+    /// The values in the order of the file; no key stands here twice.
+    pub values: Vec<(Arc<str>, Number)>,
+    /// How many events have their last value in this row.
+    pub events: u64,
+    /// Where in the source to read on when everything up to this row is kept. `None` in the middle of an
+    /// event: there is no way to read on from there without doubling a value.
+    pub resume_at: Option<Resume>,
+}
+
+/// Where to read on in a source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Resume {
+    /// Offset of a record.
+    pub offset: u64,
+    /// Wall time of the event before it: events that state none have the same.
+    pub wall_time: Option<WallTime>,
+}
+
+/// Builds the rows of one source.
+#[derive(Debug)]
+pub struct RowBuilder {
+    rule: KeyRule,
+    axes: Arc<Axes>,
+    from_tf2_writer: bool,
+    keys: HashMap<Arc<str>, Key>,
+    open: Option<SourceRow>,
+    /// Numbers the rows, so that a key knows whether the open row holds it already.
+    serial: u64,
+    latest: Option<WallTime>,
+}
+
+#[derive(Debug)]
+struct Key {
+    name: Arc<str>,
+    axis: Arc<str>,
+    in_row: u64,
+}
+
+impl RowBuilder {
+    /// `latest` is the latest wall time that earlier passes over this source have seen.
+    pub fn new(rule: KeyRule, axes: Arc<Axes>, from_tf2_writer: bool, latest: Option<WallTime>) -> Self {
+        Self { rule, axes, from_tf2_writer, keys: HashMap::new(), open: None, serial: 0, latest }
+    }
+
+    /// The latest wall time seen so far.
+    pub fn latest(&self) -> Option<WallTime> {
+        self.latest
+    }
+
+    /// Whether a row is waiting for more values of its step.
+    pub fn has_open_row(&self) -> bool {
+        self.open.is_some()
+    }
+
+    /// Takes the scalars of one event, which lies at `before`. Rows that it closes go to `closed`.
+    pub fn push<'a>(
+        &mut self,
+        wall_time: WallTime,
+        step: Step,
+        points: impl Iterator<Item = (&'a Arc<str>, Number)>,
+        before: Resume,
+        closed: &mut VecDeque<SourceRow>,
+    ) {
+        let latest = self.latest.map_or(wall_time, |latest| latest.max(wall_time));
+        self.latest = Some(latest);
+        let mut first_point = true;
+        for (tag, number) in points {
+            if !self.keys.contains_key(tag) {
+                self.meet(tag);
+            }
+            // Met just above, so it is there.
+            let Some(key) = self.keys.get_mut(tag) else { continue };
+            let belongs = self.open.as_ref().is_some_and(|row| {
+                row.axis_value == step.0
+                    && key.in_row != self.serial
+                    && (Arc::ptr_eq(&row.axis, &key.axis) || row.axis == key.axis)
+            });
+            if !belongs {
+                if let Some(mut row) = self.open.take() {
+                    row.resume_at = first_point.then_some(before);
+                    closed.push_back(row);
+                }
+                self.serial += 1;
+                self.open = Some(SourceRow {
+                    axis: key.axis.clone(),
+                    axis_value: step.0,
+                    timestamp: wall_time.seconds(),
+                    order: latest,
+                    values: Vec::with_capacity(4),
+                    events: 0,
+                    resume_at: None,
+                });
+            }
+            key.in_row = self.serial;
+            if let Some(row) = &mut self.open {
+                row.values.push((key.name.clone(), number));
+                row.timestamp = wall_time.seconds();
+                row.order = latest;
+            }
+            first_point = false;
+        }
+        if let Some(row) = &mut self.open
+            && !first_point
+        {
+            row.events += 1;
+        }
+    }
+
+    /// Closes the open row; the source has been read up to `here`.
+    pub fn close(&mut self, here: Resume) -> Option<SourceRow> {
+        let mut row = self.open.take()?;
+        self.serial += 1;
+        row.resume_at = Some(here);
+        Some(row)
+    }
+
+    fn meet(&mut self, tag: &Arc<str>) {
+        let key = apart_from_axes(self.rule.key(tag), |key| self.axes.is_axis(key));
+        let axis = self.axes.axis(tag, &key, self.from_tf2_writer).clone();
+        // Serial 0 is never an open row's.
+        let name = if key == **tag { tag.clone() } else { Arc::from(key) };
+        self.keys.insert(tag.clone(), Key { name, axis, in_row: 0 });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Events are `step:tag,tag`, one second apart, ten bytes each; rows are printed as `step[axis]:key,key@resume`.
+    fn check(events: &[&str], expected: &[&str]) {
+        let mut builder = RowBuilder::new(KeyRule::default(), Arc::new(Axes::new(&[])), true, None);
+        let mut closed = VecDeque::new();
+        for (index, event) in events.iter().enumerate() {
+            let (step, tags) = event.split_once(':').expect("step:tags");
+            let tags: Vec<Arc<str>> = tags.split(',').filter(|tag| !tag.is_empty()).map(Arc::from).collect();
+            let start = index as u64 * 10;
+            builder.push(
+                WallTime::new(index as f64).expect("finite"),
+                Step(step.parse().expect("a step")),
+                tags.iter().map(|tag| (tag, Number::F32(1.0))),
+                Resume { offset: start, wall_time: None },
+                &mut closed,
+            );
+        }
+        closed.extend(builder.close(Resume { offset: events.len() as u64 * 10, wall_time: None }));
+        let print = |row: &SourceRow| {
+            let keys: Vec<&str> = row.values.iter().map(|(key, _)| &**key).collect();
+            let resume = row.resume_at.map_or("-".to_owned(), |resume| resume.offset.to_string());
+            format!("{}[{}]:{}@{resume}", row.axis_value, row.axis, keys.join(","))
+        };
+        assert_eq!(closed.iter().map(print).collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn neighbours_of_one_step_share_a_row() {
+        check(&["1:a", "1:b", "2:a", "2:b"], &["1[global_step]:a,b@20", "2[global_step]:a,b@40"]);
+        check(&["1:a,b", "1:c"], &["1[global_step]:a,b,c@20"]);
+    }
+
+    #[test]
+    fn no_value_overwrites_another() {
+        check(&["1:a", "1:a", "1:b"], &["1[global_step]:a@10", "1[global_step]:a,b@30"]);
+        // Inside one event: there is no offset to resume from between the two rows.
+        check(&["1:a,a"], &["1[global_step]:a@-", "1[global_step]:a@10"]);
+    }
+
+    #[test]
+    fn steps_may_go_anywhere() {
+        check(
+            &["5:a", "3:a", "-1:a", "5:b"],
+            &["5[global_step]:a@10", "3[global_step]:a@20", "-1[global_step]:a@30", "5[global_step]:b@40"],
+        );
+    }
+
+    #[test]
+    fn another_axis_is_another_row() {
+        check(&["1:epoch_loss,lr"], &["1[epoch]:epoch_loss@-", "1[global_step]:lr@10"]);
+    }
+
+    #[test]
+    fn a_metric_named_like_an_axis_moves_aside() {
+        check(&["1:global_step,epoch"], &["1[global_step]:tb/global_step,tb/epoch@10"]);
+    }
+
+    #[test]
+    fn events_without_scalars_change_nothing() {
+        check(&["1:a", "7:", "1:b"], &["1[global_step]:a,b@30"]);
+    }
+}

@@ -1,0 +1,61 @@
+//! Import: everything that is there now, once.
+
+use std::sync::Arc;
+
+use rayon::prelude::*;
+use tokio_util::sync::CancellationToken;
+
+use crate::pipeline::recording::{Published, Recording};
+use crate::pipeline::report::{Halves, Recorded, RunEnd, Watcher};
+use crate::pipeline::uploads::Uploads;
+use crate::recorder::{End, Pass};
+use crate::survey::PlannedRun;
+
+/// Records all runs, several at once, and uploads them if there is anything to upload them with. Returns when all are
+/// recorded; uploads may still be under way. `stop` ends it early, between two commits.
+pub fn import(
+    runs: &[PlannedRun],
+    recording: &Recording,
+    uploads: Option<&Uploads>,
+    stop: &CancellationToken,
+    watcher: &Arc<dyn Watcher>,
+) {
+    runs.par_iter()
+        .filter(|_| !stop.is_cancelled())
+        .for_each(|plan| import_run(plan, recording, uploads, stop, watcher));
+}
+
+fn import_run(
+    plan: &PlannedRun,
+    recording: &Recording,
+    uploads: Option<&Uploads>,
+    stop: &CancellationToken,
+    watcher: &Arc<dyn Watcher>,
+) {
+    let mut run = match recording.open(plan) {
+        Ok(run) => run,
+        Err(error) => {
+            let id = recording.place_of(plan).map(|(id, _)| id).ok();
+            let source = plan.directory.clone();
+            return watcher.ended(RunEnd { source, id, record_error: Some(error), ..RunEnd::default() });
+        }
+    };
+    let halves =
+        Halves::new(watcher.clone(), plan.directory.clone(), run.id.clone(), if uploads.is_some() { 2 } else { 1 });
+    let published = Published::new(&run.recorder);
+    if let Some(uploads) = uploads {
+        let halves = halves.clone();
+        let to_upload = recording.to_upload(plan, &run, &published, false);
+        uploads.start(to_upload, move |uploaded| halves.uploaded(uploaded));
+    }
+    let result =
+        run.recorder.pass(&plan.sources, End::Exit(0), |position| published.up_to(position), || !stop.is_cancelled());
+    let (pass, error) = match result {
+        Ok(pass) => (pass, None),
+        Err(error) => (Pass::default(), Some(error)),
+    };
+    halves.recorded(Recorded::new(plan, &run, pass), error);
+    // Let go of the run's lock and log before anyone is told that it is complete.
+    drop(run);
+    published.complete();
+}

@@ -1,0 +1,22 @@
+//! The wiring: the only place that starts threads and tasks, and where the two halves meet.
+//!
+//! The left half runs on rayon's threads, the right half on tokio's. They share a run's log and one number: how far it
+//! counts.
+
+mod child;
+mod import;
+mod recording;
+mod report;
+mod signals;
+mod sync;
+mod uploads;
+mod watch;
+
+pub use child::RunningCommand;
+pub use import::import;
+pub use recording::{DEFAULT_PROJECT, Naming, Recording};
+pub use report::{Note, Recorded, RunEnd, Watcher};
+pub use signals::{Signal, Signals};
+pub use sync::{id_of, sync};
+pub use uploads::{Uploads, runtime};
+pub use watch::{WatchEnd, WatchOptions, watch};

@@ -1,0 +1,491 @@
+//! One run's left half: sources are read, merged, converted and appended to the log, and the checkpoint follows.
+//!
+//! The order after which nothing is lost or doubled: append to the log → make the log durable → save the checkpoint, which
+//! holds the position that counts → tell the uploader. Whatever the log holds behind the checkpoint's position is cut off
+//! at the next start, and its sources are read again from the checkpoint's offsets.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::checkpoint::{Checkpoint, Description, Ending, STATE_DIRECTORY, Shape, SourceCheckpoint};
+use crate::convert::axes::Axes;
+use crate::convert::merge::Merge;
+use crate::convert::run::{RunConverter, RunState};
+use crate::model::{Host, InvalidRunId, LogPosition, RunId, RunInfo, RunUpdate, Skips, WallTime};
+use crate::sink::Sink;
+use crate::state_file::StateFileError;
+use crate::state_file::lock::{Lock, LockError};
+use crate::survey::{PlannedRun, PlannedSource};
+use crate::tfevents::{FilePosition, TagTable};
+use crate::wandb_format::{LogError, unmark_synced};
+
+mod source;
+
+use source::Source;
+
+/// Rows between two commits of a long pass. A commit costs an `fsync`; a crash costs reading this many rows again.
+const ROWS_PER_COMMIT: u64 = 100_000;
+
+/// Why a run cannot be recorded. Other runs are not concerned.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// Another process records the run.
+    #[error("the run is being recorded by another process")]
+    Locked(#[source] LockError),
+    /// The options differ from those that made the rows.
+    #[error("the run was recorded with other options: {}", .0.join(", "))]
+    OtherShape(Vec<&'static str>),
+    /// The log cannot be written: a full or read-only disk, or a log that was cut by someone else.
+    #[error("cannot write the log `{}`", path.display())]
+    Log {
+        /// The log.
+        path: PathBuf,
+        /// Why.
+        source: LogError,
+    },
+    /// `--run-id` gives something that is no run id.
+    #[error(transparent)]
+    Id(#[from] InvalidRunId),
+    /// The checkpoint cannot be read or written.
+    #[error(transparent)]
+    State(#[from] StateFileError),
+    /// A directory or marker cannot be made.
+    #[error("cannot write `{}`", path.display())]
+    Io {
+        /// What was to be made.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// How a pass ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// The last row of a step stays open: its writer may be in the middle of it.
+    KeepRow,
+    /// The open row is closed: nothing came for a while.
+    CloseRow,
+    /// The run ends with this exit code.
+    Exit(i32),
+}
+
+/// What a pass did.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Pass {
+    /// Events read, of any kind.
+    pub events: u64,
+    /// Scalars that went into rows.
+    pub values: u64,
+    /// Rows appended.
+    pub rows: u64,
+    /// Bytes read from event files.
+    pub bytes: u64,
+    /// What was not carried.
+    pub skips: Skips,
+}
+
+impl Pass {
+    /// Adds another pass.
+    pub fn merge(&mut self, other: &Self) {
+        self.events += other.events;
+        self.values += other.values;
+        self.rows += other.rows;
+        self.bytes += other.bytes;
+        self.skips.merge(&other.skips);
+    }
+}
+
+/// Where a run is recorded, and how.
+#[derive(Debug, Clone)]
+pub struct RecordOptions {
+    /// Options that decide about rows.
+    pub shape: Shape,
+    /// `--generation`
+    pub generation: u32,
+    /// Whether nothing may be written at all.
+    pub dry_run: bool,
+}
+
+/// Records one run.
+#[derive(Debug)]
+pub struct Recorder {
+    directory: PathBuf,
+    log: PathBuf,
+    checkpoint: Checkpoint,
+    converter: RunConverter,
+    sink: Sink,
+    sources: Vec<Source>,
+    axes: Arc<Axes>,
+    /// What is known about tags, by directory: its files share it.
+    tags: HashMap<String, Arc<Mutex<TagTable>>>,
+    dry_run: bool,
+    /// Whether anything was appended or read since the last commit.
+    dirty: bool,
+    _lock: Option<Lock>,
+}
+
+/// A run as it is described now: what was asked for, and the default for what was not.
+#[derive(Debug, Clone, Default)]
+pub struct Described {
+    /// Used when the run is new.
+    pub default: Description,
+    /// Values that were asked for: they also change a run that is there already.
+    pub asked: AskedDescription,
+}
+
+/// The parts of a description that were asked for.
+#[derive(Debug, Clone, Default)]
+pub struct AskedDescription {
+    /// `--run-name`
+    pub name: Option<String>,
+    /// `--group`
+    pub group: Option<String>,
+    /// `--job-type`
+    pub job_type: Option<String>,
+    /// `--notes`
+    pub notes: Option<String>,
+    /// `--tags`
+    pub tags: Option<Vec<String>>,
+}
+
+impl AskedDescription {
+    /// Replaces what was asked for.
+    fn apply(&self, description: &mut Description) {
+        let set = |place: &mut String, value: &Option<String>| {
+            if let Some(value) = value {
+                place.clone_from(value);
+            }
+        };
+        set(&mut description.name, &self.name);
+        set(&mut description.group, &self.group);
+        set(&mut description.job_type, &self.job_type);
+        set(&mut description.notes, &self.notes);
+        if let Some(tags) = &self.tags {
+            description.tags.clone_from(tags);
+        }
+    }
+}
+
+impl Recorder {
+    /// Opens the run in `directory`, which is a run directory that holds a log of ours or none at all.
+    pub fn open(
+        directory: &Path,
+        id: &RunId,
+        plan: &PlannedRun,
+        described: &Described,
+        options: &RecordOptions,
+    ) -> Result<Self, RecordError> {
+        let state_directory = directory.join(STATE_DIRECTORY);
+        let lock = if options.dry_run {
+            None
+        } else {
+            let failed = |source| RecordError::Io { path: state_directory.clone(), source };
+            fs::create_dir_all(&state_directory).map_err(failed)?;
+            Some(Lock::take(&state_directory.join("writer.lock")).map_err(RecordError::Locked)?)
+        };
+        let log = directory.join(format!("run-{id}.wandb"));
+        let known = Checkpoint::load(directory)?;
+        if let Some(checkpoint) = &known {
+            let differences = checkpoint.shape.differences(&options.shape);
+            if !differences.is_empty() {
+                return Err(RecordError::OtherShape(differences));
+            }
+        }
+        let new = known.is_none();
+        let mut checkpoint = known.unwrap_or_else(|| Checkpoint {
+            run_id: id.clone(),
+            generation: options.generation,
+            shape: options.shape.clone(),
+            position: LogPosition::default(),
+            next_num: 1,
+            ending: None,
+            description: described.default.clone(),
+            host: plan.host.clone(),
+            state: RunState { started_at: plan.started_at.seconds(), ..RunState::default() },
+            sources: Vec::new(),
+            tags: Default::default(),
+        });
+        let before = checkpoint.description.clone();
+        described.asked.apply(&mut checkpoint.description);
+        let redescribed = new || checkpoint.description != before;
+        let failed = |source| RecordError::Log { path: log.clone(), source };
+        let sink = match (options.dry_run, new) {
+            (true, _) => Sink::Nothing,
+            (false, true) => {
+                set_aside(&log).map_err(|source| RecordError::Io { path: log.clone(), source })?;
+                Sink::create(&log).map_err(failed)?
+            }
+            (false, false) => Sink::open_at(&log, checkpoint.position, checkpoint.next_num).map_err(failed)?,
+        };
+        let mut recorder = Self {
+            directory: directory.to_owned(),
+            converter: RunConverter::new(checkpoint.state.clone()),
+            axes: Arc::new(Axes::new(&options.shape.axes)),
+            sources: Vec::new(),
+            tags: HashMap::new(),
+            dry_run: options.dry_run,
+            dirty: false,
+            log,
+            checkpoint,
+            sink,
+            _lock: lock,
+        };
+        if redescribed {
+            recorder.reopen()?;
+            recorder.write(&RunUpdate::Run(Box::new(recorder.run_info())))?;
+        }
+        Ok(recorder)
+    }
+
+    /// The run's log.
+    pub fn log(&self) -> &Path {
+        &self.log
+    }
+
+    /// What was recorded so far.
+    pub fn checkpoint(&self) -> &Checkpoint {
+        &self.checkpoint
+    }
+
+    /// The latest wall time of any event.
+    pub fn newest_event(&self) -> Option<WallTime> {
+        let open = self.sources.iter().filter_map(Source::latest);
+        open.chain(self.checkpoint.sources.iter().filter_map(|source| source.latest)).max()
+    }
+
+    /// Values at steps that the same metric had passed before.
+    pub fn repeated(&self) -> u64 {
+        self.converter.repeated()
+    }
+
+    /// The keys of all metrics of the run.
+    pub fn metrics(&self) -> impl Iterator<Item = &str> + Clone {
+        self.converter.state().metrics.iter().filter(|(_, axis)| !axis.is_empty()).map(|(key, _)| key.as_str())
+    }
+
+    /// Whether a row waits for more values of its step.
+    pub fn has_open_row(&self) -> bool {
+        self.sources.iter().any(Source::has_open_row)
+    }
+
+    /// Reads what is new in the sources, to the end of what is there now. `committed` is called after each commit with
+    /// the position up to which the log may be read. `go_on` is asked now and then; a pass that is told to stop commits
+    /// what it has.
+    pub fn pass(
+        &mut self,
+        planned: &[PlannedSource],
+        end: End,
+        mut committed: impl FnMut(LogPosition),
+        go_on: impl Fn() -> bool,
+    ) -> Result<Pass, RecordError> {
+        let mut pass = Pass::default();
+        let ready = self.ready_sources(planned, end);
+        let mut merge = Merge::new(ready);
+        let mut rows_at_commit = 0;
+        // Sources that cannot be resumed right after their last row, because an event was split between two rows.
+        let mut split = 0_usize;
+        let mut result = Ok(());
+        let mut stopped = false;
+        // Reading never fails as a whole: what cannot be read is counted.
+        while let Ok(Some((index, row))) = merge.next_row() {
+            pass.rows += 1;
+            pass.values += row.values.len() as u64;
+            if let Some(source) = merge.source_mut(index) {
+                split -= usize::from(source.resume_at.is_none());
+                split += usize::from(row.resume_at.is_none());
+                source.resume_at = row.resume_at;
+            }
+            result = self.write_row(row);
+            if result.is_ok() && split == 0 && pass.rows - rows_at_commit >= ROWS_PER_COMMIT {
+                rows_at_commit = pass.rows;
+                for source in merge.sources() {
+                    self.checkpoint_source(source);
+                }
+                result = self.commit(&mut committed);
+                stopped = !go_on();
+            }
+            if stopped || result.is_err() {
+                break;
+            }
+        }
+        for mut source in merge.into_sources() {
+            source.end_pass(&mut pass, result.is_ok() && !stopped);
+            self.checkpoint_source(&source);
+            self.sources.push(source);
+        }
+        result?;
+        if let (End::Exit(code), false) = (end, stopped) {
+            self.exit(code)?;
+        }
+        self.commit(&mut committed)?;
+        Ok(pass)
+    }
+
+    /// Writes the end of the run, unless it has ended in this way already.
+    fn exit(&mut self, code: i32) -> Result<(), RecordError> {
+        if self.checkpoint.ending.is_some_and(|ending| ending.code == code) {
+            return Ok(());
+        }
+        self.reopen()?;
+        self.commit_rows()?;
+        let (before_exit, exit_num) = self.sink.position();
+        self.write(&RunUpdate::Exit(self.converter.exit(code)))?;
+        self.checkpoint.ending = Some(Ending { before_exit, exit_num, code });
+        Ok(())
+    }
+
+    /// Leaves the run open, and says that it will go on.
+    pub fn preempt(&mut self, mut committed: impl FnMut(LogPosition)) -> Result<(), RecordError> {
+        self.reopen()?;
+        self.write(&RunUpdate::Preempting)?;
+        self.commit(&mut committed)
+    }
+
+    /// Makes everything so far durable and published, if there is anything new.
+    fn commit(&mut self, committed: &mut impl FnMut(LogPosition)) -> Result<(), RecordError> {
+        self.commit_rows()?;
+        if !self.dirty || self.dry_run {
+            return Ok(());
+        }
+        self.sink.sync().map_err(|source| RecordError::Log { path: self.log.clone(), source })?;
+        (self.checkpoint.position, self.checkpoint.next_num) = self.sink.position();
+        self.checkpoint.state.clone_from(self.converter.state());
+        for (directory, tags) in &self.tags {
+            let tags = tags.lock().unwrap_or_else(PoisonError::into_inner);
+            if !tags.is_empty() {
+                self.checkpoint.tags.insert(directory.clone(), tags.clone());
+            }
+        }
+        self.checkpoint.save(&self.directory)?;
+        self.dirty = false;
+        committed(self.checkpoint.position);
+        Ok(())
+    }
+
+    fn commit_rows(&mut self) -> Result<(), RecordError> {
+        match self.converter.commit() {
+            Some(summary) => self.write(&summary),
+            None => Ok(()),
+        }
+    }
+
+    fn write_row(&mut self, row: crate::convert::rows::SourceRow) -> Result<(), RecordError> {
+        self.reopen()?;
+        self.dirty = true;
+        let mut failed = None;
+        let sink = &mut self.sink;
+        self.converter.row(row, |update| {
+            if failed.is_none() {
+                failed = sink.write(&update).err();
+            }
+        });
+        match failed {
+            Some(source) => Err(RecordError::Log { path: self.log.clone(), source }),
+            None => Ok(()),
+        }
+    }
+
+    fn write(&mut self, update: &RunUpdate) -> Result<(), RecordError> {
+        self.dirty = true;
+        self.sink.write(update).map_err(|source| RecordError::Log { path: self.log.clone(), source })
+    }
+
+    /// An exit record is only ever the last record of a log: before anything else is written, it is cut off. The
+    /// checkpoint goes first, so that a crash in between leaves a log that is cut at the next start.
+    fn reopen(&mut self) -> Result<(), RecordError> {
+        let Some(ending) = self.checkpoint.ending.take() else { return Ok(()) };
+        if self.dry_run {
+            return Ok(());
+        }
+        (self.checkpoint.position, self.checkpoint.next_num) = (ending.before_exit, ending.exit_num);
+        self.checkpoint.save(&self.directory)?;
+        let failed = |source| RecordError::Log { path: self.log.clone(), source };
+        self.sink = Sink::open_at(&self.log, ending.before_exit, ending.exit_num).map_err(failed)?;
+        unmark_synced(&self.log).map_err(|source| RecordError::Io { path: self.log.clone(), source })
+    }
+
+    fn run_info(&self) -> RunInfo {
+        let Description { name, group, job_type, notes, tags, entity, project } = self.checkpoint.description.clone();
+        RunInfo {
+            id: self.checkpoint.run_id.clone(),
+            entity,
+            project,
+            name,
+            group,
+            job_type,
+            notes,
+            tags,
+            start_time: self.checkpoint.state.started_at,
+            host: Host(self.checkpoint.host.clone()),
+        }
+    }
+
+    /// The sources of a pass: those that are known go on where they were, in the order that breaks ties.
+    fn ready_sources(&mut self, planned: &[PlannedSource], end: End) -> Vec<Source> {
+        let mut known: Vec<Source> = std::mem::take(&mut self.sources);
+        let mut ready: Vec<Source> = Vec::with_capacity(planned.len());
+        for plan in planned {
+            let found = self.checkpoint.position_of(&plan.file_name, &plan.fingerprint, &plan.label);
+            // A copy of a file within one run is a source of its own.
+            let found = found.filter(|index| ready.iter().all(|source| source.index != *index));
+            let index = found.unwrap_or_else(|| {
+                self.checkpoint.sources.push(SourceCheckpoint {
+                    label: plan.label.clone(),
+                    file_name: plan.file_name.clone(),
+                    fingerprint: plan.fingerprint.clone(),
+                    rule: plan.rule.clone(),
+                    position: FilePosition::default(),
+                    latest: None,
+                    seen_size: 0,
+                });
+                self.checkpoint.sources.len() - 1
+            });
+            let open =
+                known.iter().position(|source| source.index == index).map(|position| known.swap_remove(position));
+            let Some(checkpoint) = self.checkpoint.sources.get(index) else { continue };
+            let mut source = open.unwrap_or_else(|| {
+                let saved = self.checkpoint.tags.get(&plan.directory);
+                let tags = self
+                    .tags
+                    .entry(plan.directory.clone())
+                    .or_insert_with(|| Arc::new(Mutex::new(saved.cloned().unwrap_or_default())));
+                Source::new(index, plan, checkpoint, self.axes.clone(), tags.clone())
+            });
+            source.start_pass(plan, end);
+            ready.push(source);
+        }
+        // Files that are gone keep their place: a file may come back.
+        self.sources = known;
+        ready.sort_by(|a, b| a.tie_break().cmp(&b.tie_break()));
+        ready
+    }
+
+    fn checkpoint_source(&mut self, source: &Source) {
+        let Some(saved) = self.checkpoint.sources.get_mut(source.index) else { return };
+        if let Some(position) = source.position() {
+            self.dirty |= saved.position != position;
+            saved.position = position;
+            saved.latest = source.latest();
+            saved.seen_size = source.seen_size;
+        }
+    }
+}
+
+/// A log without its checkpoint is never appended to: it is set aside, and made anew from the sources.
+fn set_aside(log: &Path) -> io::Result<()> {
+    if !log.exists() {
+        return Ok(());
+    }
+    for number in 1.. {
+        let aside = log.with_extension(format!("wandb.aside-{number}"));
+        if !aside.exists() {
+            fs::rename(log, &aside)?;
+            break;
+        }
+    }
+    unmark_synced(log)
+}

@@ -1,0 +1,213 @@
+//! One event file of a run, as rows: opened when its rows are due, read to the end of what is there, and let go.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::checkpoint::SourceCheckpoint;
+use crate::convert::axes::Axes;
+use crate::convert::merge::RowSource;
+use crate::convert::rows::{Resume, RowBuilder, SourceRow};
+use crate::model::{SkippedReason, Skips, WallTime};
+use crate::recorder::{End, Pass};
+use crate::survey::PlannedSource;
+use crate::tfevents::{EventFile, FilePosition, Next, TagTable, ValueKind};
+
+/// A source between and during passes.
+pub(super) struct Source {
+    /// Its place in the checkpoint.
+    pub(super) index: usize,
+    /// Size of the file at the start of the last pass that read it to its end.
+    pub(super) seen_size: u64,
+    /// Where to read on when everything it gave is kept; `None` right after a row that ended within an event.
+    pub(super) resume_at: Option<Resume>,
+    path: PathBuf,
+    label: String,
+    directory: String,
+    file_name: String,
+    writer: Option<String>,
+    first_due: WallTime,
+    rows: RowBuilder,
+    closed: VecDeque<SourceRow>,
+    tags: Arc<Mutex<TagTable>>,
+    file: Option<EventFile>,
+    /// Where reading goes on: ahead of `resume_at` while rows wait.
+    at: Resume,
+    close_at_end: bool,
+    /// Whether nothing more comes in this pass.
+    ended: bool,
+    size: u64,
+    events: u64,
+    bytes: u64,
+    skips: Skips,
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Source").field("path", &self.path).field("at", &self.at).finish_non_exhaustive()
+    }
+}
+
+impl Source {
+    pub(super) fn new(
+        index: usize,
+        plan: &PlannedSource,
+        saved: &SourceCheckpoint,
+        axes: Arc<Axes>,
+        tags: Arc<Mutex<TagTable>>,
+    ) -> Self {
+        let at = Resume { offset: saved.position.offset, wall_time: saved.position.wall_time };
+        Self {
+            index,
+            seen_size: saved.seen_size,
+            resume_at: Some(at),
+            path: plan.path.clone(),
+            label: plan.label.clone(),
+            directory: plan.directory.clone(),
+            file_name: plan.file_name.clone(),
+            writer: saved.position.writer.clone(),
+            first_due: plan.first_due,
+            // The rule of the first look counts: later files never change the layout of a run.
+            rows: RowBuilder::new(saved.rule.clone(), axes, plan.from_tf2_writer, saved.latest),
+            closed: VecDeque::new(),
+            tags,
+            file: None,
+            at,
+            close_at_end: false,
+            ended: true,
+            size: plan.size,
+            events: 0,
+            bytes: 0,
+            skips: Skips::default(),
+        }
+    }
+
+    /// Gets ready to give rows again, if the file has anything new.
+    pub(super) fn start_pass(&mut self, plan: &PlannedSource, end: End) {
+        self.path.clone_from(&plan.path);
+        self.size = plan.size;
+        self.close_at_end = end != End::KeepRow;
+        let nothing_new = self.size == self.seen_size;
+        self.ended = nothing_new && !(self.close_at_end && self.rows.has_open_row());
+    }
+
+    /// Lets go of the file, and adds up what the pass read.
+    ///
+    /// `complete` says that every row that it gave was kept.
+    pub(super) fn end_pass(&mut self, pass: &mut Pass, complete: bool) {
+        self.file = None;
+        pass.events += std::mem::take(&mut self.events);
+        pass.bytes += std::mem::take(&mut self.bytes);
+        pass.skips.merge(&std::mem::take(&mut self.skips));
+        if complete && self.ended && self.closed.is_empty() && !self.rows.has_open_row() {
+            self.resume_at = Some(self.at);
+        }
+    }
+
+    /// Where the file is to be read on after a crash; `None` when there is no such place now.
+    pub(super) fn position(&self) -> Option<FilePosition> {
+        let Resume { offset, wall_time } = self.resume_at?;
+        Some(FilePosition { offset, wall_time, writer: self.writer.clone() })
+    }
+
+    pub(super) fn latest(&self) -> Option<WallTime> {
+        self.rows.latest()
+    }
+
+    pub(super) fn has_open_row(&self) -> bool {
+        self.rows.has_open_row()
+    }
+
+    /// Equal wall times: the row of the smaller one comes first.
+    pub(super) fn tie_break(&self) -> (&str, &str) {
+        (&self.directory, &self.file_name)
+    }
+
+    /// Reads one event. False when nothing more comes in this pass.
+    fn read(&mut self) -> io::Result<bool> {
+        let file = match &mut self.file {
+            Some(file) => file,
+            None => {
+                let position =
+                    FilePosition { offset: self.at.offset, wall_time: self.at.wall_time, writer: self.writer.clone() };
+                self.file.insert(EventFile::open(&self.path, &position)?)
+            }
+        };
+        let mut tags = self.tags.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = file.next_event(&mut tags)?;
+        let (skips, label) = (&mut self.skips, &self.label);
+        let more = match next {
+            Next::Event => {
+                self.events += 1;
+                let event = file.event();
+                for point in event.points.iter().filter(|point| point.kind != ValueKind::Scalar) {
+                    let reason = match &point.kind {
+                        ValueKind::Bad(_) => SkippedReason::BadValue,
+                        kind => SkippedReason::Kind(kind.name().to_owned()),
+                    };
+                    skips.add(reason, 1, || format!("`{label}` at byte {}: `{}`", event.at, point.tag));
+                }
+                let scalars = event.points.iter().filter_map(|point| Some((&point.tag, point.number?)));
+                self.rows.push(event.wall_time, event.step, scalars, self.at, &mut self.closed);
+                true
+            }
+            Next::BadRecord { at, why } => {
+                skips.add(SkippedReason::DamagedRecord, 1, || format!("`{label}` at byte {at}: {why}"));
+                true
+            }
+            Next::BadLength { at, why } => {
+                skips.add(SkippedReason::DamagedFile, 1, || format!("`{label}` from byte {at}: {why}"));
+                false
+            }
+            Next::Incomplete { bytes } => {
+                let at = self.at.offset;
+                skips.add(SkippedReason::IncompleteTail, 1, || {
+                    format!("`{label}` at byte {at}: {bytes} bytes of it are there")
+                });
+                false
+            }
+            Next::NothingYet | Next::Zeros { .. } => false,
+        };
+        if more {
+            let position = file.position();
+            self.bytes += position.offset.saturating_sub(self.at.offset);
+            self.at = Resume { offset: position.offset, wall_time: position.wall_time };
+            self.writer = position.writer;
+        }
+        Ok(more)
+    }
+}
+
+impl RowSource for Source {
+    type Error = Infallible;
+
+    fn first_due(&self) -> WallTime {
+        self.rows.latest().unwrap_or(self.first_due)
+    }
+
+    fn next_row(&mut self) -> Result<Option<SourceRow>, Infallible> {
+        loop {
+            if let Some(row) = self.closed.pop_front() {
+                return Ok(Some(row));
+            }
+            if self.ended {
+                return Ok(None);
+            }
+            match self.read() {
+                Ok(true) => continue,
+                Ok(false) => self.seen_size = self.size,
+                Err(error) => {
+                    let label = &self.label;
+                    self.skips.add(SkippedReason::Unreadable, 1, || format!("`{label}`: {error}"));
+                }
+            }
+            self.ended = true;
+            if self.close_at_end {
+                return Ok(self.rows.close(self.at));
+            }
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! Settings: the one reader of environment and files.
+//!
+//! For each setting the first of these that has it wins: flag, `WANDB_BRIDGE_X`, `WANDB_X`, the workspace's W&B settings
+//! file, the user's W&B settings file, default. Everything comes out typed and checked, with its source, so that an error
+//! can name the place where a person has to change something.
+//!
+//! Resolving is a function of the command line, an [`Environment`] and the files that these two name. Nothing here talks
+//! to the network or prints: warnings are handed on as text.
+
+mod environment;
+mod error;
+mod files;
+mod key;
+mod netrc;
+mod server;
+mod value;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::cli::{Cli, Command, Layout, Mode, RunArgs, TargetArgs};
+use crate::convert::axes::AxisRule;
+use crate::model::RunId;
+
+pub use environment::Environment;
+pub use error::SettingsError;
+pub use key::KeyLookup;
+pub use server::{Server, project_url, run_url};
+pub use value::{Setting, Source, check_project};
+
+use files::SettingsFiles;
+use value::Lookup;
+
+/// How many runs and files are uploaded at once when nobody says.
+const TRANSFERS: u16 = 8;
+/// How often a failed request is tried again when nobody says; the official client's number.
+const RETRIES: u32 = 20;
+/// Requests a second over all runs when nobody says.
+const REQUESTS_PER_SECOND: f64 = 20.0;
+
+/// All that a command needs to know, typed and checked.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Whether to upload, and who asked for that.
+    pub mode: Setting<Mode>,
+    /// The server and the way to it.
+    pub server: Server,
+    /// The API key, as far as there is one. Not looked for unless the mode is online.
+    pub key: KeyLookup,
+    /// The user or team that was asked for.
+    pub entity: Option<Setting<String>>,
+    /// The project that was asked for; where [`Setting::is_template`], its text may hold placeholders.
+    pub project: Option<Setting<String>>,
+    /// The `wandb` folder: relative when `--dir` is.
+    pub wandb_dir: PathBuf,
+    /// What a run is, and what it is called.
+    pub runs: RunShape,
+    /// What the environment says about a run, valid only if exactly one run is made.
+    pub single_run: SingleRun,
+    /// How many runs and files are uploaded at once.
+    pub transfers: u16,
+    /// How often a failed request is tried again.
+    pub retries: u32,
+    /// When to stop, resumable.
+    pub max_duration: Option<Duration>,
+    /// Requests a second over all runs; `None` is no limit.
+    pub requests_per_second: Option<f64>,
+    /// What to say, and how.
+    pub output: Output,
+    /// Set where this process is not the first of its job.
+    pub other_rank: Option<Rank>,
+    /// What a person should hear before anything else. Nothing in here holds a key.
+    pub warnings: Vec<String>,
+}
+
+/// What a run is, and what it is called. Texts may hold placeholders where [`Setting::is_template`].
+#[derive(Debug, Clone, Default)]
+pub struct RunShape {
+    /// Which directories make one run.
+    pub layout: Layout,
+    /// Directories for which this template gives the same text make one run.
+    pub join: Option<String>,
+    /// Template of the run id.
+    pub run_id: Option<String>,
+    /// Template of the name.
+    pub run_name: Option<String>,
+    /// Group.
+    pub group: Option<Setting<String>>,
+    /// Job type.
+    pub job_type: Option<Setting<String>>,
+    /// Tags.
+    pub tags: Option<Setting<Vec<String>>>,
+    /// Template of the notes.
+    pub notes: Option<String>,
+    /// Step axes, the first match wins.
+    pub axes: Vec<AxisRule>,
+    /// 0 unless fresh runs beside the old ones were asked for.
+    pub generation: u32,
+}
+
+/// Settings of the official client that describe the one run of a process.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SingleRun {
+    /// `WANDB_RUN_ID`
+    pub id: Option<RunId>,
+    /// `WANDB_NAME`
+    pub name: Option<String>,
+    /// `WANDB_NOTES`
+    pub notes: Option<String>,
+}
+
+/// What to say, and how.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Output {
+    /// JSON lines on stdout.
+    pub json: bool,
+    /// Only warnings and errors.
+    pub quiet: bool,
+    /// How much to log, from 0.
+    pub verbose: u8,
+    /// Whether colors are allowed; that stderr is a terminal is for the screen to find out.
+    pub color: bool,
+}
+
+/// The place of this process among those of its job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rank {
+    /// The variable that says so.
+    pub variable: &'static str,
+    /// Never 0.
+    pub rank: u64,
+}
+
+impl Settings {
+    /// Puts flags, environment and files together.
+    pub fn resolve(cli: &Cli, environment: &Environment) -> Result<Self, SettingsError> {
+        let command = &cli.command;
+        let mut warnings = Vec::new();
+        let target = command.target().cloned().unwrap_or_default();
+        let network = command.network().cloned().unwrap_or_default();
+        let dir = root_dir(&target, environment);
+        let wandb_dir = wandb_dir(&dir, environment);
+        let files = SettingsFiles::read(environment, &wandb_dir, &mut warnings);
+        let lookup = Lookup { cli, environment, files: &files };
+        let uses_server = command.target().is_some();
+
+        let mode = if uses_server {
+            mode(command, &target, &lookup, &mut warnings)?
+        } else {
+            Setting::default_of(Mode::Offline)
+        };
+        let server = if uses_server { Server::resolve(&network, &lookup, &mut warnings)? } else { Server::default() };
+        let key = match mode.value {
+            Mode::Online => key::look_up(&server, &lookup, &mut warnings)?,
+            Mode::Offline | Mode::Disabled => KeyLookup::Missing { host: server.netloc().to_owned() },
+        };
+        let entity = lookup.find(target.entity, "--entity", "ENTITY", "entity")?;
+        let project = lookup.find(target.project, "--project", "PROJECT", "project")?;
+        if let Some(project) = &project {
+            value::check_project_setting(project)?;
+        }
+        let runs = command.runs().cloned();
+        let single_run =
+            if runs.is_some() { SingleRun::resolve(&lookup, &mut warnings)? } else { SingleRun::default() };
+        Ok(Self {
+            mode,
+            server,
+            key,
+            entity,
+            project,
+            wandb_dir,
+            runs: RunShape::resolve(runs.unwrap_or_default(), &lookup)?,
+            single_run,
+            transfers: network.transfers.unwrap_or(TRANSFERS),
+            retries: network.retries.unwrap_or(RETRIES),
+            max_duration: network.max_duration,
+            requests_per_second: Some(network.tpslimit.unwrap_or(REQUESTS_PER_SECOND)).filter(|rate| *rate > 0.0),
+            output: Output::resolve(command, environment),
+            other_rank: other_rank(environment),
+            warnings,
+        })
+    }
+}
+
+impl Output {
+    /// What to say, and how. Never fails, so that a failure of [`Settings::resolve`] can be shown in the right way.
+    pub fn resolve(command: &Command, environment: &Environment) -> Self {
+        let arguments = command.output();
+        let switched_on =
+            |name| environment.get(name).and_then(|value| crate::cli::boolean(value.to_str()?)) == Some(true);
+        let silent = arguments.verbose == 0 && (switched_on("WANDB_SILENT") || switched_on("WANDB_QUIET"));
+        Self {
+            json: arguments.json,
+            quiet: arguments.quiet || silent,
+            verbose: arguments.verbose,
+            color: environment.get("NO_COLOR").is_none()
+                && environment.get("TERM").is_none_or(|terminal| terminal != "dumb"),
+        }
+    }
+}
+
+impl RunShape {
+    fn resolve(arguments: RunArgs, lookup: &Lookup<'_>) -> Result<Self, SettingsError> {
+        let typed_tags = Some(arguments.tags.join(",")).filter(|tags| !tags.is_empty());
+        let tags = lookup.find(typed_tags, "--tags", "TAGS", "run_tags")?.map(value::split_tags).transpose()?;
+        Ok(Self {
+            layout: arguments.layout,
+            join: arguments.join,
+            run_id: arguments.run_id,
+            run_name: arguments.run_name,
+            group: lookup.find(arguments.group, "--group", "RUN_GROUP", "run_group")?,
+            job_type: lookup.find(arguments.job_type, "--job-type", "JOB_TYPE", "run_job_type")?,
+            tags,
+            notes: arguments.notes,
+            axes: arguments.axes,
+            generation: arguments.generation,
+        })
+    }
+}
+
+impl SingleRun {
+    fn resolve(lookup: &Lookup<'_>, warnings: &mut Vec<String>) -> Result<Self, SettingsError> {
+        for ignored in ["WANDB_RESUME", "WANDB_SWEEP_ID"] {
+            if lookup.environment.get(ignored).is_some() {
+                warnings.push(format!("`{ignored}` is ignored: it is for the process that trains"));
+            }
+        }
+        let id = lookup.variable("RUN_ID")?.map(|id| {
+            RunId::new(id.value).map_err(|error| SettingsError::Value { source: id.source, why: error.to_string() })
+        });
+        let text = |name| Ok(lookup.variable(name)?.map(|setting| setting.value));
+        Ok(Self { id: id.transpose()?, name: text("NAME")?, notes: text("NOTES")? })
+    }
+
+    /// What to say when these do not apply because `runs` runs are made; `None` when nothing is set.
+    pub fn ignored_warning(&self, runs: usize) -> Option<String> {
+        let names: Vec<&str> = [
+            (self.id.is_some(), "`WANDB_RUN_ID`"),
+            (self.name.is_some(), "`WANDB_NAME`"),
+            (self.notes.is_some(), "`WANDB_NOTES`"),
+        ]
+        .into_iter()
+        .filter_map(|(is_set, name)| is_set.then_some(name))
+        .collect();
+        let (last, others) = names.split_last()?;
+        let (subject, verb) = match others {
+            [] => ((*last).to_owned(), "is"),
+            others => (format!("{} and {last}", others.join(", ")), "are"),
+        };
+        Some(format!("{subject} {verb} ignored: one run has an id, a name and notes, and here are {runs}"))
+    }
+}
+
+/// Where the `wandb` folder lies: `--dir`, `WANDB_DIR`, or the working directory.
+fn root_dir(target: &TargetArgs, environment: &Environment) -> PathBuf {
+    let dir = target.dir.clone().or_else(|| environment.get("WANDB_DIR").map(PathBuf::from));
+    dir.map(|dir| environment.expand_home(&dir)).unwrap_or_default()
+}
+
+/// The official client uses `.wandb` where that exists.
+fn wandb_dir(dir: &Path, environment: &Environment) -> PathBuf {
+    let hidden = dir.join(".wandb");
+    if environment.at(&hidden).is_dir() { hidden } else { dir.join("wandb") }
+}
+
+fn mode(
+    command: &Command,
+    target: &TargetArgs,
+    lookup: &Lookup<'_>,
+    warnings: &mut Vec<String>,
+) -> Result<Setting<Mode>, SettingsError> {
+    let uploads_anyway = matches!(command, Command::Sync(_));
+    if let Some(value) = target.mode {
+        let source = lookup.flag("--mode");
+        return match (uploads_anyway && value == Mode::Offline, &source) {
+            (true, Source::Flag(_)) => Err(SettingsError::OfflineSync),
+            (true, _) => Ok(Setting { value: Mode::Online, source }),
+            (false, _) => Ok(Setting { value, source }),
+        };
+    }
+    let Some(found) = lookup.find(None, "--mode", "MODE", "mode")? else {
+        return Ok(Setting::default_of(Mode::Online));
+    };
+    let value = match found.value.as_str() {
+        "online" | "run" => Mode::Online,
+        "offline" | "dryrun" => Mode::Offline,
+        "disabled" => Mode::Disabled,
+        "shared" => {
+            warnings.push(format!("mode `shared` from {} is for processes that train; `online` is used", found.source));
+            Mode::Online
+        }
+        other => {
+            let why = format!("`{other}` is none of `online`, `offline` and `disabled`");
+            return Err(SettingsError::Value { source: found.source, why });
+        }
+    };
+    // `sync` is a request to upload, and the variable stands there for the process that trains.
+    let value = if uploads_anyway && value == Mode::Offline { Mode::Online } else { value };
+    Ok(Setting { value, source: found.source })
+}
+
+fn other_rank(environment: &Environment) -> Option<Rank> {
+    ["RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK"].into_iter().find_map(|variable| {
+        let rank = environment.get(variable)?.to_str()?.trim().parse().ok()?;
+        (rank != 0).then_some(Rank { variable, rank })
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,254 @@
+//! The server: its address, the address people look at, proxies, certificates.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use url::Url;
+
+use super::error::SettingsError;
+use super::value::{Lookup, Setting};
+use crate::cli::NetworkArgs;
+
+/// Where W&B's own service answers.
+const DEFAULT_BASE_URL: &str = "https://api.wandb.ai";
+
+/// The server and the way to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Server {
+    /// `http` or `https`, with a host, without a trailing slash.
+    pub base_url: String,
+    /// The address of the pages that people look at, without a trailing slash.
+    pub app_url: String,
+    /// Told to the server when set.
+    pub username: Option<String>,
+    /// Told to the server when set.
+    pub user_email: Option<String>,
+    /// How long one try of a request may take.
+    pub http_timeout: Option<Duration>,
+    /// For requests to `http` addresses; the standard variables apply where this is not set.
+    pub http_proxy: Option<String>,
+    /// For requests to `https` addresses; the standard variables apply where this is not set.
+    pub https_proxy: Option<String>,
+    /// PEM files of certificates that are trusted beside the system's.
+    pub certificate_files: Vec<PathBuf>,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            base_url: DEFAULT_BASE_URL.to_owned(),
+            app_url: app_url(DEFAULT_BASE_URL),
+            username: None,
+            user_email: None,
+            http_timeout: None,
+            http_proxy: None,
+            https_proxy: None,
+            certificate_files: Vec::new(),
+        }
+    }
+}
+
+impl Server {
+    /// Host and port as the base URL writes them: the name of the machine in netrc.
+    pub fn netloc(&self) -> &str {
+        let behind_scheme = self.base_url.split_once("://").map_or(self.base_url.as_str(), |(_, rest)| rest);
+        behind_scheme.split('/').next().unwrap_or_default()
+    }
+
+    pub(super) fn resolve(
+        network: &NetworkArgs,
+        lookup: &Lookup<'_>,
+        warnings: &mut Vec<String>,
+    ) -> Result<Self, SettingsError> {
+        let find = |variable: &str, key: &str| lookup.find(None, "", variable, key);
+        let text = |variable: &str, key: &str| Ok(find(variable, key)?.map(|setting| setting.value));
+        let base_url = match find("BASE_URL", "base_url")? {
+            Some(found) => check_base_url(found)?,
+            None => DEFAULT_BASE_URL.to_owned(),
+        };
+        let app_url = match text("APP_URL", "app_url")? {
+            Some(url) => url.trim_end_matches('/').to_owned(),
+            None => app_url(&base_url),
+        };
+        if lookup.environment.get("WANDB_INSECURE_DISABLE_SSL").is_some() {
+            warnings.push(
+                "`WANDB_INSECURE_DISABLE_SSL` is ignored: certificates are always checked; name your own with `--ca-cert`"
+                    .to_owned(),
+            );
+        }
+        Ok(Self {
+            base_url,
+            app_url,
+            username: text("USERNAME", "username")?,
+            user_email: text("USER_EMAIL", "email")?,
+            http_timeout: find("HTTP_TIMEOUT", "x_graphql_timeout_seconds")?.map(timeout).transpose()?,
+            http_proxy: text("HTTP_PROXY", "http_proxy")?,
+            https_proxy: text("HTTPS_PROXY", "https_proxy")?,
+            certificate_files: certificate_files(network, lookup, warnings)?,
+        })
+    }
+}
+
+/// The page of a run.
+pub fn run_url(app_url: &str, entity: &str, project: &str, run_id: &str) -> String {
+    format!("{}/runs/{}", project_url(app_url, entity, project), escape(run_id))
+}
+
+/// The page of a project.
+pub fn project_url(app_url: &str, entity: &str, project: &str) -> String {
+    format!("{app_url}/{}/{}", escape(entity), escape(project))
+}
+
+/// Percent-encodes one component of a path. What is not plain ASCII is encoded too: the address stays one word for any
+/// terminal that makes it a link.
+fn escape(component: &str) -> String {
+    let mut out = String::with_capacity(component.len());
+    for byte in component.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}
+
+/// The official client's rule for the address that people look at.
+fn app_url(base_url: &str) -> String {
+    for (from, to) in
+        [("://api.wandb.test", "://app.wandb.test"), ("://api.wandb.", "://wandb."), ("://api.", "://app.")]
+    {
+        if base_url.contains(from) {
+            return base_url.replacen(from, to, 1);
+        }
+    }
+    base_url.to_owned()
+}
+
+fn check_base_url(found: Setting<String>) -> Result<String, SettingsError> {
+    let refuse =
+        |why: String, suggestion| Err(SettingsError::BaseUrl { source: found.source.clone(), why, suggestion });
+    let text = found.value.trim().trim_end_matches('/');
+    let url = match Url::parse(text) {
+        Ok(url) => url,
+        Err(error) => return refuse(format!("`{text}` is not a URL: {error}"), None),
+    };
+    if !url.username().is_empty() || url.password().is_some() {
+        // Not shown: it holds a password.
+        return refuse("it holds a user name or a password".to_owned(), None);
+    }
+    if !matches!(url.scheme(), "http" | "https") {
+        return refuse(format!("`{text}` begins neither with `https://` nor with `http://`"), None);
+    }
+    let Some(host) = url.host_str() else {
+        return refuse(format!("`{text}` names no host"), None);
+    };
+    if url.query().is_some() || url.fragment().is_some() {
+        return refuse(format!("`{text}` has something behind `?` or `#`"), None);
+    }
+    if host == "wandb.ai" || host.ends_with(".wandb.ai") {
+        if !host.contains("api.") {
+            return refuse(
+                format!("`{text}` is where people look, not where the server answers"),
+                Some(DEFAULT_BASE_URL),
+            );
+        }
+        if url.scheme() != "https" {
+            return refuse(format!("`{text}` would send the key over the network unencrypted"), Some(DEFAULT_BASE_URL));
+        }
+    }
+    Ok(text.to_owned())
+}
+
+fn timeout(found: Setting<String>) -> Result<Duration, SettingsError> {
+    let seconds = found.value.trim().parse::<f64>().ok().filter(|seconds| *seconds > 0.0);
+    seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()).ok_or_else(|| SettingsError::Value {
+        source: found.source,
+        why: format!("`{}` is not a number of seconds", found.value),
+    })
+}
+
+/// A flag that names no file is an error; a variable is often left over from another machine, and only warned of.
+fn certificate_files(
+    network: &NetworkArgs,
+    lookup: &Lookup<'_>,
+    warnings: &mut Vec<String>,
+) -> Result<Vec<PathBuf>, SettingsError> {
+    let mut files = Vec::new();
+    if let Some(path) = &network.ca_cert {
+        if !lookup.environment.at(path).is_file() {
+            let why = format!("there is no file `{}`", path.display());
+            return Err(SettingsError::Value { source: lookup.flag("--ca-cert"), why });
+        }
+        files.push(path.clone());
+    }
+    for variable in ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"] {
+        let Some(value) = lookup.environment.get(variable) else { continue };
+        let path = lookup.environment.expand_home(Path::new(value));
+        if !lookup.environment.at(&path).is_file() {
+            warnings.push(format!("`{variable}` is ignored: there is no file `{}`", path.display()));
+        } else if !files.contains(&path) {
+            files.push(path);
+        }
+    }
+    Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::value::Source;
+    use super::*;
+
+    fn check_refused(url: &str, why: &str) {
+        let setting = Setting { value: url.to_owned(), source: Source::Variable("WANDB_BASE_URL".to_owned()) };
+        let text = check_base_url(setting).map_err(|error| error.to_string());
+        assert!(
+            text.as_ref().is_err_and(|text| text.contains(why) && text.contains("`WANDB_BASE_URL`")),
+            "{url}: {text:?}"
+        );
+    }
+
+    #[test]
+    fn base_urls_are_checked() {
+        for (url, clean) in [
+            ("https://api.wandb.ai/", "https://api.wandb.ai"),
+            ("http://localhost:8080//", "http://localhost:8080"),
+            ("https://wandb.example.com/api", "https://wandb.example.com/api"),
+            ("https://notwandb.ai", "https://notwandb.ai"),
+        ] {
+            assert_eq!(check_base_url(Setting::default_of(url.to_owned())), Ok(clean.to_owned()));
+        }
+        check_refused("https://wandb.ai", "where people look");
+        check_refused("https://app.wandb.ai", "where people look");
+        check_refused("http://api.wandb.ai", "unencrypted");
+        check_refused("ftp://example.com", "neither");
+        check_refused("api.wandb.ai", "not a URL");
+        check_refused("https://", "not a URL");
+        check_refused("https://me:secret@example.com", "a password");
+        check_refused("https://example.com?x=y", "behind");
+    }
+
+    #[test]
+    fn passwords_in_urls_are_not_shown() {
+        let setting = Setting::default_of("https://me:secret@example.com".to_owned());
+        assert!(check_base_url(setting).is_err_and(|error| !error.to_string().contains("secret")));
+    }
+
+    #[test]
+    fn the_app_url_follows_from_the_base_url() {
+        for (base, app) in [
+            ("https://api.wandb.ai", "https://wandb.ai"),
+            ("https://api.wandb.test", "https://app.wandb.test"),
+            ("https://api.example.com", "https://app.example.com"),
+            ("http://localhost:8080", "http://localhost:8080"),
+        ] {
+            assert_eq!(app_url(base), app);
+        }
+    }
+
+    #[test]
+    fn pages_are_escaped() {
+        assert_eq!(run_url("https://wandb.ai", "me", "a b", "x"), "https://wandb.ai/me/a%20b/runs/x");
+        assert_eq!(project_url("https://wandb.ai", "me", "é"), "https://wandb.ai/me/%C3%A9");
+    }
+}

@@ -1,0 +1,469 @@
+//! From paths to the runs that would be made: discovery, first records, layout, names and ids.
+//!
+//! Reads directories and the first record of each file; a file's first record is read once, and again only when the file
+//! was replaced. Writes nothing. Layout and ids are decided by the pure code in [`convert`](crate::convert).
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::ffi::OsStr;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use rayon::prelude::*;
+
+use crate::checkpoint::Shape;
+use crate::convert::keys::KeyRule;
+use crate::convert::layout::{self, Directory, Layout};
+use crate::convert::run_id::{self, Fingerprint, Origin};
+use crate::convert::template::Place;
+use crate::model::{RunId, WallTime};
+use crate::tfevents::file_name::start_of;
+use crate::tfevents::{EventFile, EventFileInfo, FilePosition, Next, TagTable, discover, host_of, peek};
+
+/// How much of a file is read to see whether it holds one tag only, in bytes.
+const ONLY_TAG_BYTES: u64 = 1 << 20;
+
+/// A W&B run as the directories say it should be.
+#[derive(Debug, Clone)]
+pub struct PlannedRun {
+    /// The derived id.
+    pub id: RunId,
+    /// Names that were hashed into the id because another experiment has the same first record: a copy.
+    pub copy_names: Vec<String>,
+    /// The real name of the root it was found under.
+    pub root: String,
+    /// Path parts below the root; none when the root is the experiment.
+    pub path: Vec<String>,
+    /// The experiment's directory.
+    pub directory: PathBuf,
+    /// Host name from the name of its first event file; empty when it has none.
+    pub host: String,
+    /// Wall time of its first event.
+    pub started_at: WallTime,
+    /// When one of its files was last written.
+    pub modified: SystemTime,
+    /// Its files, in the order that breaks ties between equal wall times.
+    pub sources: Vec<PlannedSource>,
+}
+
+impl PlannedRun {
+    /// Where the experiment lies, for templates and the default name.
+    pub fn place(&self) -> Place<'_> {
+        Place { root: &self.root, path: &self.path }
+    }
+}
+
+/// One event file of a run.
+#[derive(Debug, Clone)]
+pub struct PlannedSource {
+    /// Where to open it.
+    pub path: PathBuf,
+    /// Path below the experiment's directory.
+    pub label: String,
+    /// The TB run's part of the label: files of one directory share what is known about their tags.
+    pub directory: String,
+    /// The file's name.
+    pub file_name: String,
+    /// Hash of its first record.
+    pub fingerprint: Fingerprint,
+    /// Wall time of its first event.
+    pub first_due: WallTime,
+    /// Size in bytes when it was looked at.
+    pub size: u64,
+    /// When it was last written, as the file system says.
+    pub modified: SystemTime,
+    /// Device and inode.
+    pub identity: (u64, u64),
+    /// What its tags are called.
+    pub rule: KeyRule,
+    /// Whether TensorFlow 2's writer made it.
+    pub from_tf2_writer: bool,
+}
+
+/// What one look found.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// The runs, by root and path.
+    pub runs: Vec<PlannedRun>,
+    /// Event files without a whole first record: they make no run yet.
+    pub waiting: Vec<PathBuf>,
+    /// Files with other names.
+    pub other_files: u64,
+    /// What could not be read, with the reason.
+    pub unreadable: Vec<(PathBuf, String)>,
+}
+
+/// Looks at directories, and remembers the first records between looks.
+#[derive(Debug)]
+pub struct Survey {
+    layout: Layout,
+    join: Option<crate::convert::template::Template>,
+    generation: u32,
+    peeked: HashMap<PathBuf, Peeked>,
+    only_tags: HashMap<PathBuf, (u64, Option<Arc<str>>)>,
+}
+
+#[derive(Debug, Clone)]
+struct Peeked {
+    identity: (u64, u64),
+    first: Result<(Fingerprint, WallTime), String>,
+}
+
+/// A root that was given, or the common parent of several.
+struct Root {
+    directory: PathBuf,
+    /// Paths to look into; the root itself, or some of its children.
+    targets: Vec<PathBuf>,
+}
+
+impl Survey {
+    /// Experiments are made by `shape`, and their ids by `generation`.
+    pub fn new(shape: &Shape, generation: u32) -> Self {
+        Self {
+            layout: shape.layout,
+            join: shape.join.clone(),
+            generation,
+            peeked: HashMap::new(),
+            only_tags: HashMap::new(),
+        }
+    }
+
+    /// Looks into the paths, which must exist.
+    pub fn look(&mut self, paths: &[PathBuf]) -> io::Result<Found> {
+        let mut found = Found::default();
+        let mut seen = HashSet::new();
+        let mut groups = Vec::new();
+        for root in roots(paths)? {
+            let mut directories = Vec::new();
+            for target in &root.targets {
+                let discovery = discover(target)?;
+                found.other_files += discovery.other_files;
+                found.unreadable.extend(discovery.unreadable);
+                // A file that was named itself belongs to its directory.
+                for run in discovery.runs {
+                    if seen.insert(run.directory.clone()) {
+                        let relative = run.directory.strip_prefix(&root.directory).unwrap_or(&run.relative);
+                        let parts = relative.components().map(|part| readable(part.as_os_str())).collect();
+                        directories.push(Member { parts, files: run.files });
+                    }
+                }
+            }
+            groups.push((root, directories));
+        }
+        self.peek_new(groups.iter().flat_map(|(_, directories)| directories));
+        let mut drafts = Vec::new();
+        for (root, directories) in groups {
+            self.plan_root(&root, directories, &mut found, &mut drafts);
+        }
+        found.runs = self.identify(drafts);
+        Ok(found)
+    }
+
+    /// Reads the first record of every file that is new or was replaced.
+    fn peek_new<'a>(&mut self, members: impl Iterator<Item = &'a Member>) {
+        let wanted: Vec<&EventFileInfo> = members
+            .flat_map(|member| &member.files)
+            .filter(|file| {
+                self.peeked
+                    .get(&file.path)
+                    .is_none_or(|peeked| peeked.identity != (file.dev, file.inode) || peeked.first.is_err())
+            })
+            .collect();
+        let fresh: Vec<(PathBuf, Peeked)> = wanted
+            .par_iter()
+            .filter_map(|file| {
+                let first = match peek(&file.path) {
+                    Ok(Some(first)) => {
+                        let named =
+                            || start_of(&file.name.to_string_lossy()).and_then(|seconds| WallTime::new(seconds as f64));
+                        Ok((Fingerprint::of(&first.payload), first.wall_time.or_else(named).unwrap_or_default()))
+                    }
+                    Ok(None) => return None,
+                    Err(error) => Err(error.to_string()),
+                };
+                Some((file.path.clone(), Peeked { identity: (file.dev, file.inode), first }))
+            })
+            .collect();
+        for file in wanted.iter().map(|file| file.path.clone()).collect::<Vec<_>>() {
+            self.peeked.remove(&file);
+        }
+        self.peeked.extend(fresh);
+    }
+
+    fn plan_root(&mut self, root: &Root, members: Vec<Member>, found: &mut Found, drafts: &mut Vec<Draft>) {
+        let root_name = root.directory.file_name().map_or_else(|| "root".to_owned(), readable);
+        let with_events: BTreeSet<&[String]> = members.iter().map(|member| member.parts.as_slice()).collect();
+        let mut directories = Vec::with_capacity(members.len());
+        for member in &members {
+            let asked = self.layout == Layout::Auto && layout::wants_only_tag(&member.parts, &with_events);
+            let only_tag = if asked { self.only_tag(member) } else { None };
+            directories.push(Directory { path: member.parts.clone(), only_tag: only_tag.map(|tag| tag.to_string()) });
+        }
+        let mut joined: BTreeMap<Option<String>, usize> = BTreeMap::new();
+        for experiment in layout::experiments(&directories, self.layout) {
+            let place = Place { root: &root_name, path: &experiment.path };
+            let value = self.join.as_ref().map(|join| join.expand(place));
+            let directory = experiment.path.iter().fold(root.directory.clone(), |path, part| path.join(part));
+            let mut sources = Vec::new();
+            let mut modified = SystemTime::UNIX_EPOCH;
+            for (index, rule) in &experiment.members {
+                let Some(member) = members.get(*index) else { continue };
+                for file in &member.files {
+                    match self.peeked.get(&file.path).map(|peeked| &peeked.first) {
+                        None => found.waiting.push(file.path.clone()),
+                        Some(Err(why)) => found.unreadable.push((file.path.clone(), why.clone())),
+                        Some(Ok((fingerprint, first_due))) => {
+                            modified = modified.max(file.modified.unwrap_or(SystemTime::UNIX_EPOCH));
+                            sources.push(member.source(file, &experiment.path, rule, fingerprint, *first_due));
+                        }
+                    }
+                }
+            }
+            if sources.is_empty() {
+                continue;
+            }
+            if let Some(value) = value {
+                // Files of joined experiments are told apart by the whole path below the root.
+                for source in &mut sources {
+                    let prefix = experiment.path.join("/");
+                    source.label = join_label(&prefix, &source.label);
+                    source.directory = join_label(&prefix, &source.directory);
+                }
+                if let Some(draft) = joined.get(&Some(value.clone())).and_then(|index| drafts.get_mut(*index)) {
+                    draft.sources.append(&mut sources);
+                    draft.modified = draft.modified.max(modified);
+                    continue;
+                }
+                joined.insert(Some(value.clone()), drafts.len());
+                drafts.push(Draft {
+                    root: root_name.clone(),
+                    path: vec![value],
+                    directory,
+                    sources,
+                    modified,
+                    whole_parent: true,
+                });
+                continue;
+            }
+            // Where only some children of a directory were named, a copy may lie beside them.
+            let whole_parent = !(experiment.path.is_empty()
+                || (experiment.path.len() == 1 && root.targets != [root.directory.clone()]));
+            drafts.push(Draft {
+                root: root_name.clone(),
+                path: experiment.path,
+                directory,
+                sources,
+                modified,
+                whole_parent,
+            });
+        }
+    }
+
+    /// The tag of a directory whose files hold one tag only, as far as their beginning shows.
+    fn only_tag(&mut self, member: &Member) -> Option<Arc<str>> {
+        let mut only: Option<Arc<str>> = None;
+        for file in &member.files {
+            let seen = file.size.min(ONLY_TAG_BYTES);
+            let known = self.only_tags.get(&file.path).filter(|(size, _)| *size >= seen).map(|(_, tag)| tag.clone());
+            let tag = match known {
+                Some(tag) => tag,
+                None => {
+                    let tag = only_tag(&file.path);
+                    self.only_tags.insert(file.path.clone(), (seen, tag.clone()));
+                    tag
+                }
+            };
+            match (&only, tag) {
+                (_, None) => return None,
+                (None, Some(tag)) => only = Some(tag),
+                (Some(before), Some(tag)) if **before == *tag => {}
+                (Some(_), Some(_)) => return None,
+            }
+        }
+        only
+    }
+
+    /// Gives every draft its id; experiments that look the same to a hash of their first record are told apart.
+    fn identify(&self, drafts: Vec<Draft>) -> Vec<PlannedRun> {
+        let origins: Vec<Origin> = drafts.iter().filter_map(Draft::origin).collect();
+        let mut same: HashMap<&Origin, Vec<usize>> = HashMap::new();
+        for (index, origin) in origins.iter().enumerate() {
+            same.entry(origin).or_default().push(index);
+        }
+        let mut copy_names: Vec<Vec<String>> = vec![Vec::new(); drafts.len()];
+        for indexes in same.values() {
+            let alone = indexes.len() == 1;
+            let copied_beside = || indexes.iter().any(|index| drafts.get(*index).is_some_and(Draft::has_copy_beside));
+            if alone && !copied_beside() {
+                continue;
+            }
+            // As many of the last names of the path as it takes to tell them apart.
+            for count in 1..64 {
+                let names: Vec<Vec<String>> = indexes
+                    .iter()
+                    .filter_map(|index| drafts.get(*index))
+                    .map(|draft| draft.last_names(count))
+                    .collect();
+                let distinct: HashSet<&Vec<String>> = names.iter().collect();
+                if distinct.len() == names.len() || count == 63 {
+                    for (index, names) in indexes.iter().zip(names) {
+                        if let Some(place) = copy_names.get_mut(*index) {
+                            *place = names;
+                        }
+                    }
+                    break;
+                }
+            }
+        }
+        let plan = |((draft, origin), copy_names): ((Draft, Origin), Vec<String>)| PlannedRun {
+            id: run_id::derive(&origin, self.generation, &copy_names),
+            copy_names,
+            host: draft.first().and_then(|first| host_of(&first.file_name)).unwrap_or_default().to_owned(),
+            started_at: draft.sources.iter().map(|source| source.first_due).min().unwrap_or_default(),
+            root: draft.root,
+            path: draft.path,
+            directory: draft.directory,
+            modified: draft.modified,
+            sources: draft.sources,
+        };
+        drafts.into_iter().zip(origins).zip(copy_names).map(plan).collect()
+    }
+}
+
+/// A TB run with its place below the root.
+struct Member {
+    parts: Vec<String>,
+    files: Vec<EventFileInfo>,
+}
+
+impl Member {
+    fn source(
+        &self,
+        file: &EventFileInfo,
+        experiment: &[String],
+        rule: &KeyRule,
+        fingerprint: &Fingerprint,
+        first_due: WallTime,
+    ) -> PlannedSource {
+        let file_name = readable(&file.name);
+        let directory = self.parts.get(experiment.len()..).unwrap_or_default().join("/");
+        PlannedSource {
+            path: file.path.clone(),
+            label: join_label(&directory, &file_name),
+            directory,
+            fingerprint: fingerprint.clone(),
+            first_due,
+            size: file.size,
+            modified: file.modified.unwrap_or(SystemTime::UNIX_EPOCH),
+            identity: (file.dev, file.inode),
+            rule: rule.clone(),
+            from_tf2_writer: file_name.ends_with(".v2"),
+            file_name,
+        }
+    }
+}
+
+/// A run that has no id yet. Has at least one source.
+struct Draft {
+    root: String,
+    path: Vec<String>,
+    directory: PathBuf,
+    sources: Vec<PlannedSource>,
+    modified: SystemTime,
+    /// Whether everything beside it was looked at too.
+    whole_parent: bool,
+}
+
+impl Draft {
+    /// The first event file: by its first event, then by name, then by place.
+    fn first(&self) -> Option<&PlannedSource> {
+        self.sources.iter().min_by_key(|source| (source.first_due, &source.file_name, &source.label))
+    }
+
+    fn origin(&self) -> Option<Origin> {
+        let first = self.first()?;
+        Some(Origin { file_name: first.file_name.clone().into_bytes(), first_record: first.fingerprint.clone() })
+    }
+
+    fn last_names(&self, count: usize) -> Vec<String> {
+        let names: Vec<String> = self.directory.components().map(|part| readable(part.as_os_str())).collect();
+        names.get(names.len().saturating_sub(count)..).unwrap_or_default().to_vec()
+    }
+
+    /// Whether a directory beside this one, outside of what was looked at, holds a file of the same name with the same
+    /// first record. Without this look a copy would have another id when it is named alone.
+    fn has_copy_beside(&self) -> bool {
+        let (false, Some(first), Some(parent)) = (self.whole_parent, self.first(), self.directory.parent()) else {
+            return false;
+        };
+        let Ok(below) = first.path.strip_prefix(&self.directory) else { return false };
+        let Ok(entries) = std::fs::read_dir(parent) else { return false };
+        entries.flatten().map(|entry| entry.path()).filter(|beside| *beside != self.directory).any(|beside| {
+            let same = |payload: &[u8]| Fingerprint::of(payload) == first.fingerprint;
+            matches!(peek(&beside.join(below)), Ok(Some(record)) if same(&record.payload))
+        })
+    }
+}
+
+/// Paths with the same parent are looked at below that parent, so that `logs/*` means the same as `logs`.
+fn roots(paths: &[PathBuf]) -> io::Result<Vec<Root>> {
+    let mut by_parent: Vec<(Option<PathBuf>, Vec<PathBuf>)> = Vec::new();
+    for path in paths {
+        let real = path.canonicalize()?;
+        let parent = real.parent().map(Path::to_owned);
+        match by_parent.iter_mut().find(|(known, _)| *known == parent && parent.is_some()) {
+            Some((_, targets)) if targets.contains(&real) => {}
+            Some((_, targets)) => targets.push(real),
+            None => by_parent.push((parent, vec![real])),
+        }
+    }
+    let root = |(parent, targets): (Option<PathBuf>, Vec<PathBuf>)| match (parent, targets.as_slice()) {
+        (Some(parent), [only]) if only.is_file() => Root { directory: parent, targets },
+        (Some(parent), [_, _, ..]) => Root { directory: parent, targets },
+        (_, [only]) => Root { directory: only.clone(), targets },
+        (parent, _) => Root { directory: parent.unwrap_or_default(), targets },
+    };
+    Ok(by_parent.into_iter().map(root).collect())
+}
+
+fn join_label(directory: &str, name: &str) -> String {
+    match (directory.is_empty(), name.is_empty()) {
+        (true, _) => name.to_owned(),
+        (_, true) => directory.to_owned(),
+        _ => format!("{directory}/{name}"),
+    }
+}
+
+/// The tag of a file whose beginning holds values of one tag only.
+fn only_tag(path: &Path) -> Option<Arc<str>> {
+    let mut file = EventFile::open(path, &FilePosition::default()).ok()?;
+    let mut tags = TagTable::default();
+    let mut only: Option<Arc<str>> = None;
+    while file.offset() < ONLY_TAG_BYTES {
+        match file.next_event(&mut tags).ok()? {
+            Next::Event => {
+                for point in &file.event().points {
+                    match &only {
+                        None => only = Some(point.tag.clone()),
+                        Some(tag) if *tag == point.tag => {}
+                        Some(_) => return None,
+                    }
+                }
+            }
+            Next::BadRecord { .. } => {}
+            _ => break,
+        }
+    }
+    only
+}
+
+/// A name that people can read and that is still another for another file: bytes that are not UTF-8 are spelled out.
+fn readable(name: &OsStr) -> String {
+    let mut text = String::new();
+    for chunk in name.as_encoded_bytes().utf8_chunks() {
+        text.push_str(chunk.valid());
+        text.extend(chunk.invalid().iter().map(|byte| format!("%{byte:02X}")));
+    }
+    text
+}

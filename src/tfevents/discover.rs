@@ -1,0 +1,488 @@
+//! Finds TB runs below a root, by TensorBoard's rules, and looks at the first record of a file.
+//!
+//! A file is an event file when its name contains `tfevents` and it is a regular file, also behind a link. A directory
+//! with event files is a TB run, at any level. Links to directories are followed, but each real directory is looked at
+//! once: under its real name when it lies below the root, so that loops end and nothing counts twice. W&B's run
+//! directories and our own state are never entered: the event files in them are copies. Names need not be UTF-8.
+//!
+//! Reads directories and the states of files, and with [`peek`] one record. Does not know what makes a W&B run.
+
+use std::collections::{HashSet, VecDeque};
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, Metadata};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use bytes::Bytes;
+
+use crate::model::WallTime;
+use crate::tfevents::event::Event;
+use crate::tfevents::reader::{Read, RecordReader};
+
+/// What is below a root.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Discovery {
+    /// Sorted by relative path.
+    pub runs: Vec<TbRun>,
+    /// How many files have other names.
+    pub other_files: u64,
+    /// What could not be looked at, and why.
+    pub unreadable: Vec<(PathBuf, String)>,
+}
+
+/// A directory with event files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TbRun {
+    /// The root as it was given, and the way from there.
+    pub directory: PathBuf,
+    /// The way from the root; empty for the root itself.
+    pub relative: PathBuf,
+    /// Sorted by the bytes of their names. May be empty: a profile makes a run that has no events.
+    pub files: Vec<EventFileInfo>,
+}
+
+/// An event file as it was when it was looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventFileInfo {
+    /// The directory and the name.
+    pub path: PathBuf,
+    /// The name.
+    pub name: OsString,
+    /// Size on disk.
+    pub size: u64,
+    /// When it was changed last, where the file system says.
+    pub modified: Option<SystemTime>,
+    /// The device; 0 where there is none.
+    pub dev: u64,
+    /// The file's number on the device; 0 where there is none.
+    pub inode: u64,
+}
+
+/// The first whole record of a file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FirstRecord {
+    /// Where it starts: not 0 when records before it are damaged.
+    pub at: u64,
+    /// Its payload.
+    pub payload: Bytes,
+    /// The time of its event; `None` when it has none, or is no event.
+    pub wall_time: Option<WallTime>,
+}
+
+/// Looks below a root, which may also be an event file itself. Fails only when the root cannot be looked at.
+pub fn discover(root: &Path) -> io::Result<Discovery> {
+    let metadata = fs::metadata(root)?;
+    if !metadata.is_dir() {
+        return Ok(single_file(root, &metadata));
+    }
+    let mut walk = Walk { found: Discovery::default(), visited: HashSet::new(), links: VecDeque::new() };
+    fs::read_dir(root)?;
+    walk.visited.insert(identity(root, &metadata));
+    walk.directories(Place { directory: root.to_owned(), relative: PathBuf::new() });
+    // Real directories come first, so that a link to one of them finds it known.
+    let real_root = fs::canonicalize(root)?;
+    while let Some(link) = walk.links.pop_front() {
+        walk.follow(link, &real_root);
+    }
+    let mut found = walk.found;
+    found.runs.sort_by(|a, b| a.relative.as_os_str().cmp(b.relative.as_os_str()));
+    found.unreadable.sort();
+    Ok(found)
+}
+
+/// Reads the first whole record of a file; `None` while there is none. An error of kind `InvalidData` says that the
+/// file is damaged so that there never will be one.
+pub fn peek(path: &Path) -> io::Result<Option<FirstRecord>> {
+    let mut reader = RecordReader::open(path, 0)?;
+    loop {
+        let at = reader.offset();
+        match reader.next_record()? {
+            Read::Record(payload) => {
+                // The payload is a slice of more that was read; what is kept is only itself.
+                let payload = Bytes::copy_from_slice(&payload);
+                let wall_time = Event::decode(payload.clone()).ok().and_then(|event| event.wall_time);
+                return Ok(Some(FirstRecord { at, payload, wall_time }));
+            }
+            Read::BadPayload { .. } => {}
+            Read::NothingYet | Read::Incomplete { .. } | Read::Zeros { .. } => return Ok(None),
+            Read::BadLength { at, why } => {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, format!("damaged at byte {at}: {why}")));
+            }
+        }
+    }
+}
+
+/// Whether TensorBoard takes a file of this name for an event file.
+pub fn is_event_file_name(name: &OsStr) -> bool {
+    let name = name.as_encoded_bytes();
+    name.windows(8).any(|window| window == b"tfevents")
+}
+
+/// A file that only says: this directory is a run. The profiler leaves it.
+fn is_marker_name(name: &OsStr) -> bool {
+    name.as_encoded_bytes().ends_with(b".profile-empty")
+}
+
+fn single_file(path: &Path, metadata: &Metadata) -> Discovery {
+    let name = path.file_name().unwrap_or_default();
+    if !metadata.is_file() || !is_event_file_name(name) {
+        return Discovery { other_files: 1, ..Discovery::default() };
+    }
+    let directory = path.parent().unwrap_or(Path::new("")).to_owned();
+    let files = if is_marker_name(name) { Vec::new() } else { vec![file_info(path.to_owned(), name, metadata)] };
+    Discovery { runs: vec![TbRun { directory, relative: PathBuf::new(), files }], ..Discovery::default() }
+}
+
+fn file_info(path: PathBuf, name: &OsStr, metadata: &Metadata) -> EventFileInfo {
+    let (dev, inode) = device_and_inode(metadata);
+    let modified = metadata.modified().ok();
+    EventFileInfo { path, name: name.to_owned(), size: metadata.len(), modified, dev, inode }
+}
+
+#[derive(Debug, Clone)]
+struct Place {
+    directory: PathBuf,
+    relative: PathBuf,
+}
+
+impl Place {
+    fn below(&self, name: &OsStr) -> Self {
+        Self { directory: self.directory.join(name), relative: self.relative.join(name) }
+    }
+}
+
+struct Walk {
+    found: Discovery,
+    visited: HashSet<Identity>,
+    /// Links to directories that are still to be followed.
+    links: VecDeque<Place>,
+}
+
+/// An entry of a directory.
+struct Entry {
+    name: OsString,
+    kind: EntryKind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum EntryKind {
+    Directory,
+    File,
+    Link,
+    Other,
+}
+
+impl Walk {
+    /// Looks at a directory and all real directories below it.
+    fn directories(&mut self, start: Place) {
+        let mut waiting = vec![start];
+        while let Some(place) = waiting.pop() {
+            let entries = match entries(&place.directory) {
+                Ok(entries) => entries,
+                Err(error) => {
+                    self.unreadable(&place.directory, &error);
+                    continue;
+                }
+            };
+            // The root was asked for by name, whatever it is.
+            if !place.relative.as_os_str().is_empty() && is_foreign(&real_name(&place.directory), &entries) {
+                continue;
+            }
+            self.files(&place, &entries);
+            for entry in entries {
+                let below = place.below(&entry.name);
+                match entry.kind {
+                    EntryKind::Directory => match fs::metadata(&below.directory) {
+                        Ok(metadata) if self.visited.insert(identity(&below.directory, &metadata)) => {
+                            waiting.push(below)
+                        }
+                        Ok(_) => {}
+                        Err(error) => self.unreadable(&below.directory, &error),
+                    },
+                    EntryKind::Link if fs::metadata(&below.directory).is_ok_and(|metadata| metadata.is_dir()) => {
+                        self.links.push_back(below);
+                    }
+                    EntryKind::Link | EntryKind::File | EntryKind::Other => {}
+                }
+            }
+        }
+    }
+
+    /// Follows a link to a directory, unless that is known or lies below the root under its own name.
+    fn follow(&mut self, link: Place, real_root: &Path) {
+        let looked = fs::canonicalize(&link.directory).and_then(|real| Ok((real, fs::metadata(&link.directory)?)));
+        match looked {
+            Ok((real, _)) if real.starts_with(real_root) => {}
+            Ok((_, metadata)) => {
+                if self.visited.insert(identity(&link.directory, &metadata)) {
+                    self.directories(link);
+                }
+            }
+            Err(error) => self.unreadable(&link.directory, &error),
+        }
+    }
+
+    /// Takes in the event files of one directory.
+    fn files(&mut self, place: &Place, entries: &[Entry]) {
+        let mut run = false;
+        let mut files: Vec<(bool, EventFileInfo)> = Vec::new();
+        for entry in entries.iter().filter(|entry| entry.kind != EntryKind::Directory) {
+            let path = place.directory.join(&entry.name);
+            if !is_event_file_name(&entry.name) {
+                self.found.other_files += u64::from(entry.kind == EntryKind::File);
+                continue;
+            }
+            match fs::metadata(&path) {
+                Ok(metadata) if metadata.is_file() => {
+                    run = true;
+                    if !is_marker_name(&entry.name) {
+                        files.push((entry.kind == EntryKind::Link, file_info(path, &entry.name, &metadata)));
+                    }
+                }
+                Ok(metadata) => self.found.other_files += u64::from(!metadata.is_dir()),
+                // It was there a moment ago, and is none of the run's files any more.
+                Err(error) if error.kind() == io::ErrorKind::NotFound && entry.kind != EntryKind::Link => {}
+                Err(error) => self.unreadable(&path, &error),
+            }
+        }
+        if run {
+            let files = each_once(files);
+            self.found.runs.push(TbRun { directory: place.directory.clone(), relative: place.relative.clone(), files });
+        }
+    }
+
+    fn unreadable(&mut self, path: &Path, error: &io::Error) {
+        self.found.unreadable.push((path.to_owned(), error.to_string()));
+    }
+}
+
+/// Drops what is the same file as another one of the directory under a second name; links give way.
+fn each_once(mut files: Vec<(bool, EventFileInfo)>) -> Vec<EventFileInfo> {
+    files.sort_by(|(link_a, a), (link_b, b)| (link_a, &a.name).cmp(&(link_b, &b.name)));
+    let mut seen = HashSet::new();
+    files.retain(|(_, file)| file.inode == 0 || seen.insert((file.dev, file.inode)));
+    let mut files: Vec<EventFileInfo> = files.into_iter().map(|(_, file)| file).collect();
+    files.sort_by(|a, b| a.name.cmp(&b.name));
+    files
+}
+
+fn entries(directory: &Path) -> io::Result<Vec<Entry>> {
+    let entry = |entry: io::Result<fs::DirEntry>| {
+        let entry = entry?;
+        let kind = match entry.file_type()? {
+            kind if kind.is_dir() => EntryKind::Directory,
+            kind if kind.is_file() => EntryKind::File,
+            kind if kind.is_symlink() => EntryKind::Link,
+            _ => EntryKind::Other,
+        };
+        Ok(Entry { name: entry.file_name(), kind })
+    };
+    let mut entries = fs::read_dir(directory)?.map(entry).collect::<io::Result<Vec<Entry>>>()?;
+    entries.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(entries)
+}
+
+/// The directory's own name, also when it was reached through a link.
+fn real_name(directory: &Path) -> OsString {
+    let is_link = fs::symlink_metadata(directory).is_ok_and(|metadata| metadata.is_symlink());
+    let real = if is_link { fs::canonicalize(directory).ok() } else { None };
+    real.as_deref().unwrap_or(directory).file_name().unwrap_or_default().to_owned()
+}
+
+/// Whether a directory is W&B's or our own.
+fn is_foreign(name: &OsStr, entries: &[Entry]) -> bool {
+    let is_run = |name: &[u8]| name.starts_with(b"run-") || name.starts_with(b"offline-run-");
+    let any = |test: &dyn Fn(&[u8]) -> bool| entries.iter().any(|entry| test(entry.name.as_encoded_bytes()));
+    match name.as_encoded_bytes() {
+        b".wandb-bridge" => true,
+        b"wandb" | b".wandb" => any(&|entry| is_run(entry) || entry == b"latest-run"),
+        name if is_run(name) => any(&|entry| entry.ends_with(b".wandb")),
+        _ => false,
+    }
+}
+
+#[cfg(unix)]
+fn device_and_inode(metadata: &Metadata) -> (u64, u64) {
+    use std::os::unix::fs::MetadataExt;
+    (metadata.dev(), metadata.ino())
+}
+
+#[cfg(not(unix))]
+fn device_and_inode(_: &Metadata) -> (u64, u64) {
+    (0, 0)
+}
+
+/// What a directory is, whatever leads to it.
+#[cfg(unix)]
+type Identity = (u64, u64);
+
+#[cfg(unix)]
+fn identity(_: &Path, metadata: &Metadata) -> Identity {
+    device_and_inode(metadata)
+}
+
+#[cfg(not(unix))]
+type Identity = PathBuf;
+
+#[cfg(not(unix))]
+fn identity(path: &Path, _: &Metadata) -> Identity {
+    fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+    use crate::proto::tensorboard::Event as ProtoEvent;
+    use crate::tfevents::write::write_event;
+
+    /// Makes files; what ends in a slash is a directory.
+    fn tree(paths: &[&str]) -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        for path in paths {
+            let place = root.path().join(path);
+            fs::create_dir_all(if path.ends_with('/') { &place } else { place.parent().unwrap() }).unwrap();
+            if !path.ends_with('/') {
+                fs::write(&place, b"").unwrap();
+            }
+        }
+        root
+    }
+
+    /// `directory: file file` for each run.
+    fn runs(root: &Path) -> Vec<String> {
+        let show = |run: &TbRun| {
+            let names: Vec<_> = run.files.iter().map(|file| file.name.to_string_lossy().into_owned()).collect();
+            format!("{}: {}", run.relative.display(), names.join(" "))
+        };
+        discover(root).unwrap().runs.iter().map(show).collect()
+    }
+
+    #[test]
+    fn runs_are_directories_with_event_files_at_any_level() {
+        let root = tree(&[
+            "b.tfevents.2",
+            "a.tfevents.10",
+            "x/y/z.tfevents",
+            "x/notes.txt",
+            "e/",
+            "n.txt",
+            "p/1.tfevents.profile-empty",
+        ]);
+        assert_eq!(runs(root.path()), [": a.tfevents.10 b.tfevents.2", "p: ", "x/y: z.tfevents"]);
+        let found = discover(root.path()).unwrap();
+        assert_eq!(found.other_files, 2);
+        assert_eq!(found.runs[2].directory, root.path().join("x/y"));
+        assert_eq!(found.runs[2].files[0].path, root.path().join("x/y/z.tfevents"));
+        assert_eq!(found.unreadable, []);
+    }
+
+    #[test]
+    fn a_root_may_be_a_file_and_must_exist() {
+        let root = tree(&["a.tfevents", "b.tfevents", "n.txt"]);
+        assert_eq!(runs(&root.path().join("a.tfevents")), [": a.tfevents"]);
+        assert_eq!(discover(&root.path().join("n.txt")).unwrap().other_files, 1);
+        assert_eq!(discover(&root.path().join("none")).unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn wandb_directories_are_not_entered() {
+        let root = tree(&[
+            "exp/a.tfevents",
+            "exp/wandb/run-1-x/files/a.tfevents",
+            "exp/.wandb/latest-run/a.tfevents",
+            "offline-run-1-y/run-y.wandb",
+            "offline-run-1-y/files/a.tfevents",
+            ".wandb-bridge/a.tfevents",
+            // These only sound like it.
+            "wandb/exp/a.tfevents",
+            "run-7/a.tfevents",
+        ]);
+        symlink(root.path().join("offline-run-1-y"), root.path().join("link")).unwrap();
+        let elsewhere = tree(&["run-z/run-z.wandb", "run-z/a.tfevents"]);
+        symlink(elsewhere.path().join("run-z"), root.path().join("other")).unwrap();
+        assert_eq!(runs(root.path()), ["exp: a.tfevents", "run-7: a.tfevents", "wandb/exp: a.tfevents"]);
+    }
+
+    #[test]
+    fn each_real_directory_is_one_run() {
+        let elsewhere = tree(&["deep/a.tfevents"]);
+        let root = tree(&["z/exp/a.tfevents"]);
+        let at = |path: &str| root.path().join(path);
+        symlink(at("z/exp"), at("a")).unwrap();
+        symlink(root.path(), at("z/loop")).unwrap();
+        symlink(elsewhere.path(), at("m")).unwrap();
+        symlink(elsewhere.path().join("deep"), at("n")).unwrap();
+        symlink(elsewhere.path(), elsewhere.path().join("deep/loop")).unwrap();
+        symlink(at("nowhere"), at("broken")).unwrap();
+        assert_eq!(runs(root.path()), ["m/deep: a.tfevents", "z/exp: a.tfevents"]);
+        // The root itself may be reached by a link.
+        symlink(root.path(), elsewhere.path().join("root")).unwrap();
+        assert_eq!(runs(&elsewhere.path().join("root")).len(), 2);
+    }
+
+    #[test]
+    fn each_file_of_a_directory_counts_once() {
+        let root = tree(&["b.tfevents", "c.tfevents"]);
+        let at = |path: &str| root.path().join(path);
+        symlink(at("b.tfevents"), at("a.latest.tfevents")).unwrap();
+        fs::hard_link(at("c.tfevents"), at("d.tfevents")).unwrap();
+        fs::create_dir(at("e.tfevents.d")).unwrap();
+        symlink(at("nowhere"), at("f.tfevents")).unwrap();
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            at("g.tfevents"),
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::from_raw_mode(0o600),
+            0,
+        )
+        .unwrap();
+        assert_eq!(runs(root.path()), [": b.tfevents c.tfevents"]);
+        let found = discover(root.path()).unwrap();
+        assert_eq!(found.unreadable.len(), 1);
+        assert_eq!(found.unreadable[0].0, at("f.tfevents"));
+    }
+
+    #[test]
+    fn names_need_not_be_utf8() {
+        let root = tree(&[]);
+        for name in [b"\xff".as_slice(), b"\xfe"] {
+            let directory = root.path().join(OsStr::from_bytes(name));
+            fs::create_dir(&directory).unwrap();
+            fs::write(directory.join(OsStr::from_bytes(b"tfevents.\xff")), b"").unwrap();
+        }
+        let found = discover(root.path()).unwrap();
+        let relative: Vec<&[u8]> = found.runs.iter().map(|run| run.relative.as_os_str().as_bytes()).collect();
+        assert_eq!(relative, [b"\xfe", b"\xff"]);
+        assert_eq!(found.runs[0].files[0].name.as_bytes(), b"tfevents.\xff");
+    }
+
+    #[test]
+    fn the_first_record_is_waited_for() {
+        let root = tree(&["tfevents"]);
+        let path = root.path().join("tfevents");
+        let mut bytes = Vec::new();
+        write_event(&mut bytes, &ProtoEvent { wall_time: 7.0, ..Default::default() });
+        let record = bytes.len();
+        write_event(&mut bytes, &ProtoEvent { wall_time: 8.0, ..Default::default() });
+        for cut in 0..record {
+            fs::write(&path, &bytes[..cut]).unwrap();
+            assert_eq!(peek(&path).unwrap(), None);
+        }
+        fs::write(&path, &bytes).unwrap();
+        let first = peek(&path).unwrap().unwrap();
+        assert_eq!((first.at, first.wall_time), (0, WallTime::new(7.0)));
+        bytes[13] ^= 1;
+        fs::write(&path, &bytes).unwrap();
+        let first = peek(&path).unwrap().unwrap();
+        assert_eq!((first.at, first.wall_time), (record as u64, WallTime::new(8.0)));
+        bytes[0] ^= 1;
+        fs::write(&path, &bytes).unwrap();
+        assert_eq!(peek(&path).unwrap_err().kind(), io::ErrorKind::InvalidData);
+    }
+}

@@ -1,0 +1,172 @@
+//! The house stays in order: which room may use which, what every file begins with, and what is never written here.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Each room with the rooms that it may use, besides itself. `model` is open to all. A new arrow is a decision: make it
+/// here, in a change of its own.
+const ARROWS: &[(&str, &[&str])] = &[
+    ("model", &[]),
+    ("proto", &[]),
+    ("state_file", &[]),
+    ("tfevents", &["proto"]),
+    ("convert", &[]),
+    ("wandb_format", &["proto"]),
+    ("checkpoint", &["convert", "state_file", "tfevents"]),
+    ("sink", &["wandb_format"]),
+    ("survey", &["checkpoint", "convert", "tfevents"]),
+    ("recorder", &["checkpoint", "convert", "sink", "state_file", "survey", "tfevents", "wandb_format"]),
+    ("watch", &[]),
+    ("api", &[]),
+    ("upload", &["api", "proto", "state_file", "wandb_format"]),
+    ("cli", &["convert"]),
+    ("settings", &["api", "cli", "commands", "convert"]),
+    (
+        "pipeline",
+        &[
+            "api",
+            "checkpoint",
+            "commands",
+            "convert",
+            "lock",
+            "recorder",
+            "settings",
+            "state_file",
+            "survey",
+            "upload",
+            "wandb_format",
+            "watch",
+        ],
+    ),
+    (
+        "commands",
+        &[
+            "api",
+            "checkpoint",
+            "cli",
+            "convert",
+            "pipeline",
+            "recorder",
+            "settings",
+            "state_file",
+            "survey",
+            "tfevents",
+            "upload",
+            "wandb_format",
+        ],
+    ),
+    ("main", &["wandb_bridge"]),
+    ("lib", &[]),
+];
+
+fn rust_files(below: &Path, into: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(below).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            rust_files(&path, into);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            into.push(path);
+        }
+    }
+}
+
+fn source_files() -> Vec<(String, PathBuf, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    rust_files(&root, &mut files);
+    files
+        .into_iter()
+        .map(|path| {
+            let below = path.strip_prefix(&root).unwrap().with_extension("");
+            let room = below.iter().next().unwrap().to_str().unwrap().to_owned();
+            let text = fs::read_to_string(&path).unwrap();
+            (room, path, text)
+        })
+        .filter(|(_, path, _)| !path.ends_with("proto/tensorboard.rs") && !path.ends_with("proto/wandb_internal.rs"))
+        .collect()
+}
+
+/// The rooms that a file names as `crate::room`, tests left out: they may look anywhere.
+fn rooms_used(text: &str) -> Vec<String> {
+    let code = text.split("#[cfg(test)]\nmod ").next().unwrap_or(text);
+    let mut rooms = Vec::new();
+    for line in code.lines().filter(|line| !line.trim_start().starts_with("//")) {
+        for after in line.split("crate::").skip(1) {
+            if let Some(list) = after.strip_prefix('{') {
+                rooms.extend(list.split([',', '}']).map(|part| first_word(part.trim())));
+            } else {
+                rooms.push(first_word(after));
+            }
+        }
+    }
+    rooms.retain(|room| !room.is_empty());
+    rooms
+}
+
+fn first_word(text: &str) -> String {
+    text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
+}
+
+#[test]
+fn rooms_use_only_what_the_table_allows() {
+    let allowed: BTreeMap<&str, &[&str]> = ARROWS.iter().copied().collect();
+    let mut wrong = Vec::new();
+    for (room, path, text) in source_files() {
+        let may = allowed.get(room.as_str()).unwrap_or_else(|| panic!("room `{room}` is not in the table"));
+        for used in rooms_used(&text) {
+            let is_room = allowed.contains_key(used.as_str());
+            if is_room && used != room && used != "model" && !may.contains(&used.as_str()) {
+                wrong.push(format!("{}: {room} → {used}", path.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "arrows that are not in the table:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_table_has_no_arrow_that_nobody_uses() {
+    let mut used: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (room, _, text) in source_files() {
+        used.entry(room).or_default().extend(rooms_used(&text));
+    }
+    let idle: Vec<String> = ARROWS
+        .iter()
+        .flat_map(|(room, arrows)| arrows.iter().map(move |arrow| (*room, *arrow)))
+        .filter(|(room, arrow)| {
+            *room != "main" && !used.get(*room).is_some_and(|used| used.iter().any(|used| used == arrow))
+        })
+        .map(|(room, arrow)| format!("{room} → {arrow}"))
+        .collect();
+    assert!(idle.is_empty(), "arrows that nobody uses: {}", idle.join(", "));
+}
+
+#[test]
+fn every_file_says_what_it_is() {
+    for (_, path, text) in source_files() {
+        assert!(text.starts_with("//!"), "{} does not begin with `//!`", path.display());
+    }
+}
+
+#[test]
+fn time_threads_and_the_network_stay_where_they_belong() {
+    // Pure rooms take times in and give values out; only `api` speaks HTTP.
+    let rules: &[(&str, &[&str])] = &[
+        ("convert", &["std::fs", "std::net", "SystemTime", "Instant::", "tokio", "reqwest"]),
+        ("model", &["std::fs", "std::net", "SystemTime", "Instant::", "tokio", "reqwest", "prost"]),
+        ("tfevents", &["reqwest", "tokio"]),
+        ("wandb_format", &["reqwest", "tokio"]),
+        ("upload", &["reqwest"]),
+        ("commands", &["reqwest"]),
+        ("pipeline", &["reqwest"]),
+    ];
+    for (room, path, text) in source_files() {
+        let code = text.split("#[cfg(test)]\nmod ").next().unwrap_or(&text);
+        for (_, words) in rules.iter().filter(|(name, _)| *name == room) {
+            for word in *words {
+                let found = code.lines().any(|line| !line.trim_start().starts_with("//") && line.contains(word));
+                assert!(!found, "{} uses `{word}`", path.display());
+            }
+        }
+    }
+}
