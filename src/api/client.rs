@@ -16,6 +16,7 @@ use tracing::{debug, warn};
 use url::Url;
 
 use crate::api::ApiKey;
+use crate::api::app_url::app_url;
 use crate::api::budget::Budget;
 use crate::api::error::{ApiError, message_of, shown};
 use crate::api::graphql::Features;
@@ -32,6 +33,8 @@ const REDIRECTS: usize = 5;
 pub struct ApiOptions {
     /// The API's base URL, such as `https://api.wandb.ai`.
     pub base_url: Url,
+    /// The base of the addresses that people look at, without a trailing slash.
+    pub app_url: String,
     /// The key.
     pub api_key: ApiKey,
     /// How patient calls are.
@@ -56,6 +59,7 @@ impl ApiOptions {
     /// The usual options for a server and a key.
     pub fn new(base_url: Url, api_key: ApiKey) -> Self {
         Self {
+            app_url: app_url(base_url.as_str().trim_end_matches('/')),
             base_url,
             api_key,
             retry: RetryPolicy::default(),
@@ -161,6 +165,11 @@ impl ApiClient {
         let budget = Budget::new(options.tps_limit);
         let authorization = options.api_key.authorization();
         Ok(Self { http, options, budget, authorization, features: OnceCell::new() })
+    }
+
+    /// The base of the addresses that people look at.
+    pub fn app_url(&self) -> &str {
+        &self.options.app_url
     }
 
     /// The server's base URL.

@@ -18,9 +18,8 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info};
 
-use crate::api::{ApiError, Class};
+use crate::api::{ApiError, Class, run_url};
 use crate::model::{LogPosition, SkippedReason, Skips};
-use crate::upload::app_url::run_url;
 use crate::upload::batch::{Batch, MAX_BYTES, MAX_LINE};
 use crate::upload::contact;
 use crate::upload::cursor::{Cursor, first_run};
@@ -452,7 +451,7 @@ impl<'a> Worker<'a> {
 
     fn outcome(&self, ended: Result<RunState, UploadError>) -> UploadOutcome {
         let run = self.state.run.clone();
-        let url = run.as_ref().map(|run| run_url(self.fleet.api.base_url(), &run.entity, &run.project, &run.run_id));
+        let url = run.as_ref().map(|run| run_url(self.fleet.api.app_url(), &run.entity, &run.project, &run.run_id));
         let run = run.unwrap_or_else(|| RunAddress {
             entity: self.target.entity.clone(),
             project: self.target.project.clone(),

@@ -5,9 +5,8 @@ use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 use tracing::{debug, info};
 
-use crate::api::ApiError;
+use crate::api::{ApiError, run_url};
 use crate::api::file_stream::{Content, Lines, gzip};
-use crate::upload::app_url::run_url;
 use crate::upload::batch::{Batch, MAX_LINE};
 use crate::upload::contact::{self, LogUpTo, Parts};
 use crate::upload::files::{self, Plan};
@@ -45,7 +44,7 @@ impl Worker<'_> {
                 why: "they were not there a moment ago: something else writes to this run".to_owned(),
             });
         }
-        let url = run_url(api.base_url(), &address.entity, &address.project, &address.run_id);
+        let url = run_url(api.app_url(), &address.entity, &address.project, &address.run_id);
         info!(%url, from, "run opened");
         if self.state.sent.finished.take().is_some() {
             // Whoever goes on with a log removes the marker; this is for logs that others wrote.
