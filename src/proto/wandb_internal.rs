@@ -303,7 +303,17 @@ pub struct MetricRecord {
 }
 /// Nested message and enum types in `MetricRecord`.
 pub mod metric_record {
-    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
     #[repr(i32)]
     pub enum MetricGoal {
         GoalUnset = 0,
@@ -382,7 +392,17 @@ pub struct FilesItem {
 }
 /// Nested message and enum types in `FilesItem`.
 pub mod files_item {
-    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
     #[repr(i32)]
     pub enum PolicyType {
         Now = 0,
@@ -411,7 +431,17 @@ pub mod files_item {
             }
         }
     }
-    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
     #[repr(i32)]
     pub enum FileType {
         Other = 0,
@@ -456,7 +486,17 @@ pub struct OutputRawRecord {
 }
 /// Nested message and enum types in `OutputRawRecord`.
 pub mod output_raw_record {
-    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
     #[repr(i32)]
     pub enum OutputType {
         Stderr = 0,
@@ -494,7 +534,17 @@ pub struct OutputRecord {
 }
 /// Nested message and enum types in `OutputRecord`.
 pub mod output_record {
-    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
     #[repr(i32)]
     pub enum OutputType {
         Stderr = 0,
@@ -537,7 +587,17 @@ pub struct StatsRecord {
 }
 /// Nested message and enum types in `StatsRecord`.
 pub mod stats_record {
-    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
     #[repr(i32)]
     pub enum StatsType {
         System = 0,
@@ -766,7 +826,10 @@ pub struct EnvironmentRecord {
     #[prost(uint32, tag = "19")]
     pub gpu_count: u32,
     #[prost(btree_map = "string, message", tag = "20")]
-    pub disk: ::prost::alloc::collections::BTreeMap<::prost::alloc::string::String, DiskInfo>,
+    pub disk: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        DiskInfo,
+    >,
     #[prost(message, optional, tag = "21")]
     pub memory: ::core::option::Option<MemoryInfo>,
     #[prost(message, optional, tag = "22")]
@@ -780,7 +843,10 @@ pub struct EnvironmentRecord {
     #[prost(message, repeated, tag = "26")]
     pub gpu_amd: ::prost::alloc::vec::Vec<GpuAmdInfo>,
     #[prost(btree_map = "string, string", tag = "27")]
-    pub slurm: ::prost::alloc::collections::BTreeMap<::prost::alloc::string::String, ::prost::alloc::string::String>,
+    pub slurm: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
     #[prost(message, optional, tag = "28")]
     pub trainium: ::core::option::Option<TrainiumInfo>,
     #[prost(message, optional, tag = "29")]
