@@ -115,6 +115,9 @@ pub struct Checkpoint {
     pub host: String,
     /// Rows, times and metrics so far.
     pub state: RunState,
+    /// The last names of the path of the experiment's directory when it was first seen: they tell copies apart.
+    #[serde(default)]
+    pub names: Vec<String>,
     /// The files that were read.
     pub sources: Vec<SourceCheckpoint>,
     /// What kind of data each tag holds, by directory: later events leave it out.

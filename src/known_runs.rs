@@ -22,6 +22,8 @@ pub struct KnownRuns {
     directories: RunDirIndex,
     made: HashMap<RunId, PathBuf>,
     by_source: HashMap<(String, Fingerprint), Vec<RunId>>,
+    /// The last names of the path that each run was first seen at.
+    names: HashMap<RunId, Vec<String>>,
 }
 
 impl KnownRuns {
@@ -50,6 +52,7 @@ impl KnownRuns {
     }
 
     fn add_sources(&mut self, checkpoint: &Checkpoint) {
+        self.names.insert(checkpoint.run_id.clone(), checkpoint.names.clone());
         for source in &checkpoint.sources {
             let ids = self.by_source.entry((source.file_name.clone(), source.fingerprint.clone())).or_default();
             if !ids.contains(&checkpoint.run_id) {
@@ -70,10 +73,26 @@ impl KnownRuns {
             }
         }
         match owners.as_slice() {
-            // A copy has the sources of the run that it is a copy of, and must not end up in it.
+            [] => plan.id.clone(),
             [only] if plan.copy_names.is_empty() => (*only).clone(),
-            _ => plan.id.clone(),
+            // A copy has the sources of the run that it is a copy of, and must not end up in it.
+            several => self.at_place(several, plan).unwrap_or(&plan.id).clone(),
         }
+    }
+
+    /// Of runs that were made from the same files, the one that was made where the planned one lies: how many of the last
+    /// names are the same decides. They must be enough to tell the planned run from its copies, and no other may be as near.
+    fn at_place<'a>(&self, runs: &[&'a RunId], plan: &PlannedRun) -> Option<&'a RunId> {
+        let names = plan.last_names(usize::MAX);
+        let common = |run: &RunId| {
+            let there = self.names.get(run).map(Vec::as_slice).unwrap_or_default();
+            there.iter().rev().zip(names.iter().rev()).take_while(|(a, b)| a == b).count()
+        };
+        let nearest = runs.iter().map(|run| common(run)).max()?;
+        let mut at_nearest = runs.iter().filter(|run| common(run) == nearest);
+        let found = at_nearest.next()?;
+        let enough = nearest >= plan.copy_names.len().max(1) && at_nearest.next().is_none();
+        enough.then_some(*found)
     }
 
     /// The directory of a run that is there.

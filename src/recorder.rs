@@ -29,6 +29,9 @@ use source::Source;
 /// Rows between two commits of a long pass. A commit costs an `fsync`; a crash costs reading this many rows again.
 const ROWS_PER_COMMIT: u64 = 100_000;
 
+/// How many of the last names of an experiment's path tell it apart from its copies.
+const NAMES_KEPT: usize = 16;
+
 /// Why a run cannot be recorded. Other runs are not concerned.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
@@ -206,6 +209,7 @@ impl Recorder {
             description: described.default.clone(),
             host: plan.host.clone(),
             state: RunState { started_at: plan.started_at.seconds(), ..RunState::default() },
+            names: plan.last_names(NAMES_KEPT),
             sources: Vec::new(),
             tags: Default::default(),
         });

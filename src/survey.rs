@@ -52,6 +52,11 @@ impl PlannedRun {
     pub fn place(&self) -> Place<'_> {
         Place { root: &self.root, path: &self.path }
     }
+
+    /// As many of the last names of the path of its directory, or all there are.
+    pub fn last_names(&self, count: usize) -> Vec<String> {
+        last_names(&self.directory, count)
+    }
 }
 
 /// One event file of a run.
@@ -387,8 +392,7 @@ impl Draft {
     }
 
     fn last_names(&self, count: usize) -> Vec<String> {
-        let names: Vec<String> = self.directory.components().map(|part| readable(part.as_os_str())).collect();
-        names.get(names.len().saturating_sub(count)..).unwrap_or_default().to_vec()
+        last_names(&self.directory, count)
     }
 
     /// Whether a directory beside this one, outside of what was looked at, holds a file of the same name with the same
@@ -425,6 +429,11 @@ fn roots(paths: &[PathBuf]) -> io::Result<Vec<Root>> {
         (parent, _) => Root { directory: parent.unwrap_or_default(), targets },
     };
     Ok(by_parent.into_iter().map(root).collect())
+}
+
+fn last_names(directory: &Path, count: usize) -> Vec<String> {
+    let names: Vec<String> = directory.components().map(|part| readable(part.as_os_str())).collect();
+    names.get(names.len().saturating_sub(count)..).unwrap_or_default().to_vec()
 }
 
 fn join_label(directory: &str, name: &str) -> String {
