@@ -96,9 +96,12 @@ impl Axes {
         ruled.or_else(keras).unwrap_or(&self.default)
     }
 
-    /// Whether a key is a step axis under these rules.
-    pub fn is_axis(&self, key: &str) -> bool {
-        key == &*self.default || key == &*self.epoch || self.rules.iter().any(|(_, axis, _)| key == &**axis)
+    /// Whether a key is a step axis under these rules. `epoch` is one by itself only where Keras may have written: many
+    /// others log a metric of that name.
+    pub fn is_axis(&self, key: &str, from_tf2_writer: bool) -> bool {
+        key == &*self.default
+            || (from_tf2_writer && key == &*self.epoch)
+            || self.rules.iter().any(|(_, axis, _)| key == &**axis)
     }
 
     /// The texts of the rules that match none of the keys.
@@ -132,7 +135,9 @@ mod tests {
         let none = Axes::new(&[]);
         assert_eq!(&**none.axis("epoch_loss", "train/epoch_loss", true), "epoch");
         assert_eq!(&**none.axis("epoch_loss", "train/epoch_loss", false), "global_step");
-        assert!(axes.is_axis("batch") && axes.is_axis("epoch") && axes.is_axis("global_step") && !axes.is_axis("val"));
+        let is_axis = |key: &str| axes.is_axis(key, false);
+        assert!(is_axis("batch") && is_axis("epoch") && is_axis("global_step") && !is_axis("val"));
+        assert!(none.is_axis("epoch", true) && !none.is_axis("epoch", false));
         assert_eq!(axes.unmatched(["x"].into_iter()).collect::<Vec<_>>(), ["val/*=epoch"]);
     }
 }

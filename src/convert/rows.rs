@@ -138,7 +138,7 @@ impl RowBuilder {
     }
 
     fn meet(&mut self, tag: &Arc<str>) {
-        let key = apart_from_axes(self.rule.key(tag), |key| self.axes.is_axis(key));
+        let key = apart_from_axes(self.rule.key(tag), |key| self.axes.is_axis(key, self.from_tf2_writer));
         let axis = self.axes.axis(tag, &key, self.from_tf2_writer).clone();
         // Serial 0 is never an open row's.
         let name = if key == **tag { tag.clone() } else { Arc::from(key) };
