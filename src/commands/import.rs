@@ -13,8 +13,13 @@ use crate::pipeline::{self, Uploads, Watcher};
 use crate::settings::Settings;
 use crate::survey::{Found, Survey};
 
-/// Runs the command.
-pub(super) fn run(arguments: &ImportArgs, settings: &Settings, ui: &Arc<Ui>) -> Result<ExitCode, CommandError> {
+/// Runs the command; `typed` is its command line behind the program's name.
+pub(super) fn run(
+    arguments: &ImportArgs,
+    typed: &[String],
+    settings: &Settings,
+    ui: &Arc<Ui>,
+) -> Result<ExitCode, CommandError> {
     if settings.mode.value == Mode::Disabled {
         ui.note("W&B is disabled: nothing was read, written or sent");
         return Ok(ExitCode::Success);
@@ -30,10 +35,8 @@ pub(super) fn run(arguments: &ImportArgs, settings: &Settings, ui: &Arc<Ui>) -> 
     }
     session::check_project_chosen(settings, found.runs.len())?;
     let recording = session::recording(settings, arguments.dry_run, found.runs.len(), ui)?;
-    let again = command_line(
-        ["wandb-bridge", "import"].into_iter().chain(arguments.paths.iter().filter_map(|path| path.to_str())),
-    );
-    let reporter = session::reporter(ui, settings, arguments.dry_run, Some(again));
+    let again = command_line(["wandb-bridge"].into_iter().chain(typed.iter().map(String::as_str)));
+    let reporter = session::reporter(ui, settings, session::destination(settings, arguments.dry_run), Some(again));
     reporter.skip(&outside);
     reporter.found(0, found.runs.len(), 0);
     reporter.expect_bytes(found.runs.iter().flat_map(|run| &run.sources).map(|source| source.size).sum());
@@ -46,7 +49,11 @@ pub(super) fn run(arguments: &ImportArgs, settings: &Settings, ui: &Arc<Ui>) -> 
     if let Some(uploads) = &uploads {
         runtime.block_on(uploads.finish(None));
     }
-    warn_of_idle_rules(&shape.axes, &reporter.metrics(), ui);
+    let metrics = reporter.metrics();
+    // Where every run was refused, nobody knows what a rule would match.
+    if !metrics.is_empty() {
+        warn_of_idle_rules(&shape.axes, &metrics, ui);
+    }
     Ok(reporter.finish("imported", stop.exit_code()))
 }
 

@@ -24,6 +24,9 @@ use watch::Ended;
 
 /// Runs the program: command line and environment in, exit code out.
 pub fn run(arguments: impl IntoIterator<Item = OsString>, environment: &Environment) -> u8 {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    // No flag takes a key, so a command line may be shown.
+    let typed: Vec<String> = arguments.iter().skip(1).map(|argument| argument.to_string_lossy().into_owned()).collect();
     let (cli, wrong_variable) = match cli::parse(arguments, |name| environment.get(name).map(ToOwned::to_owned)) {
         Ok(cli) => (cli, None),
         Err(ParseError::Variable { variable, why, cli }) => {
@@ -41,7 +44,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, environment: &Environm
     let ended = match (wrong_variable, Settings::resolve(&cli, environment)) {
         (None, Ok(settings)) => {
             settings.warnings.iter().for_each(|warning| ui.warning(warning));
-            dispatch(cli.command, &settings, &ui)
+            dispatch(cli.command, &typed, &settings, &ui)
         }
         (None, Err(error)) if error.is_in_the_command_line() => Err(error.into()),
         (Some(error), _) => without_settings(&cli.command, error, &ui),
@@ -63,9 +66,9 @@ fn without_settings(command: &Command, error: CommandError, ui: &Ui) -> Result<E
     }
 }
 
-fn dispatch(command: Command, settings: &Settings, ui: &Arc<Ui>) -> Result<Ended, CommandError> {
+fn dispatch(command: Command, typed: &[String], settings: &Settings, ui: &Arc<Ui>) -> Result<Ended, CommandError> {
     match command {
-        Command::Import(arguments) => import::run(&arguments, settings, ui).map(Ended::Own),
+        Command::Import(arguments) => import::run(&arguments, typed, settings, ui).map(Ended::Own),
         Command::Watch(arguments) => watch::run(&arguments, settings, ui),
         Command::Sync(arguments) => sync::run(&arguments, settings, ui).map(Ended::Own),
         Command::Inspect(arguments) => inspect::run(&arguments, settings, ui).map(Ended::Own),

@@ -137,6 +137,10 @@ impl Watcher for Reporter {
             if trouble.code != ExitCode::Success && trouble.code != ExitCode::Failed {
                 state.codes.push(trouble.code);
             }
+            if trouble.code == ExitCode::Usage {
+                // The same command would be refused again.
+                state.totals.again = None;
+            }
             let said_before =
                 trouble.code == ExitCode::Authentication && std::mem::replace(&mut state.key_refused, true);
             if !said_before && trouble.code == ExitCode::Authentication {

@@ -162,10 +162,15 @@ pub(super) fn destination(settings: &Settings, dry_run: bool) -> Destination {
 }
 
 /// The reporter of a command.
-pub(super) fn reporter(ui: &Arc<Ui>, settings: &Settings, dry_run: bool, again: Option<String>) -> Arc<Reporter> {
+pub(super) fn reporter(
+    ui: &Arc<Ui>,
+    settings: &Settings,
+    destination: Destination,
+    again: Option<String>,
+) -> Arc<Reporter> {
     let mut totals = Totals::new(settings.wandb_dir.clone());
-    (totals.dry_run, totals.again) = (dry_run, again);
-    Reporter::new(ui.clone(), destination(settings, dry_run), &settings.server.app_url, totals)
+    (totals.dry_run, totals.again) = (destination == Destination::Nowhere, again);
+    Reporter::new(ui.clone(), destination, &settings.server.app_url, totals)
 }
 
 /// The runtime of a command.

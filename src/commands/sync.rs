@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::api::project_url;
 use crate::cli::{Mode, SyncArgs};
 use crate::commands::error::{CommandError, ExitCode};
 use crate::commands::session::{self, Stop};
-use crate::commands::ui::{Ui, counted};
+use crate::commands::ui::{Destination, Ui, counted};
 use crate::pipeline::{self, Uploads, Watcher};
 use crate::settings::Settings;
 use crate::upload::Overrides;
@@ -36,7 +37,7 @@ pub(super) fn run(arguments: &SyncArgs, settings: &Settings, ui: &Arc<Ui>) -> Re
             ui.note(format!("left out: {} ({what} already; `{flag}` takes them too)", counted(count, "run")));
         }
     }
-    let reporter = session::reporter(ui, settings, arguments.dry_run, None);
+    let reporter = session::reporter(ui, settings, destination(settings, arguments.dry_run), None);
     reporter.found(0, chosen.logs.len(), 0);
     let Some(client) = client else {
         for log in &chosen.logs {
@@ -59,6 +60,21 @@ fn overrides(settings: &Settings) -> Overrides {
         setting.as_ref().filter(|setting| setting.is_from_flag()).map(|setting| setting.value.clone())
     };
     Overrides { entity: typed(&settings.entity), project: typed(&settings.project), ..Overrides::default() }
+}
+
+/// Where the runs go, as far as it was typed: otherwise each log says it for its own run.
+fn destination(settings: &Settings, dry_run: bool) -> Destination {
+    if dry_run {
+        return Destination::Nowhere;
+    }
+    let app_url = &settings.server.app_url;
+    let Overrides { entity, project, .. } = overrides(settings);
+    Destination::Server(match (entity, project) {
+        (Some(entity), Some(project)) => project_url(app_url, &entity, &project),
+        (None, Some(project)) => format!("{app_url}, project `{project}`"),
+        (Some(entity), None) => format!("{app_url}, entity `{entity}`"),
+        (None, None) => app_url.clone(),
+    })
 }
 
 struct Chosen {

@@ -132,7 +132,8 @@ impl Prepared {
         let Self { settings, runtime, survey, recording, client, for_want_of_a_key } = self;
         let paths = arguments.paths.iter().filter_map(|path| path.to_str());
         let again = command_line(["wandb-bridge", "import"].into_iter().chain(paths));
-        let reporter = session::reporter(ui, &settings, arguments.dry_run, Some(again));
+        let reporter =
+            session::reporter(ui, &settings, session::destination(&settings, arguments.dry_run), Some(again));
         let watcher: Arc<dyn Watcher> = reporter.clone();
         let uploads = client.map(|client| Uploads::new(runtime.clone(), client, settings.transfers, watcher.clone()));
         let (end, command_code) = runtime.block_on(async {
