@@ -4,7 +4,11 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod ids;
+mod import;
 mod official_client;
 mod proto;
+mod screens;
+mod sync;
 mod tidy;
 mod upload;

@@ -1,0 +1,175 @@
+//! What a person reads, and the code that a script reads.
+
+use std::fs;
+use std::net::TcpListener;
+
+use wandb_bridge::state_file::lock::Lock;
+
+use crate::assert_screen;
+use crate::support::bridge::{Call, Place, fixture_path};
+use crate::support::server::{FakeServer, Fault, KEY, Route};
+
+/// A directory with one run in `logs/exp`, and one that holds other files only.
+fn place() -> Place {
+    let place = Place::new();
+    place.fixture("torch/ppo/seed0", "logs/exp");
+    fs::create_dir(place.path("empty")).unwrap();
+    fs::write(place.path("empty/notes.txt"), "").unwrap();
+    place
+}
+
+/// A key of the right shape.
+fn with_key(call: Call) -> Call {
+    call.env("WANDB_API_KEY", KEY)
+}
+
+#[test]
+fn nothing_to_do() {
+    let place = place();
+    assert_screen!("import_without_event_files", place.import_offline(["empty"]).run());
+    assert_screen!("import_of_an_empty_event_file", place.import_offline([fixture_path("damaged/empty")]).run());
+    assert_screen!("inspect_without_event_files", place.call(["inspect", "empty"]).run());
+    let server = FakeServer::start();
+    assert_screen!("sync_without_runs", place.sync(&server).run());
+    assert_screen!("sync_of_event_files", place.call(["sync", "logs"]).server(&server).run());
+    assert_eq!(server.requests().len(), 0);
+}
+
+#[test]
+fn missing_paths() {
+    let place = place();
+    assert_screen!("import_of_a_missing_path", place.import_offline(["gone"]).run());
+    assert_screen!("inspect_of_a_missing_path", place.call(["inspect", "gone"]).run());
+    assert_screen!("sync_of_a_missing_path", with_key(place.call(["sync", "gone"])).run());
+    // One that is there changes nothing about one that is not.
+    place.import_offline(["logs", "gone"]).run().code(2);
+    assert!(!place.path("out").exists());
+}
+
+#[test]
+fn keys() {
+    let place = place();
+    let import = || place.call(["import", "logs", "--dir", "out"]);
+    assert_screen!("import_without_a_key", import().run());
+    assert_screen!("sync_without_a_key", place.call(["sync"]).run());
+    assert_screen!("import_with_a_malformed_key", import().env("WANDB_API_KEY", "not a key, s3cret").run());
+    let server = FakeServer::builder().key("another-key-000000000000000000000000000000000").start();
+    let wrong = import().server(&server).env("WANDB_API_KEY", KEY).args(["-p", "p"]).run();
+    assert_screen!("import_with_a_wrong_key", wrong);
+    assert!(!wrong.stderr.contains(server.key()));
+    // Of many runs, it is said once.
+    let many = place.import(&server, [fixture_path("torch")]).env("WANDB_API_KEY", KEY).run().code(4);
+    assert_eq!(many.stderr.matches("error:").count(), 1, "{}", many.stderr);
+}
+
+#[test]
+fn weather() {
+    let place = place();
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", nobody.local_addr().unwrap());
+    drop(nobody);
+    let import = || with_key(place.call(["import", "logs", "--dir", "out", "-p", "p", "--retries", "0"]));
+    assert_screen!("import_without_a_network", import().env("WANDB_BASE_URL", url.as_str()).run());
+    let server = FakeServer::start();
+    server.fault(Fault::status(Route::AnyGraphql, 500).always());
+    assert_screen!("import_into_a_broken_server", place.import(&server, ["logs"]).args(["--retries", "0"]).run());
+    server.behave();
+    server.fault(Fault::html(Route::FileStream, 502).always());
+    let ended = place.import(&server, ["logs"]).args(["--retries", "1"]).run();
+    assert_eq!(server.requests().iter().filter(|request| request.run.is_some()).count(), 2);
+    assert_screen!("import_through_a_broken_proxy", ended);
+    server.behave();
+    // The hint holds what it promises.
+    place.import(&server, ["logs"]).run().ok();
+    server.assert_content();
+}
+
+#[test]
+fn wrong_usage() {
+    let place = place();
+    assert_screen!("malformed_axis", place.import_offline(["logs"]).args(["--axis", "loss"]).run());
+    assert_screen!("unknown_placeholder", place.import_offline(["logs"]).args(["--run-name", "{name}"]).run());
+    assert_screen!("unknown_mode", place.call(["import", "logs", "--mode", "later"]).run());
+    assert_screen!(
+        "variable_that_cannot_be_used",
+        place.import_offline(["logs"]).env("WANDB_BRIDGE_LAYOUT", "x").run()
+    );
+    assert!(!place.path("out").exists());
+}
+
+#[test]
+fn many_runs_need_a_project() {
+    let (place, server) = (Place::new(), FakeServer::start());
+    for number in 0..21 {
+        place.fixture("torch/ppo/seed0", &format!("logs/exp{number:02}"));
+    }
+    let import = || place.call(["import", "logs", "--dir", "out"]).server(&server);
+    assert_screen!("many_runs_without_a_project", import().run());
+    assert_eq!((server.requests().len(), place.path("out").exists()), (0, false));
+    import().env("WANDB_PROJECT", "p").run().ok();
+    assert_eq!(server.runs().len(), 21);
+    // Recorded offline they may wait for a choice.
+    Place::new().import_offline([place.path("logs")]).run().ok();
+}
+
+#[test]
+fn a_held_run() {
+    let (place, server) = (place(), FakeServer::start());
+    place.import(&server, ["logs"]).run().ok();
+    let state = place.log().parent().unwrap().join(".wandb-bridge");
+    let held = Lock::take(&state.join("writer.lock")).unwrap();
+    let ended = place.import(&server, ["logs"]).run();
+    let screen = ended.screen();
+    // The holder is this very test.
+    assert!(screen.contains(&std::process::id().to_string()), "{screen}");
+    assert_eq!(ended.code, Some(11));
+    assert!(screen.contains("hint: wait for the other process"), "{screen}");
+    assert!(screen.contains("to try again: `wandb-bridge import --dir out -p p logs`"), "{screen}");
+    drop(held);
+
+    let upload = fs::read_dir(&state).unwrap().map(|entry| entry.unwrap().path());
+    let upload = upload.into_iter().find(|path| path.to_string_lossy().contains("upload-")).unwrap();
+    let held = Lock::take(&upload.with_extension("lock")).unwrap();
+    let before = server.requests().len();
+    place.sync(&server).arg("--include-synced").run().code(11);
+    assert_eq!(server.requests().len(), before);
+    drop(held);
+    place.import(&server, ["logs"]).run().ok();
+}
+
+#[test]
+fn successes() {
+    let (place, server) = (place(), FakeServer::start());
+    assert_screen!("import_online", place.import(&server, ["logs"]).run());
+    assert_screen!("import_online_again", place.import(&server, ["logs"]).run());
+    let place = self::place();
+    assert_screen!("import_offline", place.import_offline(["logs"]).args(["-p", "p"]).run());
+    assert_screen!("import_offline_json", place.import_offline(["logs"]).arg("--json").run());
+    assert_screen!("sync_dry_run", place.sync(&server).arg("--dry-run").run());
+    let other = FakeServer::start();
+    assert_screen!("sync", place.sync(&other).run());
+    assert_screen!("sync_again", place.sync(&other).run());
+    assert_screen!("inspect_event_files", place.call(["inspect", "logs"]).run());
+    assert_screen!("inspect_log", place.call(["inspect", "out"]).run());
+    assert_screen!("inspect_damage", place.call(["inspect"]).arg(fixture_path("damaged/torn_middle")).run());
+    assert_screen!("import_disabled", place.call(["import", "logs", "--mode", "disabled"]).run());
+    let quiet = place.import_offline(["logs"]).arg("--quiet").run().ok();
+    assert_eq!((quiet.stdout.as_str(), quiet.stderr.as_str()), ("", ""));
+}
+
+#[test]
+fn a_run_that_cannot_be_carried_whole() {
+    let place = Place::new();
+    place.fixture("mixed/torch", "logs");
+    fs::remove_dir_all(place.path("logs/1784016735.2500048")).unwrap();
+    assert_screen!("import_of_other_kinds", place.import_offline(["logs"]).run());
+    // What was said once is not said again when nothing is new.
+    place.import_offline(["logs"]).run().ok();
+}
+
+#[test]
+fn other_options_than_before() {
+    let place = place();
+    place.import_offline(["logs"]).run().ok();
+    assert_screen!("import_with_another_axis", place.import_offline(["logs"]).args(["--axis", "*=frame"]).run());
+}
