@@ -5,8 +5,8 @@ use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 use tracing::{debug, info};
 
-use crate::api::{ApiError, run_url};
 use crate::api::file_stream::{Content, Lines, gzip};
+use crate::api::{ApiError, run_url};
 use crate::upload::batch::{Batch, MAX_LINE};
 use crate::upload::contact::{self, LogUpTo, Parts};
 use crate::upload::files::{self, Plan};
