@@ -70,7 +70,8 @@ pub(crate) struct RunParameters {
     pub(crate) host: String,
     pub(crate) commit: String,
     pub(crate) repository: String,
-    pub(crate) start_time: Option<f64>,
+    /// Seconds since the Unix epoch, and nanoseconds: a double would lose some of these.
+    pub(crate) start_time: Option<(i64, i32)>,
 }
 
 /// When a file is to be uploaded.
@@ -199,19 +200,17 @@ impl Fold {
 
     /// The whole summary.
     pub(crate) fn summary(&self) -> Cow<'_, Json> {
-        match self.implied_step.filter(|_| self.summary.get("_step").is_none()) {
-            None => Cow::Borrowed(&self.summary),
-            Some(step) => {
-                let mut summary = self.summary.clone();
-                summary.set_path(&["_step"], Json::from(step));
-                Cow::Owned(summary)
-            }
-        }
+        let step = self.implied_step.map(Json::from).filter(|step| self.summary.get("_step") != Some(step));
+        let Some(step) = step else { return Cow::Borrowed(&self.summary) };
+        let mut summary = self.summary.clone();
+        summary.set_path(&["_step"], step);
+        Cow::Owned(summary)
     }
 
-    /// Notes the `_step` of the latest row: it is in the summary even when no summary record says so.
+    /// Notes the `_step` of the latest row: that is what the summary says, whatever the summary records say. In logs of the
+    /// official client they come before the row, which may be missing.
     pub(crate) fn imply_step(&mut self, step: i64) {
-        if self.implied_step.replace(step) != Some(step) && self.summary.get("_step").is_none() {
+        if self.implied_step.replace(step) != Some(step) {
             self.revisions.summary += 1;
         }
     }
@@ -257,7 +256,7 @@ impl Fold {
         if !record.tags.is_empty() {
             run.tags.clone_from(&record.tags);
         }
-        run.start_time = record.start_time.as_ref().map(seconds).or(run.start_time);
+        run.start_time = record.start_time.map(|time| (time.seconds, time.nanos)).or(run.start_time);
         self.revisions.parameters += 1;
         bad
     }
@@ -274,11 +273,11 @@ impl Fold {
         let Some(start) = self.run.as_ref().and_then(|run| run.start_time) else {
             return Change::Skipped(SkippedReason::BadValue, 1, "system metrics of a run without a start time");
         };
-        let time = stats.timestamp.as_ref().map(seconds).unwrap_or_default();
+        let time = stats.timestamp.unwrap_or_default();
         let mut members = BTreeMap::from([
             ("_wandb".to_owned(), Json::from(true)),
-            ("_timestamp".to_owned(), Number::F64(time).into()),
-            ("_runtime".to_owned(), Number::F64(time - start).into()),
+            ("_timestamp".to_owned(), Number::F64(seconds(&time)).into()),
+            ("_runtime".to_owned(), Number::F64(seconds_since(start, &time)).into()),
         ]);
         for item in &stats.item {
             // What is not JSON is left out, as by the official client.
@@ -304,6 +303,14 @@ fn seconds(time: &Timestamp) -> f64 {
     time.seconds as f64 + f64::from(time.nanos) / 1e9
 }
 
+/// Exact to the nanosecond, like the official client's: the difference of two doubles of today is not.
+fn seconds_since(start: (i64, i32), time: &Timestamp) -> f64 {
+    const SECOND: i128 = 1_000_000_000;
+    let nanos = |seconds: i64, nanos: i32| i128::from(seconds) * SECOND + i128::from(nanos);
+    let difference = nanos(time.seconds, time.nanos) - nanos(start.0, start.1);
+    (difference / SECOND) as f64 + (difference % SECOND) as f64 / 1e9
+}
+
 /// W&B's JSON has numbers that JSON has not, so it is kept as text.
 mod json_text {
     use serde::{Deserialize, Deserializer, Serializer, de::Error as _};
@@ -317,5 +324,19 @@ mod json_text {
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Json, D::Error> {
         let text = String::deserialize(deserializer)?;
         Json::parse(&text).map_err(D::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_told_apart_to_the_nanosecond() {
+        let time = |seconds, nanos| Timestamp { seconds, nanos };
+        assert_eq!(seconds_since((1_795_529_455, 26_963_929), &time(1_795_529_455, 53_927_858)), 0.026_963_929);
+        assert_eq!(seconds_since((100, 999_999_999), &time(102, 0)), 1.000_000_001);
+        assert_eq!(seconds_since((100, 1), &time(99, 500_000_000)), -0.500_000_001);
+        assert!(seconds_since((i64::MIN, i32::MIN), &time(i64::MAX, i32::MAX)) > 1.8e19);
     }
 }
