@@ -4,6 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod interop;
 mod official_client;
 mod proto;
 mod tidy;
