@@ -16,6 +16,7 @@ use tracing::{debug, warn};
 use url::Url;
 
 use crate::api::ApiKey;
+use crate::api::app_url::app_url;
 use crate::api::budget::Budget;
 use crate::api::error::{ApiError, message_of, shown};
 use crate::api::graphql::Features;
@@ -32,6 +33,8 @@ const REDIRECTS: usize = 5;
 pub struct ApiOptions {
     /// The API's base URL, such as `https://api.wandb.ai`.
     pub base_url: Url,
+    /// The base of the addresses that people look at, without a trailing slash.
+    pub app_url: String,
     /// The key.
     pub api_key: ApiKey,
     /// How patient calls are.
@@ -56,6 +59,7 @@ impl ApiOptions {
     /// The usual options for a server and a key.
     pub fn new(base_url: Url, api_key: ApiKey) -> Self {
         Self {
+            app_url: app_url(base_url.as_str().trim_end_matches('/')),
             base_url,
             api_key,
             retry: RetryPolicy::default(),
@@ -79,8 +83,8 @@ pub struct Timeouts {
     pub graphql: Duration,
     /// A request of the file stream.
     pub file_stream: Duration,
-    /// Between two pieces of an upload's answer; an upload itself may take as long as it moves.
-    pub idle: Duration,
+    /// A file; larger ones get a second more for every 64 KiB.
+    pub transfer: Duration,
 }
 
 impl Default for Timeouts {
@@ -89,7 +93,7 @@ impl Default for Timeouts {
             connect: Duration::from_secs(15),
             graphql: Duration::from_secs(30),
             file_stream: Duration::from_secs(180),
-            idle: Duration::from_secs(300),
+            transfer: Duration::from_secs(300),
         }
     }
 }
@@ -133,7 +137,6 @@ impl ApiClient {
         let mut builder = Client::builder()
             .user_agent(concat!("wandb-bridge/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(options.timeouts.connect)
-            .read_timeout(options.timeouts.idle)
             .redirect(redirect::Policy::custom(follow_within_the_host));
         let mut authorities = Vec::new();
         for path in &options.ca_files {
@@ -162,6 +165,11 @@ impl ApiClient {
         let budget = Budget::new(options.tps_limit);
         let authorization = options.api_key.authorization();
         Ok(Self { http, options, budget, authorization, features: OnceCell::new() })
+    }
+
+    /// The base of the addresses that people look at.
+    pub fn app_url(&self) -> &str {
+        &self.options.app_url
     }
 
     /// The server's base URL.

@@ -6,6 +6,7 @@
 //!
 //! This room does not know what a log is, or in which order a run is uploaded: that is `upload`.
 
+mod app_url;
 mod budget;
 mod client;
 mod credentials;
@@ -15,6 +16,7 @@ mod graphql;
 mod retry;
 mod storage;
 
+pub use app_url::{app_url, project_url, run_url};
 pub use client::{ApiClient, ApiOptions, Proxies, Timeouts};
 pub use credentials::{ApiKey, InvalidApiKey};
 pub use error::{ApiError, Class};

@@ -17,7 +17,7 @@ pub struct RetryPolicy {
     pub retries: u32,
     /// The wait before the second try; it doubles from there, with jitter.
     pub wait_min: Duration,
-    /// No wait of our own is longer.
+    /// No wait of our own is longer, but for the jitter.
     pub wait_max: Duration,
 }
 

@@ -4,6 +4,7 @@
 //! does not matter to memory.
 
 use std::path::Path;
+use std::time::Duration;
 
 use reqwest::Method;
 use reqwest::header::{CONTENT_LENGTH, HeaderMap, HeaderValue};
@@ -15,6 +16,9 @@ use url::Url;
 use crate::api::client::{ApiClient, Outgoing, header};
 use crate::api::error::ApiError;
 use crate::api::retry::Call;
+
+/// A transfer that is slower than this, in bytes a second, is given up and tried again.
+const SLOWEST: u64 = 64 << 10;
 
 /// How much of a file is read at once.
 const PIECE: usize = 256 << 10;
@@ -38,8 +42,8 @@ impl ApiClient {
         let size = metadata.len();
         let mut all: HeaderMap = headers.iter().filter_map(|(name, value)| header(name, value)).collect();
         all.insert(CONTENT_LENGTH, HeaderValue::from(size));
-        let out =
-            Outgoing { call: Call::Transfer, method: Method::PUT, url, headers: all, timeout: None, to_api: false };
+        let timeout = Some(self.options().timeouts.transfer + Duration::from_secs(size / SLOWEST));
+        let out = Outgoing { call: Call::Transfer, method: Method::PUT, url, headers: all, timeout, to_api: false };
         let body = || async {
             if size == 0 {
                 return Ok(reqwest::Body::from(""));

@@ -118,7 +118,7 @@ fn look_at_run(plan: &PlannedRun, naming: &crate::pipeline::Naming) -> Seen {
         let events = match read_file(source, table, &mut by_tag, &mut skips) {
             Ok(events) => events,
             Err(error) => {
-                skips.add(SkippedReason::Unreadable, 1, || format!("`{}`: {error}", source.label));
+                skips.add(SkippedReason::Unreadable, 1, || format!("`{}`: {error}", source.path.display()));
                 0
             }
         };
@@ -153,7 +153,7 @@ fn read_file(
 ) -> std::io::Result<u64> {
     let mut file = EventFile::open(&source.path, &FilePosition::default())?;
     let mut events = 0;
-    let label = &source.label;
+    let path = source.path.display();
     loop {
         match file.next_event(table)? {
             Next::Event => {
@@ -184,26 +184,26 @@ fn read_file(
                     tag.last_time = tag.last_time.max(time);
                     if let ValueKind::Bad(why) = &point.kind {
                         skips.add(SkippedReason::BadValue, 1, || {
-                            format!("`{label}` at byte {}: `{}`: {why}", event.at, point.tag)
+                            format!("`{path}` at byte {}: `{}`: {why}", event.at, point.tag)
                         });
                     } else if point.kind != ValueKind::Scalar {
                         skips.add(SkippedReason::Kind(point.kind.name().to_owned()), 1, || {
-                            format!("`{label}` at byte {}: `{}`", event.at, point.tag)
+                            format!("`{path}` at byte {}: `{}`", event.at, point.tag)
                         });
                     }
                 }
             }
             Next::BadRecord { at, why } => {
-                skips.add(SkippedReason::DamagedRecord, 1, || format!("`{label}` at byte {at}: {why}"))
+                skips.add(SkippedReason::DamagedRecord, 1, || format!("`{path}` at byte {at}: {why}"))
             }
             Next::BadLength { at, why } => {
-                skips.add(SkippedReason::DamagedFile, 1, || format!("`{label}` from byte {at}: {why}"));
+                skips.add(SkippedReason::DamagedFile, 1, || format!("`{path}` from byte {at}: {why}"));
                 return Ok(events);
             }
             Next::Incomplete { bytes } => {
                 let at = file.offset();
                 skips.add(SkippedReason::IncompleteTail, 1, || {
-                    format!("`{label}` at byte {at}: {bytes} bytes of it are there")
+                    format!("`{path}` at byte {at}: {bytes} bytes of it are there")
                 });
                 return Ok(events);
             }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::api::Class;
+use crate::api::{Class, project_url};
 use crate::commands::error::{CommandError, ExitCode};
 use crate::commands::ui::{
     Addresses, Destination, Found, Progress as Shown, Report, RunReport, RunState, Totals, Ui, counted, first_lines,
@@ -15,7 +15,6 @@ use crate::commands::ui::{
 use crate::model::{RunId, Skips};
 use crate::pipeline::{Note, RunEnd, Watcher};
 use crate::recorder::RecordError;
-use crate::settings::project_url;
 use crate::state_file::lock::LockError;
 use crate::upload::{Progress, RunState as Uploaded, UploadError, UploadOutcome};
 
@@ -114,7 +113,7 @@ impl Reporter {
 impl Watcher for Reporter {
     fn ended(&self, run: RunEnd) {
         let mut state = self.state();
-        let (report, skips, trouble) = report(&run, &self.app_url);
+        let (report, skips, trouble) = report(&run);
         if let Some(uploaded) = &run.uploaded
             && !uploaded.project.is_empty()
         {
@@ -193,7 +192,7 @@ impl Watcher for Reporter {
 }
 
 /// A run's object, what was skipped of it, and what a person must hear.
-fn report(run: &RunEnd, app_url: &str) -> (RunReport, Skips, Option<CommandError>) {
+fn report(run: &RunEnd) -> (RunReport, Skips, Option<CommandError>) {
     let mut skips = Skips::default();
     let mut report = RunReport {
         source: run.source.display().to_string(),
@@ -220,7 +219,7 @@ fn report(run: &RunEnd, app_url: &str) -> (RunReport, Skips, Option<CommandError
     }
     let mut trouble = None;
     if let Some(uploaded) = &run.uploaded {
-        trouble = add_upload(&mut report, run, uploaded, app_url);
+        trouble = add_upload(&mut report, run, uploaded);
         skips.merge(&uploaded.skips);
         if report.state == RunState::Synced && skips.any_loss() {
             report.state = RunState::Partial;
@@ -241,7 +240,7 @@ fn report(run: &RunEnd, app_url: &str) -> (RunReport, Skips, Option<CommandError
     (report, skips, trouble)
 }
 
-fn add_upload(report: &mut RunReport, run: &RunEnd, uploaded: &UploadOutcome, app_url: &str) -> Option<CommandError> {
+fn add_upload(report: &mut RunReport, run: &RunEnd, uploaded: &UploadOutcome) -> Option<CommandError> {
     if report.run_id.is_empty() {
         report.run_id.clone_from(&uploaded.run_id);
     }
@@ -254,7 +253,6 @@ fn add_upload(report: &mut RunReport, run: &RunEnd, uploaded: &UploadOutcome, ap
         report.rows = uploaded.rows_sent;
         report.dir = run.source.parent().map(|directory| directory.display().to_string());
     }
-    let _ = app_url;
     match &uploaded.state {
         Uploaded::Synced => report.state = RunState::Synced,
         Uploaded::Partial => report.state = RunState::Partial,

@@ -9,7 +9,7 @@ use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use crate::api::{ApiClient, ApiOptions, Proxies, RetryPolicy, Timeouts};
+use crate::api::{ApiClient, ApiOptions, Proxies, RetryPolicy, Timeouts, project_url};
 use crate::checkpoint::Shape;
 use crate::cli::{self, Mode};
 use crate::commands::error::{CommandError, ExitCode, IoContext as _};
@@ -19,7 +19,7 @@ use crate::convert::layout::Layout;
 use crate::convert::template::Template;
 use crate::pipeline::{DEFAULT_PROJECT, Naming, Recording, Signal, Signals, Uploads, runtime};
 use crate::recorder::RecordOptions;
-use crate::settings::{Setting, Settings, SettingsError, project_url};
+use crate::settings::{Setting, Settings, SettingsError};
 
 /// A server with more runs than this in a project that nobody chose is a mess that somebody has to clean up.
 const RUNS_WITHOUT_PROJECT: usize = 20;
@@ -105,6 +105,7 @@ pub(super) fn client(settings: &Settings) -> Result<Option<ApiClient>, CommandEr
         timeouts.graphql = timeout;
     }
     let options = ApiOptions {
+        app_url: server.app_url.clone(),
         retry: RetryPolicy { retries: settings.retries, ..RetryPolicy::default() },
         timeouts,
         ca_files: server.certificate_files.clone(),

@@ -53,7 +53,6 @@ pub fn derive(origin: &Origin, generation: u32, own_names: &[String]) -> RunId {
     let mut id = String::with_capacity(LENGTH);
     for _ in 0..LENGTH {
         const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
-        #[expect(clippy::cast_possible_truncation, reason = "a remainder of 36 fits")]
         id.push(char::from(DIGITS[(number % 36) as usize]));
         number /= 36;
     }

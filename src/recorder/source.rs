@@ -25,7 +25,6 @@ pub(super) struct Source {
     /// Where to read on when everything it gave is kept; `None` right after a row that ended within an event.
     pub(super) resume_at: Option<Resume>,
     path: PathBuf,
-    label: String,
     directory: String,
     file_name: String,
     writer: Option<String>,
@@ -65,7 +64,6 @@ impl Source {
             seen_size: saved.seen_size,
             resume_at: Some(at),
             path: plan.path.clone(),
-            label: plan.label.clone(),
             directory: plan.directory.clone(),
             file_name: plan.file_name.clone(),
             writer: saved.position.writer.clone(),
@@ -138,7 +136,7 @@ impl Source {
         };
         let mut tags = self.tags.lock().unwrap_or_else(PoisonError::into_inner);
         let next = file.next_event(&mut tags)?;
-        let (skips, label) = (&mut self.skips, &self.label);
+        let (skips, path) = (&mut self.skips, self.path.display());
         let more = match next {
             Next::Event => {
                 self.events += 1;
@@ -148,24 +146,24 @@ impl Source {
                         ValueKind::Bad(_) => SkippedReason::BadValue,
                         kind => SkippedReason::Kind(kind.name().to_owned()),
                     };
-                    skips.add(reason, 1, || format!("`{label}` at byte {}: `{}`", event.at, point.tag));
+                    skips.add(reason, 1, || format!("`{path}` at byte {}: `{}`", event.at, point.tag));
                 }
                 let scalars = event.points.iter().filter_map(|point| Some((&point.tag, point.number?)));
                 self.rows.push(event.wall_time, event.step, scalars, self.at, &mut self.closed);
                 true
             }
             Next::BadRecord { at, why } => {
-                skips.add(SkippedReason::DamagedRecord, 1, || format!("`{label}` at byte {at}: {why}"));
+                skips.add(SkippedReason::DamagedRecord, 1, || format!("`{path}` at byte {at}: {why}"));
                 true
             }
             Next::BadLength { at, why } => {
-                skips.add(SkippedReason::DamagedFile, 1, || format!("`{label}` from byte {at}: {why}"));
+                skips.add(SkippedReason::DamagedFile, 1, || format!("`{path}` from byte {at}: {why}"));
                 false
             }
             Next::Incomplete { bytes } => {
                 let at = self.at.offset;
                 skips.add(SkippedReason::IncompleteTail, 1, || {
-                    format!("`{label}` at byte {at}: {bytes} bytes of it are there")
+                    format!("`{path}` at byte {at}: {bytes} bytes of it are there")
                 });
                 false
             }
@@ -200,8 +198,8 @@ impl RowSource for Source {
                 Ok(true) => continue,
                 Ok(false) => self.seen_size = self.size,
                 Err(error) => {
-                    let label = &self.label;
-                    self.skips.add(SkippedReason::Unreadable, 1, || format!("`{label}`: {error}"));
+                    let path = self.path.display();
+                    self.skips.add(SkippedReason::Unreadable, 1, || format!("`{path}`: {error}"));
                 }
             }
             self.ended = true;

@@ -25,7 +25,7 @@ use crate::model::RunId;
 pub use environment::Environment;
 pub use error::SettingsError;
 pub use key::KeyLookup;
-pub use server::{Server, project_url, run_url};
+pub use server::Server;
 pub use value::{Setting, Source, check_project};
 
 use files::SettingsFiles;

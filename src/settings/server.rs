@@ -7,6 +7,7 @@ use url::Url;
 
 use super::error::SettingsError;
 use super::value::{Lookup, Setting};
+use crate::api::app_url;
 use crate::cli::NetworkArgs;
 
 /// Where W&B's own service answers.
@@ -87,42 +88,6 @@ impl Server {
             certificate_files: certificate_files(network, lookup, warnings)?,
         })
     }
-}
-
-/// The page of a run.
-pub fn run_url(app_url: &str, entity: &str, project: &str, run_id: &str) -> String {
-    format!("{}/runs/{}", project_url(app_url, entity, project), escape(run_id))
-}
-
-/// The page of a project.
-pub fn project_url(app_url: &str, entity: &str, project: &str) -> String {
-    format!("{app_url}/{}/{}", escape(entity), escape(project))
-}
-
-/// Percent-encodes one component of a path. What is not plain ASCII is encoded too: the address stays one word for any
-/// terminal that makes it a link.
-fn escape(component: &str) -> String {
-    let mut out = String::with_capacity(component.len());
-    for byte in component.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            out.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    out
-}
-
-/// The official client's rule for the address that people look at.
-fn app_url(base_url: &str) -> String {
-    for (from, to) in
-        [("://api.wandb.test", "://app.wandb.test"), ("://api.wandb.", "://wandb."), ("://api.", "://app.")]
-    {
-        if base_url.contains(from) {
-            return base_url.replacen(from, to, 1);
-        }
-    }
-    base_url.to_owned()
 }
 
 fn check_base_url(found: Setting<String>) -> Result<String, SettingsError> {
@@ -232,23 +197,5 @@ mod tests {
     fn passwords_in_urls_are_not_shown() {
         let setting = Setting::default_of("https://me:secret@example.com".to_owned());
         assert!(check_base_url(setting).is_err_and(|error| !error.to_string().contains("secret")));
-    }
-
-    #[test]
-    fn the_app_url_follows_from_the_base_url() {
-        for (base, app) in [
-            ("https://api.wandb.ai", "https://wandb.ai"),
-            ("https://api.wandb.test", "https://app.wandb.test"),
-            ("https://api.example.com", "https://app.example.com"),
-            ("http://localhost:8080", "http://localhost:8080"),
-        ] {
-            assert_eq!(app_url(base), app);
-        }
-    }
-
-    #[test]
-    fn pages_are_escaped() {
-        assert_eq!(run_url("https://wandb.ai", "me", "a b", "x"), "https://wandb.ai/me/a%20b/runs/x");
-        assert_eq!(project_url("https://wandb.ai", "me", "é"), "https://wandb.ai/me/%C3%A9");
     }
 }

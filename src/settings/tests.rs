@@ -1,3 +1,5 @@
+//! Settings are resolved from flags, environment and files, in this order.
+
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::fs;

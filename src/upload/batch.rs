@@ -224,3 +224,246 @@ fn is_closing(kind: &EntryKind<'_>) -> bool {
         EntryKind::History(_) | EntryKind::Unknown(_) => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use std::path::Path;
+
+    use super::*;
+    use crate::api::file_stream::Content;
+    use crate::model::{Json, Number};
+    use crate::proto::wandb_internal as proto;
+    use crate::upload::cursor::Cursor;
+    use crate::wandb_format::LogWriter;
+
+    /// One record of a log in a test.
+    #[derive(Debug, Clone)]
+    enum Step {
+        Row(usize),
+        Stats,
+        Config(u8, u8),
+        Summary(u8, u8),
+        Metric(u8),
+        Console,
+        File(u8),
+        Telemetry(u8),
+    }
+
+    fn step() -> impl proptest::strategy::Strategy<Value = Step> {
+        use proptest::prelude::*;
+        prop_oneof![
+            4 => (0..3000_usize).prop_map(Step::Row),
+            1 => Just(Step::Stats),
+            1 => (0..5_u8, any::<u8>()).prop_map(|(key, value)| Step::Config(key, value)),
+            1 => (0..5_u8, any::<u8>()).prop_map(|(key, value)| Step::Summary(key, value)),
+            1 => (0..5_u8).prop_map(Step::Metric),
+            1 => Just(Step::Console),
+            1 => (0..5_u8).prop_map(Step::File),
+            1 => (1..60_u8).prop_map(Step::Telemetry),
+        ]
+    }
+
+    fn record(step: &Step, number: usize) -> RecordType {
+        let key = |key: u8| format!("key{key}");
+        match *step {
+            Step::Row(size) => {
+                let item = |key: &str, value: String| proto::HistoryItem {
+                    nested_key: vec![key.to_owned()],
+                    value_json: value,
+                    ..proto::HistoryItem::default()
+                };
+                let text = format!("\"{}\"", "x".repeat(size));
+                let item = vec![item("_step", number.to_string()), item("text", text)];
+                RecordType::History(proto::HistoryRecord { item, ..proto::HistoryRecord::default() })
+            }
+            Step::Stats => RecordType::Stats(proto::StatsRecord {
+                timestamp: Some(proto::Timestamp { seconds: 1_000 + number as i64, nanos: 500_000_000 }),
+                item: vec![proto::StatsItem { key: "cpu".to_owned(), value_json: "1.5".to_owned() }],
+                ..proto::StatsRecord::default()
+            }),
+            Step::Config(name, value) => RecordType::Config(proto::ConfigRecord {
+                update: vec![proto::ConfigItem {
+                    key: key(name),
+                    value_json: value.to_string(),
+                    ..proto::ConfigItem::default()
+                }],
+                ..proto::ConfigRecord::default()
+            }),
+            Step::Summary(name, value) => RecordType::Summary(proto::SummaryRecord {
+                update: vec![proto::SummaryItem {
+                    key: key(name),
+                    value_json: value.to_string(),
+                    ..proto::SummaryItem::default()
+                }],
+                ..proto::SummaryRecord::default()
+            }),
+            Step::Metric(name) => {
+                RecordType::Metric(proto::MetricRecord { name: key(name), ..proto::MetricRecord::default() })
+            }
+            Step::Console => RecordType::OutputRaw(proto::OutputRawRecord::default()),
+            Step::File(name) => RecordType::Files(proto::FilesRecord {
+                files: vec![proto::FilesItem { path: key(name), ..proto::FilesItem::default() }],
+            }),
+            Step::Telemetry(number) => RecordType::Telemetry(proto::TelemetryRecord {
+                cli_version: number.to_string(),
+                ..proto::TelemetryRecord::default()
+            }),
+        }
+    }
+
+    fn run_record() -> RecordType {
+        RecordType::Run(proto::RunRecord {
+            run_id: "r".to_owned(),
+            start_time: Some(proto::Timestamp { seconds: 1_000, nanos: 0 }),
+            ..proto::RunRecord::default()
+        })
+    }
+
+    /// Writes a log; returns the end of each of its records.
+    fn write(path: &Path, records: impl IntoIterator<Item = RecordType>) -> Vec<LogPosition> {
+        let mut writer = LogWriter::create(path).unwrap();
+        let mut ends = Vec::new();
+        for record in records {
+            writer.append(record).unwrap();
+            ends.push(writer.position());
+        }
+        writer.flush().unwrap();
+        ends
+    }
+
+    /// What a server would hold: every line put at its offset, and the fold.
+    #[derive(Debug, Default, PartialEq)]
+    struct Held {
+        history: Vec<String>,
+        events: Vec<String>,
+    }
+
+    impl Held {
+        fn take(&mut self, batch: &Batch) {
+            let content = Content { history: Some(&batch.history), events: Some(&batch.events), ..Content::default() };
+            let body: serde_json::Value = serde_json::from_slice(&content.body()).unwrap();
+            for (file, held) in [("wandb-history.jsonl", &mut self.history), ("wandb-events.jsonl", &mut self.events)] {
+                let chunk = &body["files"][file];
+                let Some(lines) = chunk["content"].as_array() else { continue };
+                assert_eq!(chunk["offset"].as_u64(), Some(held.len() as u64), "no gap, nothing twice");
+                held.extend(lines.iter().map(|line| line.as_str().unwrap().to_owned()));
+            }
+        }
+    }
+
+    /// Everything a fold says, but for how often it changed.
+    fn says(fold: &Fold) -> String {
+        let Fold { position, history_lines, events_lines, run, files, .. } = fold;
+        let counts = (position, history_lines, events_lines);
+        format!("{counts:?} {run:?} {files:?} {} {} {:?}", fold.config_json(), fold.summary(), fold.skips())
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::test_runner::Config::with_cases(60))]
+        #[test]
+        fn however_a_log_is_cut_the_same_lines_go_to_the_same_offsets(
+            steps in proptest::collection::vec(step(), 1..40),
+            cuts in proptest::num::u64::ANY,
+        ) {
+            let directory = tempfile::tempdir().unwrap();
+            let log = directory.path().join("log");
+            let records = steps.iter().enumerate().map(|(number, step)| record(step, number));
+            let ends = write(&log, std::iter::once(run_record()).chain(records));
+
+            let mut whole = Held::default();
+            let batch = Cursor::new(log.clone(), Fold::default(), 0, 0).next_batch(None).unwrap();
+            assert!(batch.at_end && !batch.incomplete);
+            whole.take(&batch);
+
+            // The same in pieces, each time from a state that was written down and read again.
+            let mut pieces = Held::default();
+            let mut state = Fold::default();
+            for (index, end) in ends.iter().enumerate() {
+                if cuts >> (index % 64) & 1 == 1 || index + 1 == ends.len() {
+                    let batch = Cursor::new(log.clone(), state, 0, 0).next_batch(Some(*end)).unwrap();
+                    pieces.take(&batch);
+                    let kept = serde_json::to_string(&batch.after).unwrap();
+                    state = serde_json::from_str(&kept).unwrap();
+                }
+            }
+            proptest::prop_assert_eq!(&whole, &pieces);
+            proptest::prop_assert_eq!(says(&batch.after), says(&state));
+            let rows = steps.iter().filter(|step| matches!(step, Step::Row(_))).count();
+            proptest::prop_assert_eq!(whole.history.len(), rows);
+        }
+    }
+
+    #[test]
+    fn a_batch_holds_ten_megabytes_and_always_its_first_line() {
+        let directory = tempfile::tempdir().unwrap();
+        let log = directory.path().join("log");
+        let sizes = [4 << 20, 4 << 20, 4 << 20, MAX_LINE - 30, 10, MAX_LINE];
+        let rows = sizes.iter().enumerate().map(|(number, size)| record(&Step::Row(*size), number));
+        write(&log, std::iter::once(run_record()).chain(rows));
+        let mut cursor = Cursor::new(log, Fold::default(), 7, 0);
+        let mut held = Vec::new();
+        loop {
+            let batch = cursor.next_batch(None).unwrap();
+            held.push((batch.history.offset, batch.history.count));
+            assert!(batch.bytes <= MAX_BYTES, "{}", batch.bytes);
+            if batch.at_end {
+                let skips: Vec<_> = batch.after.skips().iter().map(|(reason, _)| reason.clone()).collect();
+                assert_eq!(skips, [SkippedReason::RowTooLarge]);
+                break;
+            }
+        }
+        assert_eq!(held, [(7, 2), (9, 1), (10, 2)]);
+    }
+
+    #[test]
+    fn rows_that_are_there_already_are_counted_but_not_sent() {
+        let directory = tempfile::tempdir().unwrap();
+        let log = directory.path().join("log");
+        let rows = (0..5).map(|number| record(&Step::Row(1), number));
+        write(&log, std::iter::once(run_record()).chain(rows));
+        let batch = Cursor::new(log, Fold::default(), 0, 3).next_batch(None).unwrap();
+        assert_eq!((batch.history.offset, batch.history.count, batch.after.history_lines), (3, 2, 5));
+    }
+
+    #[test]
+    fn a_position_never_passes_an_exit_unless_the_run_went_on() {
+        let exit = |exit_code| RecordType::Exit(proto::RunExitRecord { exit_code, ..Default::default() });
+        let directory = tempfile::tempdir().unwrap();
+        let log = directory.path().join("log");
+        let records = [run_record(), record(&Step::Row(1), 0), exit(3), RecordType::Footer(proto::FooterRecord {})];
+        let ends = write(&log, records.clone());
+        let batch = Cursor::new(log, Fold::default(), 0, 0).next_batch(None).unwrap();
+        assert_eq!(batch.after.exit.map(|exit| exit.code), Some(3));
+        assert_eq!(batch.after.position, ends[1]);
+
+        let log = directory.path().join("resumed");
+        let ends = write(&log, records.into_iter().chain([record(&Step::Row(1), 1)]));
+        let batch = Cursor::new(log, Fold::default(), 0, 0).next_batch(None).unwrap();
+        assert_eq!(batch.after.exit, None);
+        assert_eq!((batch.after.position, batch.history.count), (ends[4], 2));
+    }
+
+    #[test]
+    fn system_metrics_are_lines_of_their_own() {
+        let directory = tempfile::tempdir().unwrap();
+        let log = directory.path().join("log");
+        write(&log, [run_record(), record(&Step::Stats, 4)]);
+        let batch = Cursor::new(log, Fold::default(), 0, 0).next_batch(None).unwrap();
+        let mut held = Held::default();
+        held.take(&batch);
+        let expected = r#"{"_runtime":4.5,"_timestamp":1004.5,"_wandb":true,"system.cpu":1.5}"#;
+        assert_eq!(held.events, [expected]);
+    }
+
+    #[test]
+    fn the_last_step_is_in_the_summary_even_if_nobody_says_so() {
+        let directory = tempfile::tempdir().unwrap();
+        let log = directory.path().join("log");
+        write(&log, [run_record(), record(&Step::Row(1), 0), record(&Step::Row(1), 9)]);
+        let batch = Cursor::new(log, Fold::default(), 0, 0).next_batch(None).unwrap();
+        assert_eq!(*batch.after.summary(), Json::from([("_step", Json::from(Number::I64(9)))]));
+        assert_eq!(batch.after.revisions.summary, 1);
+    }
+}

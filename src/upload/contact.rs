@@ -5,13 +5,16 @@
 //! line there is the line with that number in our log, they are ours. That is one rule for both cases, and it needs
 //! nothing to be written down before a request is sent.
 
+use std::path::Path;
+
+use tokio_util::sync::CancellationToken;
+
 use crate::api::{ApiClient, Bucket, RunStatus, UpsertBucket};
+use crate::model::LogPosition;
 use crate::upload::cursor::{history_line_at, same_line};
 use crate::upload::fold::{Fold, RunParameters};
 use crate::upload::job::{Overrides, UploadError};
 use crate::upload::state::{RunAddress, Target};
-use std::path::{Path, PathBuf};
-use tokio_util::sync::CancellationToken;
 
 /// The parts of an `UpsertBucket` that are to be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +23,13 @@ pub(crate) struct Parts {
     pub(crate) parameters: bool,
     /// The whole config.
     pub(crate) config: bool,
+}
+
+/// A log, and how far it may be read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LogUpTo<'a> {
+    pub(crate) path: &'a Path,
+    pub(crate) limit: Option<LogPosition>,
 }
 
 /// Where a log is to go.
@@ -70,7 +80,7 @@ pub(crate) fn upsert_variables(
 /// Nothing is changed there before it is clear that the run is ours.
 pub(crate) async fn look(
     api: &ApiClient,
-    log: &Path,
+    log: LogUpTo<'_>,
     target: &Target,
     cancel: &CancellationToken,
 ) -> Result<(u64, Option<String>), UploadError> {
@@ -86,7 +96,7 @@ pub(crate) async fn look(
 /// The number of the first line to send to a run that was opened again.
 pub(crate) async fn check(
     api: &ApiClient,
-    log: &Path,
+    log: LogUpTo<'_>,
     fold: &Fold,
     address: &RunAddress,
     bucket: &Bucket,
@@ -106,17 +116,16 @@ pub(crate) async fn check(
 }
 
 /// Checks that the last line there is the line with that number in our log.
-async fn ours(log: &Path, from: Fold, base: u64, there: &RunStatus, run: &str) -> Result<(), UploadError> {
+async fn ours(log: LogUpTo<'_>, from: Fold, base: u64, there: &RunStatus, run: &str) -> Result<(), UploadError> {
     let count = there.history_lines;
     let conflict = |why: &str| UploadError::Conflict { run: run.to_owned(), there: count, why: why.to_owned() };
     let Some(theirs) = &there.last_history_line else {
         return Err(conflict("it does not show the last of them to compare it with this log"));
     };
     let number = count - base - 1;
-    let path = PathBuf::from(log);
-    let found = tokio::task::spawn_blocking(move || history_line_at(&path, &from, number)).await;
-    let found =
-        found.unwrap_or_else(|_| Ok(None)).map_err(|source| UploadError::Log { log: log.to_owned(), source })?;
+    let (path, limit) = (log.path.to_owned(), log.limit);
+    let found = tokio::task::spawn_blocking(move || history_line_at(&path, &from, limit, number)).await;
+    let found = found.unwrap_or(Ok(None)).map_err(|source| UploadError::Log { log: log.path.to_owned(), source })?;
     match found {
         Some(line) if same_line(&line, theirs) => Ok(()),
         Some(_) => Err(conflict("the last of them is not in this log: something else wrote to this run")),

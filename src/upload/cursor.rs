@@ -35,6 +35,9 @@ impl Cursor {
         let mut reader = match self.reader.take() {
             Some(reader) => reader,
             None => {
+                if let Some(limit) = limit.filter(|limit| *limit < self.builder.position()) {
+                    return Err(LogError::Shorter { length: limit.0, position: self.builder.position().0 });
+                }
                 let Some(reader) = open(&self.log, self.builder.position())? else {
                     return Ok(Batch { at_end: true, ..self.builder.finish() });
                 };
@@ -88,8 +91,14 @@ pub(crate) fn first_run(log: &Path, limit: Option<LogPosition>) -> Result<Option
 }
 
 /// The history line with a number, where the log has one. `fold` is a place at or before it.
-pub(crate) fn history_line_at(log: &Path, fold: &Fold, number: u64) -> Result<Option<String>, LogError> {
+pub(crate) fn history_line_at(
+    log: &Path,
+    fold: &Fold,
+    limit: Option<LogPosition>,
+    number: u64,
+) -> Result<Option<String>, LogError> {
     let Some(mut reader) = open(log, fold.position)? else { return Ok(None) };
+    reader.set_limit(limit);
     let mut next = fold.history_lines;
     let (mut lines, mut line) = (HistoryLines::default(), Vec::new());
     loop {
@@ -146,5 +155,18 @@ fn open(log: &Path, position: LogPosition) -> Result<Option<LogReader>, LogError
         Ok(reader) => Ok(Some(reader)),
         Err(LogError::NoHeader { .. }) => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_compared_as_values() {
+        assert!(same_line(r#"{"a":1,"b":[0.00001,NaN],"c":2}"#, r#"{"b": [1e-05, NaN], "c": 2.0, "a": 1}"#));
+        assert!(!same_line(r#"{"a":1}"#, r#"{"a":2}"#));
+        assert!(!same_line(r#"{"a":1}"#, r#"{"a":1,"b":2}"#));
+        assert!(!same_line(r#"{"a":1}"#, ""));
     }
 }

@@ -70,8 +70,8 @@ pub(crate) struct RunParameters {
     pub(crate) host: String,
     pub(crate) commit: String,
     pub(crate) repository: String,
-    /// Seconds since the Unix epoch, and nanoseconds: a double would lose some of these.
-    pub(crate) start_time: Option<(i64, i32)>,
+    /// Nanoseconds since the Unix epoch.
+    pub(crate) start_time: Option<i64>,
 }
 
 /// When a file is to be uploaded.
@@ -256,7 +256,7 @@ impl Fold {
         if !record.tags.is_empty() {
             run.tags.clone_from(&record.tags);
         }
-        run.start_time = record.start_time.map(|time| (time.seconds, time.nanos)).or(run.start_time);
+        run.start_time = record.start_time.as_ref().map(nanoseconds).or(run.start_time);
         self.revisions.parameters += 1;
         bad
     }
@@ -274,10 +274,14 @@ impl Fold {
             return Change::Skipped(SkippedReason::BadValue, 1, "system metrics of a run without a start time");
         };
         let time = stats.timestamp.unwrap_or_default();
+        // Subtracted as integers: a double cannot tell nanoseconds of today apart.
+        let runtime = nanoseconds(&time).saturating_sub(start);
+        let runtime = (runtime / 1_000_000_000) as f64 + (runtime % 1_000_000_000) as f64 / 1e9;
+        let timestamp = time.seconds as f64 + f64::from(time.nanos) / 1e9;
         let mut members = BTreeMap::from([
             ("_wandb".to_owned(), Json::from(true)),
-            ("_timestamp".to_owned(), Number::F64(seconds(&time)).into()),
-            ("_runtime".to_owned(), Number::F64(seconds_since(start, &time)).into()),
+            ("_timestamp".to_owned(), Number::F64(timestamp).into()),
+            ("_runtime".to_owned(), Number::F64(runtime).into()),
         ]);
         for item in &stats.item {
             // What is not JSON is left out, as by the official client.
@@ -299,16 +303,8 @@ fn bad_values(count: u64, what: &'static str) -> Change {
     if count == 0 { Change::Nothing } else { Change::Skipped(SkippedReason::BadValue, count, what) }
 }
 
-fn seconds(time: &Timestamp) -> f64 {
-    time.seconds as f64 + f64::from(time.nanos) / 1e9
-}
-
-/// Exact to the nanosecond, like the official client's: the difference of two doubles of today is not.
-fn seconds_since(start: (i64, i32), time: &Timestamp) -> f64 {
-    const SECOND: i128 = 1_000_000_000;
-    let nanos = |seconds: i64, nanos: i32| i128::from(seconds) * SECOND + i128::from(nanos);
-    let difference = nanos(time.seconds, time.nanos) - nanos(start.0, start.1);
-    (difference / SECOND) as f64 + (difference % SECOND) as f64 / 1e9
+fn nanoseconds(time: &Timestamp) -> i64 {
+    time.seconds.saturating_mul(1_000_000_000).saturating_add(i64::from(time.nanos))
 }
 
 /// W&B's JSON has numbers that JSON has not, so it is kept as text.
@@ -324,19 +320,5 @@ mod json_text {
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Json, D::Error> {
         let text = String::deserialize(deserializer)?;
         Json::parse(&text).map_err(D::Error::custom)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_are_told_apart_to_the_nanosecond() {
-        let time = |seconds, nanos| Timestamp { seconds, nanos };
-        assert_eq!(seconds_since((1_795_529_455, 26_963_929), &time(1_795_529_455, 53_927_858)), 0.026_963_929);
-        assert_eq!(seconds_since((100, 999_999_999), &time(102, 0)), 1.000_000_001);
-        assert_eq!(seconds_since((100, 1), &time(99, 500_000_000)), -0.500_000_001);
-        assert!(seconds_since((i64::MIN, i32::MIN), &time(i64::MAX, i32::MAX)) > 1.8e19);
     }
 }

@@ -4,9 +4,8 @@
 //! keeps a state beside the run, so that the next start reads only what lies behind it. A request whose answer was lost is
 //! sent again to the same offsets. One [`Fleet`] is shared by all runs of the process.
 //!
-//! Pure: [`app_url`], `fold`, `batch`. This room does not know who writes the log, nor what the person asked for.
+//! Pure: `fold`, `batch`. This room does not know who writes the log, nor what the person asked for.
 
-pub mod app_url;
 mod batch;
 mod contact;
 mod cursor;

@@ -7,40 +7,35 @@
 //!
 //! One request of a run is on its way at a time; the next batch is read meanwhile. Where nothing is new, nothing is sent.
 
-use std::path::Path;
+mod keep;
+mod requests;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::sync::SemaphorePermit;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info};
 
-use crate::api::file_stream::{Content, Lines, gzip};
-use crate::api::{ApiError, Class};
+use crate::api::{ApiError, Class, run_url};
 use crate::model::{LogPosition, SkippedReason, Skips};
-use crate::state_file;
-use crate::state_file::lock::{Lock, LockError};
-use crate::upload::app_url::run_url;
 use crate::upload::batch::{Batch, MAX_BYTES, MAX_LINE};
-use crate::upload::contact::{self, Parts};
+use crate::upload::contact;
 use crate::upload::cursor::{Cursor, first_run};
 use crate::upload::files::{self, Plan};
 use crate::upload::fleet::Fleet;
 use crate::upload::fold::{Exit, Fold};
 use crate::upload::job::{Close, LogEnd, Progress, RunState, UploadError, UploadJob, UploadOutcome};
 use crate::upload::state::{RunAddress, Target, UploadState, state_path};
-use crate::wandb_format::{LogError, mark_synced, unmark_synced};
+use crate::upload::worker::keep::Keep;
+use crate::wandb_format::{LogError, mark_synced};
 
 /// A running run that is quiet for so long says that it lives.
 const HEARTBEAT: Duration = Duration::from_secs(30);
 
 /// A running run does not tell of changes of its config more often than this.
 const UPSERT_INTERVAL: Duration = Duration::from_secs(5);
-
-/// The state is not saved more often than this while requests follow each other.
-const SAVE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Uploads one log until it ends, or is cancelled, or cannot go on.
 pub async fn upload_run(job: UploadJob, fleet: Arc<Fleet>) -> UploadOutcome {
@@ -70,14 +65,6 @@ struct Worker<'a> {
     rows_sent: u64,
     incomplete: bool,
     abandoned: bool,
-}
-
-/// Where the state is kept, and the lock on it.
-struct Keep {
-    path: std::path::PathBuf,
-    _lock: Lock,
-    saved_at: Option<Instant>,
-    unsaved: bool,
 }
 
 /// The place in the log: at hand, or with a thread that reads on.
@@ -173,14 +160,9 @@ impl<'a> Worker<'a> {
 
     fn load(&mut self) -> Result<(), UploadError> {
         let path = state_path(&self.job.state_dir, self.fleet.api.base_url(), &self.target);
-        let directory = path.parent().unwrap_or(Path::new(".")).to_owned();
-        std::fs::create_dir_all(&directory).map_err(|source| UploadError::Directory { path: directory, source })?;
-        let lock = Lock::take(&path.with_extension("lock")).map_err(|error| match error {
-            LockError::Held(by) => UploadError::Held(by),
-            LockError::Io(source) => UploadError::Directory { path: path.with_extension("lock"), source },
-        })?;
-        self.state = state_file::load(&path)?.unwrap_or_default();
-        self.keep = Some(Keep { path, _lock: lock, saved_at: None, unsaved: false });
+        let (keep, state) = Keep::open(path)?;
+        self.keep = Some(keep);
+        self.state = state.unwrap_or_default();
         Ok(())
     }
 
@@ -191,7 +173,10 @@ impl<'a> Worker<'a> {
         if !batch.has_lines() && !changed && plan == Plan::default() {
             let moved = self.state.fold.position != batch.after.position;
             self.state.fold = batch.after;
-            self.touch(moved);
+            if moved {
+                self.touch();
+                self.acknowledged(0, 0);
+            }
             return Ok(Delivered::Yes);
         }
         if batch.after.run.is_none() {
@@ -199,7 +184,7 @@ impl<'a> Worker<'a> {
         }
         self.take_place().await?;
         if !self.opened {
-            let from = self.open(&batch.after).await?;
+            let from = self.open(&batch.after, end).await?;
             if from > self.state.fold.history_lines {
                 return Ok(Delivered::ReadAgain(from));
             }
@@ -224,161 +209,16 @@ impl<'a> Worker<'a> {
                 self.state.sent.revisions.summary = revision;
             }
             self.rows_sent += rows;
-            (self.job.progress)(Progress::Acknowledged { rows, bytes, position: self.state.fold.position });
+            self.acknowledged(rows, bytes);
         } else {
             self.state.fold = batch.after;
+            self.acknowledged(0, 0);
         }
-        self.touch(true);
-        self.save_if_due().await?;
+        self.touch();
+        if self.keep.as_ref().is_some_and(Keep::is_due) {
+            self.save().await?;
+        }
         Ok(Delivered::Yes)
-    }
-
-    /// Opens the run on the server. Returns the number of the first row to send.
-    async fn open(&mut self, after: &Fold) -> Result<u64, UploadError> {
-        let api = self.fleet.api.clone();
-        let cancel = self.fleet.cancel().clone();
-        let log = &self.job.log;
-        let known = self.state.run.clone();
-        let (target, mut from, storage_id) = match &known {
-            Some(run) => (target_of(run), self.state.fold.history_lines, Some(run.storage_id.clone())),
-            None => {
-                let (from, storage_id) = contact::look(&api, log, &self.target, &cancel).await?;
-                (self.target.clone(), from, storage_id)
-            }
-        };
-        let parts = Parts { parameters: true, config: true };
-        let variables = contact::upsert_variables(after, &target, storage_id.as_deref(), &self.job.overrides, parts);
-        let bucket = api.upsert_bucket(&variables, &cancel).await?;
-        let address = contact::address(&bucket, known.as_ref());
-        if known.is_some() {
-            from = contact::check(&api, log, &self.state.fold, &address, &bucket, &cancel).await?;
-        } else if bucket.history_lines > from {
-            // Nothing was there a moment ago.
-            return Err(UploadError::Conflict {
-                run: format!("{}/{}/{}", address.entity, address.project, address.run_id),
-                there: bucket.history_lines,
-                why: "they were not there a moment ago: something else writes to this run".to_owned(),
-            });
-        }
-        let url = run_url(api.base_url(), &address.entity, &address.project, &address.run_id);
-        info!(%url, from, "run opened");
-        if self.state.sent.finished.take().is_some() {
-            // Whoever goes on with a log removes the marker; this is for logs that others wrote.
-            let _ = unmark_synced(&self.job.log);
-        }
-        (self.job.progress)(Progress::Opened { url, display_name: address.display_name.clone() });
-        self.state.run = Some(address);
-        self.state.sent.revisions.config = after.revisions.config;
-        self.state.sent.revisions.parameters = after.revisions.parameters;
-        self.opened = true;
-        self.last_upsert = Instant::now();
-        self.last_request = Instant::now();
-        self.touch(true);
-        self.save().await?;
-        Ok(from)
-    }
-
-    /// Tells the server what changed besides lines and summary.
-    async fn tell_changes(&mut self, after: &Fold) -> Result<(), UploadError> {
-        let sent = self.state.sent.revisions;
-        let parts = Parts {
-            parameters: after.revisions.parameters != sent.parameters,
-            config: after.revisions.config != sent.config,
-        };
-        let Some(run) = self.state.run.as_ref().filter(|_| parts.parameters || parts.config) else { return Ok(()) };
-        let variables =
-            contact::upsert_variables(after, &target_of(run), Some(&run.storage_id), &self.job.overrides, parts);
-        self.fleet.api.upsert_bucket(&variables, self.fleet.cancel()).await?;
-        self.state.sent.revisions.config = after.revisions.config;
-        self.state.sent.revisions.parameters = after.revisions.parameters;
-        self.last_upsert = Instant::now();
-        self.touch(true);
-        Ok(())
-    }
-
-    async fn upload_files(&mut self, plan: Plan) -> Result<(), UploadError> {
-        let Some(run) = self.state.run.as_ref().map(RunAddress::bucket) else { return Ok(()) };
-        let uploaded = files::upload(&self.fleet.api, &run, plan.due, self.fleet.cancel()).await?;
-        let sent = &mut self.state.sent;
-        sent.failed_files.extend(plan.missing);
-        sent.failed_files.extend(uploaded.failed);
-        for (path, mark) in uploaded.done {
-            sent.failed_files.remove(&path);
-            sent.unreported.push(path.clone());
-            sent.files.insert(path, mark);
-        }
-        self.touch(true);
-        Ok(())
-    }
-
-    /// The summary's one line, when the server does not have it yet and there is room for it.
-    fn new_summary(&mut self, after: &Fold, room: usize) -> Option<Lines> {
-        if after.revisions.summary == self.state.sent.revisions.summary {
-            return None;
-        }
-        let mut line = Vec::new();
-        after.summary().write(&mut line);
-        self.state.sent.summary_too_large = None;
-        if line.len() > MAX_LINE {
-            // The server would refuse it. It is looked at again when it changes.
-            self.state.sent.summary_too_large = Some(line.len() as u64);
-            self.state.sent.revisions.summary = after.revisions.summary;
-            return None;
-        }
-        if line.len() > room {
-            return None;
-        }
-        let mut lines = Lines::at(0);
-        lines.push(&line);
-        Some(lines)
-    }
-
-    /// Sends one request of the file stream.
-    async fn send(
-        &mut self,
-        batch: Option<Batch>,
-        summary: Option<Lines>,
-        exit: Option<i32>,
-    ) -> Result<(), UploadError> {
-        let Some(run) = self.state.run.as_ref().map(RunAddress::bucket) else { return Ok(()) };
-        let cancel = self.fleet.cancel();
-        let api = &self.fleet.api;
-        let packed = api.wants_gzip() && api.features(cancel).await?.has("FILESTREAM_GZIP");
-        let uploaded = std::mem::take(&mut self.state.sent.unreported);
-        let reported = uploaded.clone();
-        let made = spawn_blocking(move || {
-            let content = Content {
-                history: batch.as_ref().map(|batch| &batch.history),
-                events: batch.as_ref().map(|batch| &batch.events),
-                summary: summary.as_ref(),
-                uploaded: &uploaded,
-                preempting: batch.as_ref().is_some_and(|batch| batch.preempting),
-                exit_code: exit,
-            };
-            let body = content.body();
-            match packed.then(|| gzip(&body)) {
-                Some(Ok(small)) => (Bytes::from(small), true),
-                _ => (Bytes::from(body), false),
-            }
-        });
-        let sent = match made.await {
-            Ok((body, packed)) => api.file_stream(&run, body, packed, cancel).await,
-            Err(_) => Err(ApiError::Cancelled),
-        };
-        self.last_request = Instant::now();
-        self.first_request = false;
-        match sent {
-            Ok(stopped) => {
-                if stopped {
-                    debug!(run = %run.run_id, "the server asks the run to stop");
-                }
-                Ok(())
-            }
-            Err(error) => {
-                self.state.sent.unreported = reported;
-                Err(error.into())
-            }
-        }
     }
 
     /// The log is at its end for good.
@@ -402,7 +242,7 @@ impl<'a> Worker<'a> {
         if !finished || !named.due.is_empty() {
             self.take_place().await?;
             if !self.opened {
-                let from = self.open(&fold).await?;
+                let from = self.open(&fold, end).await?;
                 debug_assert!(from <= fold.history_lines, "all of the log was read, so no row of it can be missing");
             }
             self.complete(&fold, code).await?;
@@ -436,19 +276,8 @@ impl<'a> Worker<'a> {
         self.send(None, summary, Some(code)).await?;
         self.state.sent.revisions.summary = fold.revisions.summary;
         self.state.sent.finished = Some(code);
-        self.touch(true);
-        (self.job.progress)(Progress::Acknowledged { rows: 0, bytes: 0, position: fold.position });
+        self.touch();
         self.save().await
-    }
-
-    async fn flush_summary(&mut self, fold: &Fold) -> Result<(), UploadError> {
-        let summary = self.new_summary(fold, MAX_LINE);
-        if summary.is_some() || !self.state.sent.unreported.is_empty() {
-            self.send(None, summary, None).await?;
-            self.state.sent.revisions.summary = fold.revisions.summary;
-            self.touch(true);
-        }
-        Ok(())
     }
 
     /// Waits for more at the end of the log. Meanwhile a running run says that it lives, and late changes are told.
@@ -567,27 +396,22 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
-    fn touch(&mut self, changed: bool) {
-        if let Some(keep) = &mut self.keep {
-            keep.unsaved |= changed;
-        }
+    fn acknowledged(&self, rows: u64, bytes: u64) {
+        (self.job.progress)(Progress::Acknowledged { rows, bytes, position: self.state.fold.position });
     }
 
-    async fn save_if_due(&mut self) -> Result<(), UploadError> {
-        let due = self.keep.as_ref().is_some_and(|keep| keep.saved_at.is_none_or(|at| at.elapsed() >= SAVE_INTERVAL));
-        if due { self.save().await } else { Ok(()) }
+    /// The state changed: it is to be saved.
+    fn touch(&mut self) {
+        if let Some(keep) = &mut self.keep {
+            keep.changed();
+        }
     }
 
     async fn save(&mut self) -> Result<(), UploadError> {
-        let Some(keep) = self.keep.as_mut().filter(|keep| keep.unsaved) else { return Ok(()) };
-        let (path, state) = (keep.path.clone(), self.state.clone());
-        let saved = spawn_blocking(move || state_file::save(&path, &state)).await;
-        if let Ok(saved) = saved {
-            saved?;
-            keep.unsaved = false;
-            keep.saved_at = Some(Instant::now());
+        match &mut self.keep {
+            Some(keep) => keep.save(&self.state).await,
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Notes what an error means for other runs, and finds out whether another run's error is behind it.
@@ -627,7 +451,7 @@ impl<'a> Worker<'a> {
 
     fn outcome(&self, ended: Result<RunState, UploadError>) -> UploadOutcome {
         let run = self.state.run.clone();
-        let url = run.as_ref().map(|run| run_url(self.fleet.api.base_url(), &run.entity, &run.project, &run.run_id));
+        let url = run.as_ref().map(|run| run_url(self.fleet.api.app_url(), &run.entity, &run.project, &run.run_id));
         let run = run.unwrap_or_else(|| RunAddress {
             entity: self.target.entity.clone(),
             project: self.target.project.clone(),
@@ -646,8 +470,4 @@ impl<'a> Worker<'a> {
             run_id: run.run_id,
         }
     }
-}
-
-fn target_of(run: &RunAddress) -> Target {
-    Target { entity: run.entity.clone(), project: run.project.clone(), run_id: run.run_id.clone() }
 }

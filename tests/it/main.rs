@@ -8,3 +8,4 @@ mod interop;
 mod official_client;
 mod proto;
 mod tidy;
+mod upload;
