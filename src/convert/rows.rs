@@ -45,7 +45,10 @@ pub struct RowBuilder {
     rule: KeyRule,
     axes: Arc<Axes>,
     from_tf2_writer: bool,
-    keys: HashMap<Arc<str>, Key>,
+    /// The key of each tag, as an index into `keys`. Two tags may have one key: `loss` and `train/loss` in `train/`.
+    tags: HashMap<Arc<str>, usize>,
+    keys: Vec<Key>,
+    by_name: HashMap<Arc<str>, usize>,
     open: Option<SourceRow>,
     /// Numbers the rows, so that a key knows whether the open row holds it already.
     serial: u64,
@@ -62,7 +65,8 @@ struct Key {
 impl RowBuilder {
     /// `latest` is the latest wall time that earlier passes over this source have seen.
     pub fn new(rule: KeyRule, axes: Arc<Axes>, from_tf2_writer: bool, latest: Option<WallTime>) -> Self {
-        Self { rule, axes, from_tf2_writer, keys: HashMap::new(), open: None, serial: 0, latest }
+        let (tags, keys, by_name) = (HashMap::new(), Vec::new(), HashMap::new());
+        Self { rule, axes, from_tf2_writer, tags, keys, by_name, open: None, serial: 0, latest }
     }
 
     /// The latest wall time seen so far.
@@ -88,11 +92,10 @@ impl RowBuilder {
         self.latest = Some(latest);
         let mut first_point = true;
         for (tag, number) in points {
-            if !self.keys.contains_key(tag) {
-                self.meet(tag);
-            }
-            // Met just above, so it is there.
-            let Some(key) = self.keys.get_mut(tag) else { continue };
+            let known = self.tags.get(tag).copied();
+            let index = known.unwrap_or_else(|| self.meet(tag));
+            // Met, so it is there.
+            let Some(key) = self.keys.get_mut(index) else { continue };
             let belongs = self.open.as_ref().is_some_and(|row| {
                 row.axis_value == step.0
                     && key.in_row != self.serial
@@ -137,12 +140,22 @@ impl RowBuilder {
         Some(row)
     }
 
-    fn meet(&mut self, tag: &Arc<str>) {
+    fn meet(&mut self, tag: &Arc<str>) -> usize {
         let key = apart_from_axes(self.rule.key(tag), |key| self.axes.is_axis(key, self.from_tf2_writer));
         let axis = self.axes.axis(tag, &key, self.from_tf2_writer).clone();
-        // Serial 0 is never an open row's.
-        let name = if key == **tag { tag.clone() } else { Arc::from(key) };
-        self.keys.insert(tag.clone(), Key { name, axis, in_row: 0 });
+        // The same name on another axis never shares a row with this one.
+        let same = |index: &usize| self.keys.get(*index).is_some_and(|known| known.axis == axis);
+        let known = self.by_name.get(key.as_str()).copied().filter(same);
+        let index = known.unwrap_or_else(|| {
+            let name: Arc<str> = if key == **tag { tag.clone() } else { Arc::from(key) };
+            let index = self.keys.len();
+            self.by_name.insert(name.clone(), index);
+            // Serial 0 is never an open row's.
+            self.keys.push(Key { name, axis, in_row: 0 });
+            index
+        });
+        self.tags.insert(tag.clone(), index);
+        index
     }
 }
 
@@ -152,7 +165,11 @@ mod tests {
 
     /// Events are `step:tag,tag`, one second apart, ten bytes each; rows are printed as `step[axis]:key,key@resume`.
     fn check(events: &[&str], expected: &[&str]) {
-        let mut builder = RowBuilder::new(KeyRule::default(), Arc::new(Axes::new(&[])), true, None);
+        check_with(KeyRule::default(), events, expected);
+    }
+
+    fn check_with(rule: KeyRule, events: &[&str], expected: &[&str]) {
+        let mut builder = RowBuilder::new(rule, Arc::new(Axes::new(&[])), true, None);
         let mut closed = VecDeque::new();
         for (index, event) in events.iter().enumerate() {
             let (step, tags) = event.split_once(':').expect("step:tags");
@@ -186,6 +203,14 @@ mod tests {
         check(&["1:a", "1:a", "1:b"], &["1[global_step]:a@10", "1[global_step]:a,b@30"]);
         // Inside one event: there is no offset to resume from between the two rows.
         check(&["1:a,a"], &["1[global_step]:a@-", "1[global_step]:a@10"]);
+    }
+
+    #[test]
+    fn tags_with_one_key_do_not_share_a_row() {
+        check(&["1:_x", "1:tb/_x"], &["1[global_step]:tb/_x@10", "1[global_step]:tb/_x@20"]);
+        let rule = KeyRule::prefix("train");
+        let expected = ["1[global_step]:train/loss,train/a@20", "1[global_step]:train/loss@30"];
+        check_with(rule, &["1:loss", "1:a", "1:train/loss"], &expected);
     }
 
     #[test]

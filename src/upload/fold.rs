@@ -200,19 +200,17 @@ impl Fold {
 
     /// The whole summary.
     pub(crate) fn summary(&self) -> Cow<'_, Json> {
-        match self.implied_step.filter(|_| self.summary.get("_step").is_none()) {
-            None => Cow::Borrowed(&self.summary),
-            Some(step) => {
-                let mut summary = self.summary.clone();
-                summary.set_path(&["_step"], Json::from(step));
-                Cow::Owned(summary)
-            }
-        }
+        let step = self.implied_step.map(Json::from).filter(|step| self.summary.get("_step") != Some(step));
+        let Some(step) = step else { return Cow::Borrowed(&self.summary) };
+        let mut summary = self.summary.clone();
+        summary.set_path(&["_step"], step);
+        Cow::Owned(summary)
     }
 
-    /// Notes the `_step` of the latest row: it is in the summary even when no summary record says so.
+    /// Notes the `_step` of the latest row: that is what the summary says, whatever the summary records say. In logs of the
+    /// official client they come before the row, which may be missing.
     pub(crate) fn imply_step(&mut self, step: i64) {
-        if self.implied_step.replace(step) != Some(step) && self.summary.get("_step").is_none() {
+        if self.implied_step.replace(step) != Some(step) {
             self.revisions.summary += 1;
         }
     }

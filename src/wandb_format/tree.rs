@@ -30,12 +30,18 @@ pub fn apply_config(tree: &mut Json, record: &ConfigRecord) -> u64 {
 /// Applies a summary record. Returns how many items could not be, because their value is not JSON or their path is too
 /// long.
 ///
-/// An object is one value that replaces the earlier one.
+/// An object is one value that replaces the earlier one. A null takes the value out.
 pub fn apply_summary(tree: &mut Json, record: &SummaryRecord) -> u64 {
     let mut skipped = 0;
     for item in &record.update {
         match item_path(&item.key, &item.nested_key).zip(Json::parse(&item.value_json).ok()) {
-            Some((path, value)) => tree.set_path(path, value),
+            Some((path, value)) => {
+                let null = value == Json::Null;
+                tree.set_path(path, value);
+                if null {
+                    remove(tree, path);
+                }
+            }
             None => skipped += 1,
         }
     }
@@ -136,6 +142,8 @@ mod tests {
         summary(&mut tree, &[("a.b/c", r#"{"min":1,"max":2}"#), ("n", "NaN"), ("gone", "1")], &["gone"]);
         summary(&mut tree, &[("a.b/c", r#"{"min":0}"#)], &[]);
         assert_eq!(tree.to_string(), r#"{"a.b/c":{"min":0},"n":NaN}"#);
+        summary(&mut tree, &[("n", "null"), ("other", "null"), ("list", "[null]")], &[]);
+        assert_eq!(tree.to_string(), r#"{"a.b/c":{"min":0},"list":[null]}"#);
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod support;
 
 mod ids;
 mod import;
+mod interop;
 mod official_client;
 mod proto;
 mod screens;
