@@ -82,7 +82,7 @@ fn place(tb_run: &str) -> (String, Key) {
     }
     // What W&B keeps for itself moves aside.
     let own = |tag: &str| match tag {
-        "_step" | "epoch" => format!("tb/{tag}"),
+        "_step" => format!("tb/{tag}"),
         other => other.to_owned(),
     };
     (tb_run.to_owned(), Box::new(own))
