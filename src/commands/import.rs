@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::cli::{ImportArgs, Mode};
 use crate::commands::error::{CommandError, ExitCode, IoContext as _};
 use crate::commands::session::{self, Stop};
-use crate::commands::ui::{Ui, command_line, counted};
+use crate::commands::ui::{Ui, counted};
 use crate::convert::axes::Axes;
 use crate::model::{SkippedReason, Skips};
 use crate::pipeline::{self, Uploads, Watcher};
@@ -35,7 +35,7 @@ pub(super) fn run(
     }
     session::check_project_chosen(settings, found.runs.len())?;
     let recording = session::recording(settings, arguments.dry_run, found.runs.len(), ui)?;
-    let again = command_line(["wandb-bridge"].into_iter().chain(typed.iter().map(String::as_str)));
+    let again = session::same_command(typed);
     let reporter = session::reporter(ui, settings, session::destination(settings, arguments.dry_run), Some(again));
     reporter.skip(&outside);
     reporter.found(0, found.runs.len(), 0);

@@ -70,7 +70,7 @@ fn dispatch(command: Command, typed: &[String], settings: &Settings, ui: &Arc<Ui
     match command {
         Command::Import(arguments) => import::run(&arguments, typed, settings, ui).map(Ended::Own),
         Command::Watch(arguments) => watch::run(&arguments, settings, ui),
-        Command::Sync(arguments) => sync::run(&arguments, settings, ui).map(Ended::Own),
+        Command::Sync(arguments) => sync::run(&arguments, typed, settings, ui).map(Ended::Own),
         Command::Inspect(arguments) => inspect::run(&arguments, settings, ui).map(Ended::Own),
         Command::Completions(arguments) => {
             let mut script = Vec::new();

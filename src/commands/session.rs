@@ -14,7 +14,7 @@ use crate::checkpoint::Shape;
 use crate::cli::{self, Mode};
 use crate::commands::error::{CommandError, ExitCode, IoContext as _};
 use crate::commands::reporter::Reporter;
-use crate::commands::ui::{Destination, Totals, Ui};
+use crate::commands::ui::{Destination, Totals, Ui, command_line};
 use crate::convert::layout::Layout;
 use crate::convert::template::Template;
 use crate::pipeline::{DEFAULT_PROJECT, Naming, Recording, Signal, Signals, Uploads, runtime};
@@ -171,6 +171,11 @@ pub(super) fn reporter(
     let mut totals = Totals::new(settings.wandb_dir.clone());
     (totals.dry_run, totals.again) = (destination == Destination::Nowhere, again);
     Reporter::new(ui.clone(), destination, &settings.server.app_url, totals)
+}
+
+/// The command line as it was typed, to be typed again.
+pub(super) fn same_command(typed: &[String]) -> String {
+    command_line(["wandb-bridge"].into_iter().chain(typed.iter().map(String::as_str)))
 }
 
 /// The runtime of a command.

@@ -14,7 +14,12 @@ use crate::upload::Overrides;
 use crate::wandb_format::{find_logs, is_synced};
 
 /// Runs the command.
-pub(super) fn run(arguments: &SyncArgs, settings: &Settings, ui: &Arc<Ui>) -> Result<ExitCode, CommandError> {
+pub(super) fn run(
+    arguments: &SyncArgs,
+    typed: &[String],
+    settings: &Settings,
+    ui: &Arc<Ui>,
+) -> Result<ExitCode, CommandError> {
     if settings.mode.value == Mode::Disabled {
         ui.note("W&B is disabled: nothing was read, written or sent");
         return Ok(ExitCode::Success);
@@ -37,7 +42,8 @@ pub(super) fn run(arguments: &SyncArgs, settings: &Settings, ui: &Arc<Ui>) -> Re
             ui.note(format!("left out: {} ({what} already; `{flag}` takes them too)", counted(count, "run")));
         }
     }
-    let reporter = session::reporter(ui, settings, destination(settings, arguments.dry_run), None);
+    let reporter =
+        session::reporter(ui, settings, destination(settings, arguments.dry_run), Some(session::same_command(typed)));
     reporter.found(0, chosen.logs.len(), 0);
     let Some(client) = client else {
         for log in &chosen.logs {

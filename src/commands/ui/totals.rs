@@ -24,7 +24,7 @@ pub struct Totals {
     pub wandb_dir: PathBuf,
     /// Whether nothing was to be written or sent.
     pub dry_run: bool,
-    /// The command that tries again what has no log to send from.
+    /// The command that tries again what did not work. Without it, logs that are there are named for `sync`.
     pub again: Option<String>,
     runs: u64,
     synced: u64,
@@ -197,6 +197,13 @@ fn places(totals: &Totals) -> Vec<String> {
 
 /// The exact commands that try again, or upload what was recorded offline.
 fn retry(totals: &Totals) -> Vec<String> {
+    let tried = totals.failed > 0 || totals.partial > 0;
+    let something = !totals.waiting.is_empty() || totals.without_dir > 0;
+    match &totals.again {
+        // Only the command itself knows all of what it was asked for: another project, another folder.
+        Some(again) if tried && something => return vec![format!("to try again: `{again}`")],
+        _ => {}
+    }
     let mut lines = Vec::new();
     if !totals.waiting.is_empty() {
         let wandb_dir = totals.wandb_dir.to_string_lossy();
@@ -207,11 +214,8 @@ fn retry(totals: &Totals) -> Vec<String> {
         } else {
             command_line(["wandb-bridge", "sync", wandb_dir.as_ref()])
         };
-        let what = if totals.failed == 0 && totals.partial == 0 { "to upload" } else { "to try again" };
+        let what = if tried { "to try again" } else { "to upload" };
         lines.push(format!("{what}: `{command}`"));
-    }
-    if let (Some(again), true) = (&totals.again, totals.without_dir > 0) {
-        lines.push(format!("to try again: `{again}`"));
     }
     lines
 }
@@ -313,7 +317,6 @@ mod tests {
         waiting here: 1 run in `wandb/offline-run-20260714_000000-gone`
         not recorded: 1 run
         left out: 1 run
-        to try again: `wandb-bridge sync wandb/offline-run-20260714_000000-gone`
         to try again: `wandb-bridge import logs`
         ");
         assert_eq!(some.exit_code(), ExitCode::Partial);
