@@ -28,6 +28,8 @@ struct Asked {
     second: Option<Signal>,
     /// When reading has to stop.
     deadline: Option<Instant>,
+    /// Reading stopped where there was more.
+    stopped: bool,
 }
 
 impl Stopping {
@@ -86,6 +88,20 @@ impl Stopping {
     pub fn may_go_on(&self) -> bool {
         let asked = self.0.borrow();
         asked.second.is_none() && asked.deadline.is_none_or(|deadline| Instant::now() < deadline)
+    }
+
+    /// The same, asked where there is more to read: whoever is told to stop leaves it.
+    pub fn may_read_on(&self) -> bool {
+        let may = self.may_go_on();
+        if !may {
+            self.0.send_modify(|asked| asked.stopped = true);
+        }
+        may
+    }
+
+    /// Whether reading stopped where there was more.
+    pub fn stopped_reading(&self) -> bool {
+        self.0.borrow().stopped
     }
 
     /// The first signal, if there was one.

@@ -94,7 +94,7 @@ pub struct Ending {
     pub end: WatchEnd,
     /// The second signal, if there was one: it allowed no more.
     pub cut_short: Option<Signal>,
-    /// Whether the uploads came to an end of their own.
+    /// Whether all that was there was read, and the uploads came to an end of their own.
     pub delivered: bool,
 }
 
@@ -148,7 +148,7 @@ pub async fn watch(
         Some(uploads) => deliver(uploads, stopping).await,
         None => true,
     };
-    Ending { end, cut_short: stopping.second_signal(), delivered }
+    Ending { end, cut_short: stopping.second_signal(), delivered: delivered && !stopping.stopped_reading() }
 }
 
 /// Waits for the uploads, as long as there is time.

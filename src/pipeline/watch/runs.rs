@@ -144,7 +144,7 @@ impl<'a> Runs<'a> {
         let done: Vec<(RunId, Option<Watched>, bool)> = work
             .into_par_iter()
             .map(|(id, plan, known)| {
-                if !this.stopping.may_go_on() {
+                if !this.stopping.may_read_on() {
                     return (id, known, false);
                 }
                 let (watched, grew) = this.read_run(&id, plan, known);
@@ -391,7 +391,7 @@ fn read(
     total: &mut Pass,
     stopping: &Stopping,
 ) -> Result<Pass, RecordError> {
-    let pass = run.recorder.pass(sources, end, |position| published.up_to(position), || stopping.may_go_on())?;
+    let pass = run.recorder.pass(sources, end, |position| published.up_to(position), || stopping.may_read_on())?;
     total.merge(&pass);
     Ok(pass)
 }
