@@ -135,6 +135,21 @@ fn a_time_limit_leaves_runs_open() {
 }
 
 #[test]
+fn a_time_limit_stops_reading_and_the_next_start_reads_on() {
+    let place = Place::with_logs();
+    Writer::new(&place.path("logs/a")).steps("loss", 0..250_000);
+    let rows = |arguments: &str, code: i32| {
+        let ended = place.bridge(&format!("watch logs --mode offline --json {arguments}")).run();
+        ended.assert_code(code);
+        let summary: serde_json::Value = serde_json::from_str(ended.out.lines().last().unwrap()).unwrap();
+        summary["rows"].as_u64().unwrap()
+    };
+    let first = rows("--max-duration 50ms --drain 0s", 10);
+    assert!(first < 250_000, "it was not stopped");
+    assert_eq!(rows("--until-idle 300ms", 0), 250_000 - first);
+}
+
+#[test]
 fn the_next_watch_takes_over_when_the_old_one_is_gone() {
     let (server, place) = (FakeServer::start(), Place::with_logs());
     let old = place.watch(&server, "");
