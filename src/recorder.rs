@@ -24,6 +24,8 @@ use crate::tfevents::{FilePosition, TagTable};
 use crate::wandb_format::{LogError, unmark_synced};
 
 mod source;
+#[cfg(test)]
+mod tests;
 
 use source::Source;
 
@@ -343,7 +345,10 @@ impl Recorder {
         for mut source in merge.into_sources() {
             source.end_pass(&mut pass, result.is_ok() && !stopped);
             self.checkpoint_source(&source);
-            self.sources.push(source);
+            // A pass that was stopped drops what it had read ahead; then the checkpoint says where to read on.
+            if result.is_ok() && !stopped {
+                self.sources.push(source);
+            }
         }
         result?;
         if let (End::Exit(code), false) = (end, stopped) {
@@ -498,7 +503,7 @@ impl Recorder {
             self.dirty |= saved.position != position;
             saved.position = position;
             saved.latest = source.latest();
-            saved.seen_size = source.seen_size;
+            saved.seen_size = source.recorded_size();
         }
     }
 }

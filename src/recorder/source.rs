@@ -22,7 +22,7 @@ pub(super) struct Source {
     /// Its place in the checkpoint.
     pub(super) index: usize,
     /// Size of the file at the start of the last pass that read it to its end.
-    pub(super) seen_size: u64,
+    seen_size: u64,
     /// Where to read on when everything it gave is kept; `None` right after a row that ended within an event.
     pub(super) resume_at: Option<Resume>,
     path: PathBuf,
@@ -129,6 +129,13 @@ impl Source {
     pub(super) fn position(&self) -> Option<FilePosition> {
         let Resume { offset, wall_time } = self.resume_at?;
         Some(FilePosition { offset, wall_time, writer: self.writer.clone() })
+    }
+
+    /// The size that the file had when it was read to its end, if all that was read is recorded. Otherwise 0, which no
+    /// size of a file with rows equals: what waits in memory is to be read again after a crash, whether the file has
+    /// grown or not.
+    pub(super) fn recorded_size(&self) -> u64 {
+        if self.resume_at == Some(self.at) { self.seen_size } else { 0 }
     }
 
     pub(super) fn latest(&self) -> Option<WallTime> {
