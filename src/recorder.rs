@@ -9,6 +9,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use crate::checkpoint::{Checkpoint, Description, Ending, STATE_DIRECTORY, Shape, SourceCheckpoint};
 use crate::convert::axes::Axes;
@@ -23,6 +24,8 @@ use crate::tfevents::{FilePosition, TagTable};
 use crate::wandb_format::{LogError, unmark_synced};
 
 mod source;
+#[cfg(test)]
+mod tests;
 
 use source::Source;
 
@@ -74,6 +77,17 @@ pub enum End {
     CloseRow,
     /// The run ends with this exit code.
     Exit(i32),
+}
+
+/// A row that waits for more values of its step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OpenRow<'a> {
+    /// The file that it is read from.
+    pub path: &'a Path,
+    /// When its first value was read.
+    pub opened: Instant,
+    /// When its file last had anything new.
+    pub grown: Instant,
 }
 
 /// What a pass did.
@@ -188,7 +202,11 @@ impl Recorder {
         } else {
             let failed = |source| RecordError::Io { path: state_directory.clone(), source };
             fs::create_dir_all(&state_directory).map_err(failed)?;
-            Some(Lock::take(&state_directory.join("writer.lock")).map_err(RecordError::Locked)?)
+            let path = state_directory.join("writer.lock");
+            Some(Lock::take(&path).map_err(|error| match error {
+                LockError::Held(_) => RecordError::Locked(error),
+                LockError::Io(source) => RecordError::Io { path, source },
+            })?)
         };
         let log = directory.join(format!("run-{id}.wandb"));
         let known = Checkpoint::load(directory)?;
@@ -271,9 +289,17 @@ impl Recorder {
         self.converter.state().metrics.iter().filter(|(_, axis)| !axis.is_empty()).map(|(key, _)| key.as_str())
     }
 
-    /// Whether a row waits for more values of its step.
-    pub fn has_open_row(&self) -> bool {
-        self.sources.iter().any(Source::has_open_row)
+    /// Rows that wait for more values of their steps.
+    pub fn open_rows(&self) -> impl Iterator<Item = OpenRow<'_>> {
+        self.sources.iter().filter_map(Source::open_row)
+    }
+
+    /// Records at the end of the sources that are not whole: counted where they stand now, so that what was completed
+    /// since is not among them.
+    pub fn unfinished(&self) -> Skips {
+        let mut skips = Skips::default();
+        self.sources.iter().for_each(|source| source.count_unfinished(&mut skips));
+        skips
     }
 
     /// Reads what is new in the sources, to the end of what is there now. `committed` is called after each commit with
@@ -319,7 +345,10 @@ impl Recorder {
         for mut source in merge.into_sources() {
             source.end_pass(&mut pass, result.is_ok() && !stopped);
             self.checkpoint_source(&source);
-            self.sources.push(source);
+            // A pass that was stopped drops what it had read ahead; then the checkpoint says where to read on.
+            if result.is_ok() && !stopped {
+                self.sources.push(source);
+            }
         }
         result?;
         if let (End::Exit(code), false) = (end, stopped) {
@@ -474,7 +503,7 @@ impl Recorder {
             self.dirty |= saved.position != position;
             saved.position = position;
             saved.latest = source.latest();
-            saved.seen_size = source.seen_size;
+            saved.seen_size = source.recorded_size();
         }
     }
 }

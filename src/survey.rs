@@ -112,6 +112,8 @@ pub struct Survey {
 #[derive(Debug, Clone)]
 struct Peeked {
     identity: (u64, u64),
+    /// Size of the file when it was looked at last.
+    size: u64,
     first: Result<(Fingerprint, WallTime), String>,
 }
 
@@ -165,14 +167,23 @@ impl Survey {
         Ok(found)
     }
 
+    /// Size, time of the last change, and device and inode of one event file; `None` when it is not there any more.
+    pub fn stat(&self, path: &Path) -> Option<(u64, SystemTime, (u64, u64))> {
+        let file = discover(path).ok()?.runs.into_iter().next()?.files.into_iter().next()?;
+        Some((file.size, file.modified.unwrap_or(SystemTime::UNIX_EPOCH), (file.dev, file.inode)))
+    }
+
     /// Reads the first record of every file that is new or was replaced.
     fn peek_new<'a>(&mut self, members: impl Iterator<Item = &'a Member>) {
-        let wanted: Vec<&EventFileInfo> = members
-            .flat_map(|member| &member.files)
+        let files: Vec<&EventFileInfo> = members.flat_map(|member| &member.files).collect();
+        let wanted: Vec<&EventFileInfo> = files
+            .iter()
+            .copied()
             .filter(|file| {
-                self.peeked
-                    .get(&file.path)
-                    .is_none_or(|peeked| peeked.identity != (file.dev, file.inode) || peeked.first.is_err())
+                self.peeked.get(&file.path).is_none_or(|peeked| {
+                    // A file that is shorter than before may have been written anew.
+                    peeked.identity != (file.dev, file.inode) || peeked.size > file.size || peeked.first.is_err()
+                })
             })
             .collect();
         let fresh: Vec<(PathBuf, Peeked)> = wanted
@@ -187,13 +198,18 @@ impl Survey {
                     Ok(None) => return None,
                     Err(error) => Err(error.to_string()),
                 };
-                Some((file.path.clone(), Peeked { identity: (file.dev, file.inode), first }))
+                Some((file.path.clone(), Peeked { identity: (file.dev, file.inode), size: file.size, first }))
             })
             .collect();
-        for file in wanted.iter().map(|file| file.path.clone()).collect::<Vec<_>>() {
-            self.peeked.remove(&file);
+        for file in wanted {
+            self.peeked.remove(&file.path);
         }
         self.peeked.extend(fresh);
+        for file in files {
+            if let Some(peeked) = self.peeked.get_mut(&file.path) {
+                peeked.size = file.size;
+            }
+        }
     }
 
     fn plan_root(&mut self, root: &Root, members: Vec<Member>, found: &mut Found, drafts: &mut Vec<Draft>) {

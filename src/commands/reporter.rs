@@ -1,6 +1,6 @@
 //! Listens to the pipeline, and turns what it says into lines, JSON objects, sums and an exit code.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use crate::api::{Class, project_url};
 use crate::commands::error::{CommandError, ExitCode};
 use crate::commands::ui::{
-    Addresses, Destination, Found, Progress as Shown, Report, RunReport, RunState, Totals, Ui, counted, first_lines,
-    last_lines,
+    Addresses, Destination, Found, Progress as Shown, Report, RunReport, RunState, Totals, Ui, counted, elapsed,
+    first_lines, last_lines,
 };
 use crate::model::{RunId, Skips};
 use crate::pipeline::{Note, RunEnd, Watcher};
@@ -35,6 +35,8 @@ struct State {
     codes: Vec<ExitCode>,
     /// Names and addresses of runs that the server knows but has no row of yet.
     opened: HashMap<RunId, (String, String)>,
+    /// Runs that the server has rows of.
+    shown_at: HashSet<RunId>,
     repeated: u64,
     metrics: BTreeSet<String>,
     /// The 401 is said once, not for every run that it stops.
@@ -163,6 +165,7 @@ impl Watcher for Reporter {
             Progress::Acknowledged { rows, .. } => {
                 if rows > 0
                     && let Some((name, url)) = state.opened.remove(run)
+                    && state.shown_at.insert(run.clone())
                     && let Some(line) = state.addresses.line(&name, &url)
                 {
                     self.ui.note(line);
@@ -184,6 +187,10 @@ impl Watcher for Reporter {
                 let path = path.display();
                 self.ui.warn_once(&format!("{path} {what}"), || format!("`{path}` {what}"));
             }
+            Note::Ending(at_most) => self.ui.note(format!(
+                "ending: what is left is sent, for at most {}; a second signal ends at once",
+                elapsed(at_most)
+            )),
             Note::Trouble(text) => self.ui.warn_once(&text.clone(), || text),
             Note::Recorded(pass) => {
                 let mut state = self.state();

@@ -17,7 +17,7 @@ use crate::commands::reporter::Reporter;
 use crate::commands::ui::{Destination, Totals, Ui, command_line};
 use crate::convert::layout::Layout;
 use crate::convert::template::Template;
-use crate::pipeline::{DEFAULT_PROJECT, Naming, Recording, Signal, Signals, Uploads, runtime};
+use crate::pipeline::{DEFAULT_PROJECT, Naming, Recording, Signal, Signals, Uploads, open_many_files, runtime};
 use crate::recorder::RecordOptions;
 use crate::settings::{Setting, Settings, SettingsError};
 
@@ -125,9 +125,14 @@ pub(super) fn no_key(settings: &Settings) -> bool {
     settings.mode.value == Mode::Online && matches!(settings.key.require(), Err(SettingsError::NoKey { .. }))
 }
 
+/// How many runs may be made at once: a project that is nobody's is not filled with many.
+pub(super) fn most_runs(settings: &Settings) -> Option<usize> {
+    (settings.project.is_none() && settings.mode.value == Mode::Online).then_some(RUNS_WITHOUT_PROJECT)
+}
+
 /// Refuses to fill the project that is nobody's with many runs.
 pub(super) fn check_project_chosen(settings: &Settings, runs: usize) -> Result<(), CommandError> {
-    if settings.project.is_some() || runs <= RUNS_WITHOUT_PROJECT || settings.mode.value != Mode::Online {
+    if most_runs(settings).is_none_or(|most| runs <= most) {
         return Ok(());
     }
     let message = format!("{runs} runs would go to the project `{DEFAULT_PROJECT}`, because none was chosen");
@@ -199,6 +204,7 @@ impl Stop {
         uploads: Option<&Uploads>,
     ) -> Result<Self, CommandError> {
         let (token, code) = (CancellationToken::new(), Arc::new(AtomicU8::new(0)));
+        open_many_files();
         let _context = runtime.enter();
         let mut signals = Signals::listen(false)
             .map_err(|error| CommandError::new(ExitCode::Failed, "cannot listen for signals").caused_by(&error))?;

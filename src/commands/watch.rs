@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use tokio::runtime::Runtime;
 
@@ -11,7 +12,9 @@ use crate::commands::import::warn_of_idle_rules;
 use crate::commands::reporter::deadline;
 use crate::commands::session;
 use crate::commands::ui::{Ui, command_line};
-use crate::pipeline::{RunningCommand, Signal, Signals, Uploads, WatchEnd, WatchOptions, Watcher, watch};
+use crate::pipeline::{
+    RunningCommand, Signal, Signals, Stopping, Uploads, WatchEnd, WatchOptions, Watcher, open_many_files, watch,
+};
 use crate::settings::{Setting, Settings};
 use crate::survey::Survey;
 
@@ -71,7 +74,7 @@ pub(super) fn run_command_only(command: &[OsString]) -> Result<Ended, CommandErr
     let runtime = session::start_runtime()?;
     runtime.block_on(async {
         let mut signals = listen(true)?;
-        let mut running = start(command)?;
+        let running = start(command)?;
         loop {
             tokio::select! {
                 code = running.wait() => return Ok(ended(code)),
@@ -112,7 +115,7 @@ struct Prepared {
 
 fn prepare(arguments: &WatchArgs, settings: &Settings, ui: &Arc<Ui>) -> Result<Prepared, CommandError> {
     let mut settings = settings.clone();
-    let for_want_of_a_key = session::no_key(&settings) && !settings.mode.was_asked_for();
+    let for_want_of_a_key = !arguments.dry_run && session::no_key(&settings) && !settings.mode.was_asked_for();
     if for_want_of_a_key {
         ui.warning(NO_KEY);
         settings.mode = Setting { value: Mode::Offline, source: settings.mode.source.clone() };
@@ -136,13 +139,19 @@ impl Prepared {
             session::reporter(ui, &settings, session::destination(&settings, arguments.dry_run), Some(again));
         let watcher: Arc<dyn Watcher> = reporter.clone();
         let uploads = client.map(|client| Uploads::new(runtime.clone(), client, settings.transfers, watcher.clone()));
-        let (end, command_code) = runtime.block_on(async {
+        let until = deadline(settings.max_duration);
+        let stopping = Stopping::new(until.map(|until| until + arguments.drain));
+        let (ending, command_code) = runtime.block_on(async {
             // Signals first: none may end us while the command runs on.
-            let mut signals = listen(!arguments.command.is_empty())?;
-            let mut command = match arguments.command.as_slice() {
+            let signals = listen(!arguments.command.is_empty())?;
+            let command_started = Some(SystemTime::now()).filter(|_| !arguments.command.is_empty());
+            let command = match arguments.command.as_slice() {
                 [] => None,
                 command => Some(start(command)?),
             };
+            open_many_files();
+            let cancel = uploads.as_ref().map(|uploads| uploads.cancel().clone());
+            stopping.heed(signals, command.clone(), arguments.drain, cancel);
             let options = WatchOptions {
                 paths: arguments.paths.clone(),
                 poll: arguments.poll,
@@ -150,25 +159,33 @@ impl Prepared {
                 stale_after: arguments.stale_after,
                 new_only: arguments.new_only,
                 drain: arguments.drain,
-                until: deadline(settings.max_duration),
+                until,
+                command_started,
+                most_runs: session::most_runs(&settings).filter(|_| !arguments.dry_run),
             };
-            let end =
-                watch(&options, survey, &recording, uploads.as_ref(), command.as_mut(), &mut signals, &watcher).await;
-            let code = match (end, command.as_mut()) {
-                (WatchEnd::Command(code), _) => code,
-                // Idle or out of time: the command goes on without us, and is waited for.
-                (_, Some(running)) => running.wait().await,
-                (_, None) => 0,
+            let ending =
+                watch(&options, survey, &recording, uploads.as_ref(), command.as_ref(), &stopping, &watcher).await;
+            let code = match &command {
+                // After a time limit it goes on without us.
+                Some(command) => command.wait().await,
+                None => 0,
             };
-            Ok::<_, CommandError>((end, code))
+            Ok::<_, CommandError>((ending, code))
         })?;
         warn_of_idle_rules(&settings.runs.axes, &reporter.metrics(), ui);
         let mut codes = Vec::new();
-        match end {
-            WatchEnd::CutShort(Signal::Interrupt) => codes.push(ExitCode::Interrupted),
-            WatchEnd::CutShort(_) => codes.push(ExitCode::Terminated),
-            WatchEnd::TimeLimit => codes.push(ExitCode::TimeLimit),
-            WatchEnd::Idle | WatchEnd::Command(_) | WatchEnd::Interrupted | WatchEnd::Terminated => {}
+        if let WatchEnd::TooManyRuns(runs) = ending.end
+            && let Err(error) = session::check_project_chosen(&settings, runs)
+        {
+            codes.push(error.code);
+            ui.error(&error);
+        }
+        match ending.cut_short {
+            Some(Signal::Interrupt) => codes.push(ExitCode::Interrupted),
+            Some(_) => codes.push(ExitCode::Terminated),
+            None if ending.end == WatchEnd::TimeLimit => codes.push(ExitCode::TimeLimit),
+            None if !ending.delivered => codes.push(ExitCode::Temporary),
+            None => {}
         }
         if for_want_of_a_key {
             codes.push(ExitCode::Partial);

@@ -79,6 +79,11 @@ impl RowBuilder {
         self.open.is_some()
     }
 
+    /// The number of the row that is waiting for more values of its step: another row has another.
+    pub fn open_row(&self) -> Option<u64> {
+        self.open.as_ref().map(|_| self.serial)
+    }
+
     /// Takes the scalars of one event, which lies at `before`. Rows that it closes go to `closed`.
     pub fn push<'a>(
         &mut self,

@@ -9,9 +9,9 @@ use tokio::sync::watch;
 use crate::checkpoint::Description;
 use crate::convert::template::Template;
 use crate::known_runs::KnownRuns;
-use crate::model::{LogPosition, RunId};
+use crate::model::{LogPosition, RunId, WallTime};
 use crate::pipeline::uploads::RunToUpload;
-use crate::recorder::{AskedDescription, Described, RecordError, RecordOptions, Recorder};
+use crate::recorder::{AskedDescription, Described, End, RecordError, RecordOptions, Recorder};
 use crate::settings::SingleRun;
 use crate::state_file::StateFileError;
 use crate::survey::PlannedRun;
@@ -142,6 +142,15 @@ impl Recording {
             end: published.0.subscribe(),
             live,
         }
+    }
+
+    /// The latest wall time of a run that was never recorded. Reads all of it, and writes nothing.
+    pub fn newest_event(&self, plan: &PlannedRun) -> Option<WallTime> {
+        let options = RecordOptions { dry_run: true, ..self.options.clone() };
+        let nowhere = self.wandb_directory.join(format!("offline-run-{}", plan.id));
+        let mut recorder = Recorder::open(&nowhere, &plan.id, plan, &Described::default(), &options).ok()?;
+        recorder.pass(&plan.sources, End::CloseRow, |_| {}, || true).ok()?;
+        recorder.newest_event()
     }
 
     /// Opens a run, and makes its directory when it is new.

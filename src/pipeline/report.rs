@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use crate::model::RunId;
 use crate::pipeline::recording::OpenRun;
@@ -42,6 +43,8 @@ pub enum Note {
         /// In words: what it did.
         what: &'static str,
     },
+    /// A signal asks for an end: what is left is sent, for at most this long.
+    Ending(Duration),
     /// Something could not be read or done; others go on.
     Trouble(String),
     /// This much more was recorded.
@@ -88,8 +91,9 @@ pub struct Recorded {
 
 impl Recorded {
     /// Sums up a run that is not recorded further for now.
-    pub fn new(plan: &PlannedRun, run: &OpenRun, pass: Pass) -> Self {
+    pub fn new(plan: &PlannedRun, run: &OpenRun, mut pass: Pass) -> Self {
         let checkpoint = run.recorder.checkpoint();
+        pass.skips.merge(&run.recorder.unfinished());
         Self {
             name: checkpoint.description.name.clone(),
             group: checkpoint.description.group.clone(),
@@ -128,6 +132,11 @@ impl Halves {
     /// The right half has ended.
     pub(super) fn uploaded(&self, uploaded: UploadOutcome) {
         self.half(|end| end.uploaded = Some(uploaded));
+    }
+
+    /// Whether both halves have ended.
+    pub(super) fn have_ended(&self) -> bool {
+        self.end.lock().unwrap_or_else(PoisonError::into_inner).1 == 0
     }
 
     fn half(&self, fill: impl FnOnce(&mut RunEnd)) {

@@ -25,6 +25,11 @@ impl Signal {
             Self::Terminate | Self::HangUp | Self::User1 | Self::User2 => 143,
         }
     }
+
+    /// Whether it asks us to end. The others only mean something to a command.
+    pub(super) fn asks_for_an_end(self) -> bool {
+        matches!(self, Self::Interrupt | Self::Terminate)
+    }
 }
 
 /// Delivers signals from its making on; their default effect is off from then on.

@@ -12,10 +12,13 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::ApiClient;
+use crate::api::{ApiClient, Class};
 use crate::model::RunId;
-use crate::pipeline::report::Watcher;
-use crate::upload::{Fleet, LogEnd, Overrides, UploadJob, UploadOutcome, upload_run};
+use crate::pipeline::report::{Note, Watcher};
+use crate::upload::{Fleet, LogEnd, Overrides, RunState, UploadError, UploadJob, UploadOutcome, upload_run};
+
+/// The pause between two uploads of a log that still grows, when one could not go on.
+const TRY_AGAIN_AFTER: Duration = Duration::from_secs(2);
 
 /// All uploads of a command.
 pub struct Uploads {
@@ -68,29 +71,35 @@ impl Uploads {
         &self.cancel
     }
 
+    /// Waits until the server has refused the key.
+    pub async fn refused(&self) {
+        // Of the two, only the server cancels the fleet alone.
+        self.fleet.cancel().cancelled().await;
+    }
+
     /// Uploads a run beside everything else; `ended` is called once, at the end.
+    ///
+    /// As long as more is recorded, an upload that could not go on is tried again: the server may come back, and another
+    /// process that sends its rest will be done.
     pub fn start(&self, run: RunToUpload, ended: impl FnOnce(UploadOutcome) + Send + 'static) {
         let turn =
             self.turns.lock().unwrap_or_else(PoisonError::into_inner).entry(run.log.clone()).or_default().clone();
         let (fleet, watcher) = (self.fleet.clone(), self.watcher.clone());
         let task = async move {
             let _turn = turn.lock().await;
-            let directory = run.log.parent().unwrap_or(Path::new(".")).to_owned();
-            let id = run.id;
-            let job = UploadJob {
-                log: run.log,
-                files_dir: directory.join("files"),
-                state_dir: directory,
-                end: run.end,
-                overrides: run.overrides,
-                live: run.live,
-                progress: Arc::new(move |progress| {
-                    if let Some(id) = &id {
-                        watcher.progress(id, progress);
-                    }
-                }),
+            let outcome = loop {
+                let outcome = upload_run(run.job(&watcher), fleet.clone()).await;
+                let RunState::Failed(error) = &outcome.state else { break outcome };
+                let log_ends = run.end.borrow().complete;
+                let again = matches!(error, UploadError::Held(_)) || error.class() == Some(Class::Temporary);
+                if !log_ends && error.class() != Some(Class::Cancelled) {
+                    watcher.note(Note::Trouble(say(&run.log, error, again)));
+                }
+                if log_ends || !again || run.more_or_pause(fleet.cancel()).await.is_err() {
+                    break outcome;
+                }
             };
-            ended(upload_run(job, fleet).await);
+            ended(outcome);
         };
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner).spawn_on(task, self.runtime.handle());
     }
@@ -114,7 +123,67 @@ impl Uploads {
     }
 }
 
+impl RunToUpload {
+    fn job(&self, watcher: &Arc<dyn Watcher>) -> UploadJob {
+        let directory = self.log.parent().unwrap_or(Path::new(".")).to_owned();
+        let (id, watcher) = (self.id.clone(), watcher.clone());
+        UploadJob {
+            log: self.log.clone(),
+            files_dir: directory.join("files"),
+            state_dir: directory,
+            end: self.end.clone(),
+            overrides: self.overrides.clone(),
+            live: self.live,
+            progress: Arc::new(move |progress| {
+                if let Some(id) = &id {
+                    watcher.progress(id, progress);
+                }
+            }),
+        }
+    }
+
+    /// Waits a while, or until the log is complete. An error says that there is no time left.
+    async fn more_or_pause(&self, cancel: &CancellationToken) -> Result<(), ()> {
+        let mut end = self.end.clone();
+        tokio::select! {
+            () = cancel.cancelled() => return Err(()),
+            _ = end.wait_for(|end| end.complete) => {}
+            () = tokio::time::sleep(TRY_AGAIN_AFTER) => {}
+        }
+        Ok(())
+    }
+}
+
+fn say(log: &Path, error: &UploadError, again: bool) -> String {
+    let directory = log.parent().unwrap_or(log).display();
+    match (again, error.class()) {
+        (true, _) => format!("cannot upload `{directory}` now, and will try again: {error}"),
+        // It is the same for all runs.
+        (false, Some(Class::Auth)) => "W&B did not accept the API key; runs are only recorded here".to_owned(),
+        (false, _) => format!("cannot upload `{directory}`, which is only recorded here: {error}"),
+    }
+}
+
 /// The runtime of a command: its uploads, timers and signals.
 pub fn runtime() -> io::Result<Arc<Runtime>> {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map(Arc::new)
+}
+
+/// How many files may be open, where the system lets us choose. Each run takes three.
+#[cfg(unix)]
+const OPEN_FILES: u64 = 1 << 16;
+
+/// Lets this process open many files. A command that was started before is not concerned.
+pub fn open_many_files() {
+    #[cfg(unix)]
+    {
+        use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+        let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+        let wanted = maximum.map_or(OPEN_FILES, |maximum| maximum.min(OPEN_FILES));
+        if current.is_some_and(|current| current < wanted)
+            && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum })
+        {
+            tracing::debug!(%error, wanted, "no more files may be open than before");
+        }
+    }
 }

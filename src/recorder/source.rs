@@ -6,13 +6,14 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use crate::checkpoint::SourceCheckpoint;
 use crate::convert::axes::Axes;
 use crate::convert::merge::RowSource;
 use crate::convert::rows::{Resume, RowBuilder, SourceRow};
 use crate::model::{SkippedReason, Skips, WallTime};
-use crate::recorder::{End, Pass};
+use crate::recorder::{End, OpenRow, Pass};
 use crate::survey::PlannedSource;
 use crate::tfevents::{EventFile, FilePosition, Next, TagTable, ValueKind};
 
@@ -21,7 +22,7 @@ pub(super) struct Source {
     /// Its place in the checkpoint.
     pub(super) index: usize,
     /// Size of the file at the start of the last pass that read it to its end.
-    pub(super) seen_size: u64,
+    seen_size: u64,
     /// Where to read on when everything it gave is kept; `None` right after a row that ended within an event.
     pub(super) resume_at: Option<Resume>,
     path: PathBuf,
@@ -42,6 +43,14 @@ pub(super) struct Source {
     events: u64,
     bytes: u64,
     skips: Skips,
+    /// Bytes of a record that is not whole yet, at the end of what was read.
+    unfinished: Option<u64>,
+    /// Whether it was counted that nothing can be read behind the damage in it.
+    damaged: bool,
+    /// When a pass last found anything new.
+    grown: Instant,
+    /// The open row after the last pass, and when it was first seen.
+    open: Option<(u64, Instant)>,
 }
 
 impl fmt::Debug for Source {
@@ -80,6 +89,10 @@ impl Source {
             events: 0,
             bytes: 0,
             skips: Skips::default(),
+            unfinished: None,
+            damaged: false,
+            grown: Instant::now(),
+            open: None,
         }
     }
 
@@ -97,6 +110,13 @@ impl Source {
     /// `complete` says that every row that it gave was kept.
     pub(super) fn end_pass(&mut self, pass: &mut Pass, complete: bool) {
         self.file = None;
+        if self.events > 0 {
+            self.grown = Instant::now();
+        }
+        let known = self.open.take();
+        let seen_now = |row| (row, Instant::now());
+        self.open =
+            self.rows.open_row().map(|row| known.filter(|(known, _)| *known == row).unwrap_or_else(|| seen_now(row)));
         pass.events += std::mem::take(&mut self.events);
         pass.bytes += std::mem::take(&mut self.bytes);
         pass.skips.merge(&std::mem::take(&mut self.skips));
@@ -111,12 +131,30 @@ impl Source {
         Some(FilePosition { offset, wall_time, writer: self.writer.clone() })
     }
 
+    /// The size that the file had when it was read to its end, if all that was read is recorded. Otherwise 0, which no
+    /// size of a file with rows equals: what waits in memory is to be read again after a crash, whether the file has
+    /// grown or not.
+    pub(super) fn recorded_size(&self) -> u64 {
+        if self.resume_at == Some(self.at) { self.seen_size } else { 0 }
+    }
+
     pub(super) fn latest(&self) -> Option<WallTime> {
         self.rows.latest()
     }
 
-    pub(super) fn has_open_row(&self) -> bool {
-        self.rows.has_open_row()
+    /// The row that waits for more values of its step.
+    pub(super) fn open_row(&self) -> Option<OpenRow<'_>> {
+        self.open.map(|(_, opened)| OpenRow { path: &self.path, opened, grown: self.grown })
+    }
+
+    /// What is there of a record that is not whole.
+    pub(super) fn count_unfinished(&self, skips: &mut Skips) {
+        if let Some(bytes) = self.unfinished {
+            let (path, at) = (self.path.display(), self.at.offset);
+            skips.add(SkippedReason::IncompleteTail, 1, || {
+                format!("`{path}` at byte {at}: {bytes} bytes of it are there")
+            });
+        }
     }
 
     /// Equal wall times: the row of the smaller one comes first.
@@ -136,6 +174,7 @@ impl Source {
         };
         let mut tags = self.tags.lock().unwrap_or_else(PoisonError::into_inner);
         let next = file.next_event(&mut tags)?;
+        self.unfinished = None;
         let (skips, path) = (&mut self.skips, self.path.display());
         let more = match next {
             Next::Event => {
@@ -157,14 +196,14 @@ impl Source {
                 true
             }
             Next::BadLength { at, why } => {
-                skips.add(SkippedReason::DamagedFile, 1, || format!("`{path}` from byte {at}: {why}"));
+                // It stays damaged however it grows.
+                if !std::mem::replace(&mut self.damaged, true) {
+                    skips.add(SkippedReason::DamagedFile, 1, || format!("`{path}` from byte {at}: {why}"));
+                }
                 false
             }
             Next::Incomplete { bytes } => {
-                let at = self.at.offset;
-                skips.add(SkippedReason::IncompleteTail, 1, || {
-                    format!("`{path}` at byte {at}: {bytes} bytes of it are there")
-                });
+                self.unfinished = Some(bytes);
                 false
             }
             Next::NothingYet | Next::Zeros { .. } => false,

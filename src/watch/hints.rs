@@ -3,9 +3,11 @@
 //! A hint names a path, or only says "look". Losing one delays a point until the next poll and loses nothing; where
 //! notifications do not work at all (network file systems, too many directories), there are simply no hints.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use notify::{RecursiveMode, Watcher};
+use notify::event::CreateKind;
+use notify::{EventKind, RecursiveMode, Watcher};
 use tokio::sync::mpsc;
 
 /// File systems whose notifications do not tell of other machines' writes, by the magic number of `statfs`.
@@ -22,37 +24,59 @@ const REMOTE: [i64; 9] = [
     0x0102_1997, // 9p
 ];
 
-/// Hints about the directories they were asked for.
+/// Hints about the paths they were asked for.
 #[derive(Debug)]
 pub struct Hints {
-    // Notifications stop when this is dropped.
-    _watcher: Option<notify::RecommendedWatcher>,
+    watcher: Option<notify::RecommendedWatcher>,
+    /// The paths that hints are given about.
+    about: BTreeSet<PathBuf>,
     paths: mpsc::UnboundedReceiver<PathBuf>,
 }
 
 impl Hints {
-    /// Asks for hints about everything below the directories. Never fails: without notifications there are no hints.
-    pub fn about(directories: &[PathBuf]) -> Self {
+    /// Hints about nothing yet. `wanted` is asked about each path that something happened to, and told whether it is a
+    /// new directory. Never fails: without notifications there are no hints.
+    pub fn new(wanted: impl Fn(&Path, bool) -> bool + Send + 'static) -> Self {
         let (sender, paths) = mpsc::unbounded_channel();
         let handler = move |event: notify::Result<notify::Event>| {
             let Ok(event) = event else { return };
-            if !event.kind.is_access() {
-                for path in event.paths {
-                    // Nobody listens any more while the program ends.
-                    let _ = sender.send(path);
-                }
+            if event.kind.is_access() {
+                return;
+            }
+            let is_new_directory = matches!(event.kind, EventKind::Create(CreateKind::Folder));
+            for path in event.paths.into_iter().filter(|path| wanted(path, is_new_directory)) {
+                // Nobody listens any more while the program ends.
+                let _ = sender.send(path);
             }
         };
-        let watcher = notify::recommended_watcher(handler).and_then(|mut watcher| {
-            for directory in directories.iter().filter(|directory| !is_remote(directory)) {
-                watcher.watch(directory, RecursiveMode::Recursive)?;
-            }
-            Ok(watcher)
-        });
+        let watcher = notify::recommended_watcher(handler);
         if let Err(error) = &watcher {
             tracing::debug!(%error, "no notifications; polling only");
         }
-        Self { _watcher: watcher.ok(), paths }
+        Self { watcher: watcher.ok(), about: BTreeSet::new(), paths }
+    }
+
+    /// Gives hints about everything below these paths, which exist, and no other. One that has gone and come again is to
+    /// be left out once, since its notifications ended with it.
+    pub fn only_about(&mut self, paths: &[PathBuf]) {
+        let Some(watcher) = &mut self.watcher else { return };
+        self.about.retain(|known| {
+            let stays = paths.contains(known);
+            if !stays {
+                // It is gone, and its notifications with it.
+                let _ = watcher.unwatch(&real(known));
+            }
+            stays
+        });
+        for path in paths {
+            // A path that cannot be watched is not tried again at each look.
+            if !is_remote(path)
+                && self.about.insert(path.clone())
+                && let Err(error) = watcher.watch(&real(path), RecursiveMode::Recursive)
+            {
+                tracing::debug!(path = %path.display(), %error, "no notifications; polling only");
+            }
+        }
     }
 
     /// Waits for the next hint, and takes all that wait with it. Waits for ever where there are none.
@@ -66,6 +90,10 @@ impl Hints {
         paths.dedup();
         paths
     }
+}
+
+fn real(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_owned())
 }
 
 /// Whether a directory lies on a network file system, whose changes by other machines are not notified.

@@ -13,3 +13,4 @@ mod screens;
 mod sync;
 mod tidy;
 mod upload;
+mod watch;

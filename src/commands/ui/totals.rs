@@ -1,5 +1,6 @@
 //! What became of all runs together: the sums behind the last lines, the summary and the exit code.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -44,6 +45,8 @@ pub struct Totals {
     waiting: Vec<String>,
     /// Failed runs that have no directory to try again from.
     without_dir: u64,
+    /// How each run ended last, by id and source: a run that goes on after its end ends again.
+    ended: HashMap<(String, String), RunState>,
 }
 
 impl Totals {
@@ -54,17 +57,19 @@ impl Totals {
 
     /// Adds a run that ended. `skips` is what `run.skipped` reports.
     pub fn add(&mut self, run: &RunReport, skips: &Skips) {
-        let (count, values) = match run.state {
-            RunState::Synced => (&mut self.synced, &mut self.sent),
-            RunState::Partial => (&mut self.partial, &mut self.sent),
-            RunState::Running => (&mut self.running, &mut self.sent),
-            RunState::Failed => (&mut self.failed, &mut self.recorded),
-            RunState::Offline => (&mut self.offline, &mut self.recorded),
-            RunState::Skipped => (&mut self.skipped_runs, &mut 0),
-        };
-        *count += 1;
-        *values += run.events;
-        self.runs += 1;
+        match self.ended.insert((run.run_id.clone(), run.source.clone()), run.state) {
+            Some(before) => {
+                *self.count(before) -= 1;
+                self.waiting.retain(|waiting| run.dir.as_ref() != Some(waiting));
+            }
+            None => self.runs += 1,
+        }
+        *self.count(run.state) += 1;
+        match run.state {
+            RunState::Synced | RunState::Partial | RunState::Running => self.sent += run.events,
+            RunState::Failed | RunState::Offline => self.recorded += run.events,
+            RunState::Skipped => {}
+        }
         self.rows += run.rows;
         self.files += run.files;
         self.skips.merge(skips);
@@ -78,6 +83,17 @@ impl Totals {
             Some(dir) if can_be_sent => self.waiting.push(dir.clone()),
             None if run.state == RunState::Failed => self.without_dir += 1,
             _ => {}
+        }
+    }
+
+    fn count(&mut self, state: RunState) -> &mut u64 {
+        match state {
+            RunState::Synced => &mut self.synced,
+            RunState::Partial => &mut self.partial,
+            RunState::Running => &mut self.running,
+            RunState::Failed => &mut self.failed,
+            RunState::Offline => &mut self.offline,
+            RunState::Skipped => &mut self.skipped_runs,
         }
     }
 
@@ -322,6 +338,15 @@ mod tests {
         assert_eq!(some.exit_code(), ExitCode::Partial);
         let summary = some.summary(Duration::from_micros(1_234_567), some.exit_code());
         assert_eq!((summary.runs, summary.failed, summary.exit_code, summary.seconds), (6, 2, 3, 1.235));
+    }
+
+    #[test]
+    fn a_run_that_ends_twice_is_one_run() {
+        let mut twice = totals(&[RunState::Failed, RunState::Synced]);
+        twice.add(&run("r0", RunState::Synced), &Skips::default());
+        let summary = twice.summary(Duration::ZERO, twice.exit_code());
+        assert_eq!((summary.runs, summary.synced, summary.failed, summary.rows), (2, 2, 0, 3000));
+        assert!(!lines(&twice).contains("waiting"), "{}", lines(&twice));
     }
 
     #[test]

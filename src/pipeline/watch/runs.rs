@@ -1,0 +1,440 @@
+//! The runs of a watch: opened when they are first seen, read on as they grow, and ended in the way that fits.
+//!
+//! Does not know when to look; that is the loop's business.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rayon::prelude::*;
+use tokio::time::Instant;
+
+use crate::model::{RunId, WallTime};
+use crate::pipeline::recording::{OpenRun, Published, Recording};
+use crate::pipeline::report::{Halves, Note, Recorded, RunEnd, Watcher};
+use crate::pipeline::stopping::Stopping;
+use crate::pipeline::uploads::Uploads;
+use crate::pipeline::watch::{WatchEnd, WatchOptions};
+use crate::recorder::{End, OpenRow, Pass, RecordError};
+use crate::survey::{PlannedRun, PlannedSource};
+use crate::watch::plan::Snapshot;
+
+/// How long the last row of a step stays open for more values once nothing comes. A writer flushes the values of a step
+/// together, but not always in one write.
+const OPEN_ROW: Duration = Duration::from_millis(400);
+/// How long it stays open at most: a writer that trickles must not keep what came first from being seen.
+const OPEN_ROW_AT_MOST: Duration = Duration::from_millis(700);
+/// File systems may give times that lag a little behind the clock.
+const TIMES_LAG: Duration = Duration::from_secs(1);
+
+/// All runs that were seen.
+pub(super) struct Runs<'a> {
+    options: &'a WatchOptions,
+    recording: &'a Recording,
+    uploads: Option<&'a Uploads>,
+    stopping: &'a Stopping,
+    watcher: &'a Arc<dyn Watcher>,
+    runs: BTreeMap<RunId, Watched>,
+    /// Whether it was said what was found first.
+    found_said: bool,
+}
+
+/// A run as the watch knows it.
+enum Watched {
+    /// It is recorded as it grows.
+    Growing(Box<Growing>),
+    /// It ended; more may still come.
+    Ended(Arc<Halves>),
+    /// It grew after its end, which is still being uploaded. An end is cut off before a log goes on, and must not be cut
+    /// off under the hands of who reads it.
+    Behind(Arc<Halves>),
+    /// It had ended when it was first seen, and such runs are left out.
+    LeftOut,
+    /// Another process records it. That may end: a new watch starts while the old one still sends its rest.
+    Held(Box<RunEnd>),
+    /// It cannot be recorded; it was said.
+    Failed,
+}
+
+struct Growing {
+    plan: PlannedRun,
+    run: OpenRun,
+    published: Published,
+    halves: Arc<Halves>,
+    total: Pass,
+}
+
+impl<'a> Runs<'a> {
+    pub(super) fn new(
+        options: &'a WatchOptions,
+        recording: &'a Recording,
+        uploads: Option<&'a Uploads>,
+        stopping: &'a Stopping,
+        watcher: &'a Arc<dyn Watcher>,
+    ) -> Self {
+        Self { options, recording, uploads, stopping, watcher, runs: BTreeMap::new(), found_said: false }
+    }
+
+    /// Whether there is no run yet, apart from those that are left out.
+    pub(super) fn is_empty(&self) -> bool {
+        self.runs.values().all(|watched| matches!(watched, Watched::LeftOut))
+    }
+
+    /// Whether a run grew that could not be read on.
+    pub(super) fn is_behind(&self) -> bool {
+        self.runs.values().any(|watched| matches!(watched, Watched::Behind(_)))
+    }
+
+    /// Whether a run is to be tried again although nothing of it changed.
+    pub(super) fn waits_for_a_turn(&self, plan: &PlannedRun) -> bool {
+        let waits = |watched: &Watched| matches!(watched, Watched::Behind(_) | Watched::Held(_));
+        self.runs.values().any(waits)
+            && self.recording.place_of(plan).is_ok_and(|(id, _)| self.runs.get(&id).is_some_and(waits))
+    }
+
+    /// How many runs are found first, if these are more than may be.
+    pub(super) fn first_beyond(&self, most: usize, plans: &[PlannedRun]) -> Option<usize> {
+        if !self.runs.is_empty() || plans.len() <= most {
+            return None;
+        }
+        let count = plans.iter().filter(|plan| !self.leaves_out(plan)).count();
+        (count > most).then_some(count)
+    }
+
+    /// The runs that some files belong to, with these as they are now. `None` when one belongs to no run that grows.
+    pub(super) fn plans_with(&self, files: &Snapshot) -> Option<Vec<PlannedRun>> {
+        let mut plans = Vec::new();
+        let mut known = 0;
+        for growing in self.growing() {
+            let concerned = |source: &PlannedSource| files.contains_key(&source.path);
+            if !growing.plan.sources.iter().any(concerned) {
+                continue;
+            }
+            let mut plan = growing.plan.clone();
+            for source in &mut plan.sources {
+                if let Some(seen) = files.get(&source.path) {
+                    (source.size, source.modified) = (seen.size, seen.modified);
+                    plan.modified = plan.modified.max(seen.modified);
+                    known += 1;
+                }
+            }
+            plans.push(plan);
+        }
+        (known == files.len()).then_some(plans)
+    }
+
+    /// Reads what is new in some runs, several at once. True when there was anything.
+    pub(super) fn read_on(&mut self, plans: Vec<PlannedRun>) -> bool {
+        let mut work = Vec::new();
+        for plan in plans {
+            let id = match self.recording.place_of(&plan) {
+                Ok((id, _)) => id,
+                Err(error) => {
+                    self.watcher.note(Note::Trouble(format!("`{}`: {error}", plan.directory.display())));
+                    continue;
+                }
+            };
+            if !matches!(self.runs.get(&id), Some(Watched::Failed)) {
+                let known = self.runs.remove(&id);
+                work.push((id, plan, known));
+            }
+        }
+        let this = &*self;
+        let done: Vec<(RunId, Option<Watched>, bool)> = work
+            .into_par_iter()
+            .map(|(id, plan, known)| {
+                if !this.stopping.may_read_on() {
+                    return (id, known, false);
+                }
+                let (watched, grew) = this.read_run(&id, plan, known);
+                (id, Some(watched), grew)
+            })
+            .collect();
+        let mut grew_any = false;
+        let (mut growing, mut ended, mut left_out) = (0, 0, 0);
+        for (id, watched, grew) in done {
+            grew_any |= grew;
+            let Some(watched) = watched else { continue };
+            match &watched {
+                Watched::Growing(_) => growing += 1,
+                Watched::Ended(_) | Watched::Behind(_) => ended += 1,
+                Watched::LeftOut => left_out += 1,
+                Watched::Held(_) | Watched::Failed => {}
+            }
+            self.runs.insert(id, watched);
+        }
+        if !self.found_said && growing + ended + left_out > 0 {
+            self.found_said = true;
+            self.watcher.note(Note::Found { growing, ended, left_out });
+        }
+        grew_any
+    }
+
+    /// When a row that waits for more values is to be closed.
+    pub(super) fn next_close(&self) -> Option<Instant> {
+        self.growing().flat_map(|growing| growing.run.recorder.open_rows()).map(close_at).min()
+    }
+
+    /// Closes the rows whose files have been quiet for long enough.
+    pub(super) fn close_rows(&mut self) {
+        let (watcher, stopping, now) = (self.watcher, self.stopping, Instant::now());
+        self.runs.par_iter_mut().for_each(|(_, watched)| {
+            let Watched::Growing(growing) = watched else { return };
+            let due: Vec<PathBuf> = growing
+                .run
+                .recorder
+                .open_rows()
+                .filter(|row| close_at(*row) <= now)
+                .map(|row| row.path.to_owned())
+                .collect();
+            if due.is_empty() {
+                return;
+            }
+            let quiet = |source: &&PlannedSource| due.contains(&source.path);
+            let sources: Vec<PlannedSource> = growing.plan.sources.iter().filter(quiet).cloned().collect();
+            match growing.pass_over(&sources, End::CloseRow, stopping) {
+                Ok(pass) => watcher.note(Note::Recorded(pass)),
+                Err(error) => watcher.note(trouble(&growing.plan.directory, &error)),
+            }
+        });
+    }
+
+    /// Ends the runs that still grow, or leaves them open.
+    pub(super) fn end(&mut self, end: WatchEnd) {
+        let runs = std::mem::take(&mut self.runs);
+        runs.into_par_iter().for_each(|(_, watched)| match watched {
+            Watched::Growing(growing) => self.end_run(growing, end),
+            Watched::Held(end) => self.watcher.ended(*end),
+            Watched::Behind(_) | Watched::Ended(_) | Watched::LeftOut | Watched::Failed => {}
+        });
+    }
+
+    fn end_run(&self, mut growing: Box<Growing>, end: WatchEnd) {
+        let is_its = |started: SystemTime| growing.plan.modified + TIMES_LAG >= started;
+        let code = match end {
+            // What the command did not write to did not end with it.
+            WatchEnd::Command(_) if !self.options.command_started.is_none_or(is_its) => None,
+            end => end.exit_code(),
+        };
+        let failed = match code {
+            Some(code) => growing.pass(End::Exit(code), self.stopping).err(),
+            None => growing.pass(End::CloseRow, self.stopping).err(),
+        };
+        let failed = failed.or_else(|| if end == WatchEnd::Terminated { growing.preempt() } else { None });
+        growing.end(failed);
+    }
+
+    fn growing(&self) -> impl Iterator<Item = &Growing> {
+        self.runs.values().filter_map(|watched| match watched {
+            Watched::Growing(growing) => Some(&**growing),
+            _ => None,
+        })
+    }
+
+    /// Reads what is new in one run, which may be new itself.
+    fn read_run(&self, id: &RunId, plan: PlannedRun, known: Option<Watched>) -> (Watched, bool) {
+        match known {
+            Some(Watched::Growing(mut growing)) => {
+                let files = |plan: &PlannedRun| plan.sources.iter().map(|source| source.fingerprint.clone()).collect();
+                let (new, old): (Vec<_>, Vec<_>) = (files(&plan), files(&growing.plan));
+                let new_files = new != old;
+                growing.plan = plan;
+                self.read_growing(growing, new_files)
+            }
+            Some(Watched::Ended(halves) | Watched::Behind(halves)) if !halves.have_ended() => {
+                (Watched::Behind(halves), false)
+            }
+            None | Some(Watched::LeftOut) if self.leaves_out(&plan) => (Watched::LeftOut, false),
+            known => {
+                let was_held = matches!(known, Some(Watched::Held(_)));
+                self.read_first(id, plan, was_held)
+            }
+        }
+    }
+
+    fn read_growing(&self, mut growing: Box<Growing>, new_files: bool) -> (Watched, bool) {
+        match growing.pass(End::KeepRow, self.stopping) {
+            Ok(pass) => {
+                let grew = pass.events > 0;
+                self.watcher.note(Note::Recorded(pass));
+                if new_files {
+                    self.recording.remember(&growing.run);
+                }
+                (Watched::Growing(growing), grew)
+            }
+            Err(error) => {
+                self.watcher.note(trouble(&growing.plan.directory, &error));
+                (growing.end(Some(error)), false)
+            }
+        }
+    }
+
+    /// Opens a run and reads it for the first time, or for the first time since it ended.
+    fn read_first(&self, id: &RunId, plan: PlannedRun, was_held: bool) -> (Watched, bool) {
+        let mut growing = match self.open(id, plan) {
+            Ok(growing) => growing,
+            Err(end) if matches!(end.record_error, Some(RecordError::Locked(_))) => {
+                if !was_held && let Some(error) = &end.record_error {
+                    self.watcher.note(trouble(&end.source, error));
+                }
+                return (Watched::Held(end), false);
+            }
+            Err(end) => {
+                self.watcher.ended(*end);
+                return (Watched::Failed, false);
+            }
+        };
+        let grew = match growing.pass(End::KeepRow, self.stopping) {
+            Ok(pass) => {
+                let grew = pass.events > 0;
+                self.watcher.note(Note::Recorded(pass));
+                grew
+            }
+            Err(error) => {
+                self.watcher.note(trouble(&growing.plan.directory, &error));
+                self.start_upload(&growing, false);
+                return (growing.end(Some(error)), false);
+            }
+        };
+        self.recording.remember(&growing.run);
+        let recorder = &growing.run.recorder;
+        if recorder.checkpoint().ending.is_some() && recorder.open_rows().next().is_none() {
+            // It ended in an earlier process, and nothing came since: what ends us is no business of it.
+            self.start_upload(&growing, false);
+            return (growing.end(None), grew);
+        }
+        if !self.is_recent(growing.run.recorder.newest_event()) {
+            let error = growing.pass(End::Exit(0), self.stopping).err();
+            self.start_upload(&growing, false);
+            return (growing.end(error), grew);
+        }
+        self.start_upload(&growing, true);
+        (Watched::Growing(growing), grew)
+    }
+
+    fn open(&self, id: &RunId, plan: PlannedRun) -> Result<Box<Growing>, Box<RunEnd>> {
+        match self.recording.open(&plan) {
+            Ok(run) => {
+                let published = Published::new(&run.recorder);
+                let count = if self.uploads.is_some() { 2 } else { 1 };
+                let halves = Halves::new(self.watcher.clone(), plan.directory.clone(), id.clone(), count);
+                Ok(Box::new(Growing { plan, run, published, halves, total: Pass::default() }))
+            }
+            Err(error) => Err(Box::new(RunEnd {
+                source: plan.directory,
+                id: Some(id.clone()),
+                record_error: Some(error),
+                ..RunEnd::default()
+            })),
+        }
+    }
+
+    /// Whether a run had ended before anything was recorded of it, and such runs are left out.
+    fn leaves_out(&self, plan: &PlannedRun) -> bool {
+        if !self.options.new_only || self.recording.place_of(plan).is_ok_and(|(_, directory)| directory.is_some()) {
+            return false;
+        }
+        let written = plan.modified.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        // Nothing is newer than the time of the last write; but a copy of old files was written just now.
+        !self.is_recent(WallTime::new(written)) || !self.is_recent(self.recording.newest_event(plan))
+    }
+
+    /// Whether a time is recent enough for its run to be alive. No time is not.
+    fn is_recent(&self, time: Option<WallTime>) -> bool {
+        is_recent(time.map(WallTime::seconds), self.options.stale_after)
+    }
+
+    fn start_upload(&self, growing: &Growing, live: bool) {
+        let Some(uploads) = self.uploads else { return };
+        let halves = growing.halves.clone();
+        let run = self.recording.to_upload(&growing.plan, &growing.run, &growing.published, live);
+        uploads.start(run, move |uploaded| halves.uploaded(uploaded));
+    }
+}
+
+impl Growing {
+    fn pass(&mut self, end: End, stopping: &Stopping) -> Result<Pass, RecordError> {
+        let Self { plan, run, published, total, .. } = self;
+        read(run, &plan.sources, end, published, total, stopping)
+    }
+
+    fn pass_over(&mut self, sources: &[PlannedSource], end: End, stopping: &Stopping) -> Result<Pass, RecordError> {
+        let Self { run, published, total, .. } = self;
+        read(run, sources, end, published, total, stopping)
+    }
+
+    /// Tells W&B that the run goes on later.
+    fn preempt(&mut self) -> Option<RecordError> {
+        let published = &self.published;
+        self.run.recorder.preempt(|position| published.up_to(position)).err()
+    }
+
+    /// Nothing more is recorded of it for now.
+    fn end(self: Box<Self>, error: Option<RecordError>) -> Watched {
+        let Self { plan, run, published, halves, total } = *self;
+        let recorded = Recorded::new(&plan, &run, total);
+        let failed = error.is_some();
+        // The lock and the log go before anyone is told.
+        drop(run);
+        halves.recorded(recorded, error);
+        published.complete();
+        if failed { Watched::Failed } else { Watched::Ended(halves) }
+    }
+}
+
+fn read(
+    run: &mut OpenRun,
+    sources: &[PlannedSource],
+    end: End,
+    published: &Published,
+    total: &mut Pass,
+    stopping: &Stopping,
+) -> Result<Pass, RecordError> {
+    let pass = run.recorder.pass(sources, end, |position| published.up_to(position), || stopping.may_read_on())?;
+    total.merge(&pass);
+    Ok(pass)
+}
+
+fn close_at(row: OpenRow<'_>) -> Instant {
+    Instant::from_std((row.grown + OPEN_ROW).min(row.opened + OPEN_ROW_AT_MOST))
+}
+
+fn trouble(directory: &Path, error: &RecordError) -> Note {
+    Note::Trouble(format!("`{}`: {error}", directory.display()))
+}
+
+/// Whether a time, in seconds since the Unix epoch, is less than `age` ago. No time is not recent.
+fn is_recent(time: Option<f64>, age: Duration) -> bool {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+    time.is_some_and(|time| now - time < age.as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn recent_is_less_than_the_age_ago() {
+        let hour = Duration::from_secs(3600);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        assert!(is_recent(Some(now - 3590.0), hour));
+        assert!(!is_recent(Some(now - 3610.0), hour));
+        assert!(is_recent(Some(now + 1000.0), hour), "a clock ahead of ours");
+        assert!(!is_recent(None, hour));
+    }
+
+    #[test]
+    fn rows_close_when_it_is_quiet_and_never_late() {
+        let start = std::time::Instant::now();
+        let row = |opened: u64, grown: u64| OpenRow {
+            path: Path::new("f"),
+            opened: start + Duration::from_millis(opened),
+            grown: start + Duration::from_millis(grown),
+        };
+        let at = |row| close_at(row).into_std() - start;
+        assert_eq!(at(row(0, 0)), OPEN_ROW);
+        assert_eq!(at(row(0, 100)), Duration::from_millis(500));
+        assert_eq!(at(row(0, 650)), OPEN_ROW_AT_MOST);
+    }
+}
