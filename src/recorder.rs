@@ -21,7 +21,7 @@ use crate::state_file::StateFileError;
 use crate::state_file::lock::{Lock, LockError};
 use crate::survey::{PlannedRun, PlannedSource};
 use crate::tfevents::{FilePosition, TagTable};
-use crate::wandb_format::{LogError, unmark_synced};
+use crate::wandb_format::{LogError, is_synced, unmark_synced};
 
 mod source;
 #[cfg(test)]
@@ -142,6 +142,10 @@ pub struct Recorder {
     dry_run: bool,
     /// Whether anything was appended or read since the last commit.
     dirty: bool,
+    /// Whether the log was made by this process and nothing of it was committed yet.
+    new: bool,
+    /// Whether the log may bear the mark of a log that was uploaded whole.
+    marked: bool,
     _lock: Option<Lock>,
 }
 
@@ -217,7 +221,7 @@ impl Recorder {
             }
         }
         let new = known.is_none();
-        let mut checkpoint = known.unwrap_or_else(|| Checkpoint {
+        let checkpoint = known.unwrap_or_else(|| Checkpoint {
             run_id: id.clone(),
             generation: options.generation,
             shape: options.shape.clone(),
@@ -231,9 +235,8 @@ impl Recorder {
             sources: Vec::new(),
             tags: Default::default(),
         });
-        let before = checkpoint.description.clone();
-        described.asked.apply(&mut checkpoint.description);
-        let redescribed = new || checkpoint.description != before;
+        let mut description = checkpoint.description.clone();
+        described.asked.apply(&mut description);
         let failed = |source| RecordError::Log { path: log.clone(), source };
         let sink = match (options.dry_run, new) {
             (true, _) => Sink::Nothing,
@@ -251,13 +254,17 @@ impl Recorder {
             tags: HashMap::new(),
             dry_run: options.dry_run,
             dirty: false,
+            marked: is_synced(&log),
+            new,
             log,
             checkpoint,
             sink,
             _lock: lock,
         };
-        if redescribed {
+        if new || description != recorder.checkpoint.description {
             recorder.reopen()?;
+            // It is saved together with the record, at the next commit.
+            recorder.checkpoint.description = description;
             recorder.write(&RunUpdate::Run(Box::new(recorder.run_info())))?;
         }
         Ok(recorder)
@@ -314,10 +321,10 @@ impl Recorder {
     ) -> Result<Pass, RecordError> {
         let mut pass = Pass::default();
         let ready = self.ready_sources(planned, end);
+        // Sources that cannot be resumed right after their last row, because an event was split between two rows.
+        let mut split = ready.iter().filter(|source| source.resume_at.is_none()).count();
         let mut merge = Merge::new(ready);
         let mut rows_at_commit = 0;
-        // Sources that cannot be resumed right after their last row, because an event was split between two rows.
-        let mut split = 0_usize;
         let mut result = Ok(());
         let mut stopped = false;
         // Reading never fails as a whole: what cannot be read is counted.
@@ -358,9 +365,9 @@ impl Recorder {
         Ok(pass)
     }
 
-    /// Writes the end of the run, unless it has ended in this way already.
+    /// Writes the end of the run. One that has ended, and to which nothing came, keeps the end that it has.
     fn exit(&mut self, code: i32) -> Result<(), RecordError> {
-        if self.checkpoint.ending.is_some_and(|ending| ending.code == code) {
+        if self.checkpoint.ending.is_some() {
             return Ok(());
         }
         self.reopen()?;
@@ -371,8 +378,11 @@ impl Recorder {
         Ok(())
     }
 
-    /// Leaves the run open, and says that it will go on.
+    /// Leaves the run open, and says that it will go on; not one that has ended.
     pub fn preempt(&mut self, mut committed: impl FnMut(LogPosition)) -> Result<(), RecordError> {
+        if self.checkpoint.ending.is_some() {
+            return Ok(());
+        }
         self.reopen()?;
         self.write(&RunUpdate::Preempting)?;
         self.commit(&mut committed)
@@ -392,6 +402,14 @@ impl Recorder {
             if !tags.is_empty() {
                 self.checkpoint.tags.insert(directory.clone(), tags.clone());
             }
+        }
+        if self.new {
+            // What the checkpoint speaks of must be found after a loss of power: the log, and the directory it is in.
+            for directory in [Some(self.directory.as_path()), self.directory.parent()].into_iter().flatten() {
+                let synced = fs::File::open(directory).and_then(|directory| directory.sync_all());
+                synced.map_err(|source| RecordError::Io { path: directory.to_owned(), source })?;
+            }
+            self.new = false;
         }
         self.checkpoint.save(&self.directory)?;
         self.dirty = false;
@@ -427,18 +445,25 @@ impl Recorder {
         self.sink.write(update).map_err(|source| RecordError::Log { path: self.log.clone(), source })
     }
 
-    /// An exit record is only ever the last record of a log: before anything else is written, it is cut off. The
-    /// checkpoint goes first, so that a crash in between leaves a log that is cut at the next start.
+    /// Makes the log ready for something new: it is not whole on any server any more, and its exit record, which is
+    /// only ever the last record of a log, is cut off. The mark goes first and the checkpoint before the log, so that a
+    /// crash in between leaves a log that is cut at the next start. Nothing is changed here before it is saved.
     fn reopen(&mut self) -> Result<(), RecordError> {
-        let Some(ending) = self.checkpoint.ending.take() else { return Ok(()) };
         if self.dry_run {
+            self.checkpoint.ending = None;
             return Ok(());
         }
-        (self.checkpoint.position, self.checkpoint.next_num) = (ending.before_exit, ending.exit_num);
-        self.checkpoint.save(&self.directory)?;
+        if std::mem::take(&mut self.marked) {
+            unmark_synced(&self.log).map_err(|source| RecordError::Io { path: self.log.clone(), source })?;
+        }
+        let Some(ending) = self.checkpoint.ending else { return Ok(()) };
+        let mut cut = self.checkpoint.clone();
+        (cut.ending, cut.position, cut.next_num) = (None, ending.before_exit, ending.exit_num);
+        cut.save(&self.directory)?;
         let failed = |source| RecordError::Log { path: self.log.clone(), source };
         self.sink = Sink::open_at(&self.log, ending.before_exit, ending.exit_num).map_err(failed)?;
-        unmark_synced(&self.log).map_err(|source| RecordError::Io { path: self.log.clone(), source })
+        self.checkpoint = cut;
+        Ok(())
     }
 
     fn run_info(&self) -> RunInfo {

@@ -53,6 +53,8 @@ pub struct RowBuilder {
     /// Numbers the rows, so that a key knows whether the open row holds it already.
     serial: u64,
     latest: Option<WallTime>,
+    /// Whether the open row began within an event, whose first values are in the row before.
+    within_event: bool,
 }
 
 #[derive(Debug)]
@@ -66,12 +68,17 @@ impl RowBuilder {
     /// `latest` is the latest wall time that earlier passes over this source have seen.
     pub fn new(rule: KeyRule, axes: Arc<Axes>, from_tf2_writer: bool, latest: Option<WallTime>) -> Self {
         let (tags, keys, by_name) = (HashMap::new(), Vec::new(), HashMap::new());
-        Self { rule, axes, from_tf2_writer, tags, keys, by_name, open: None, serial: 0, latest }
+        Self { rule, axes, from_tf2_writer, tags, keys, by_name, open: None, serial: 0, latest, within_event: false }
     }
 
     /// The latest wall time seen so far.
     pub fn latest(&self) -> Option<WallTime> {
         self.latest
+    }
+
+    /// Whether the open row began within an event. Then there is no place to read on from before it is closed.
+    pub fn began_within_event(&self) -> bool {
+        self.open.is_some() && self.within_event
     }
 
     /// Whether a row is waiting for more values of its step.
@@ -112,6 +119,7 @@ impl RowBuilder {
                     closed.push_back(row);
                 }
                 self.serial += 1;
+                self.within_event = !first_point;
                 self.open = Some(SourceRow {
                     axis: key.axis.clone(),
                     axis_value: step.0,

@@ -62,7 +62,7 @@ impl RunConverter {
         for (key, number) in &row.values {
             self.value(key, *number, &row, &mut out);
         }
-        let runtime = (row.timestamp - self.state.started_at).max(0.0);
+        let runtime = (row.timestamp - self.state.started_at).clamp(0.0, f64::MAX);
         self.state.runtime = self.state.runtime.max(runtime);
         self.last_timestamp = row.timestamp;
         let index = self.state.rows;

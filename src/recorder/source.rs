@@ -242,7 +242,10 @@ impl RowSource for Source {
                 }
             }
             self.ended = true;
-            if self.close_at_end {
+            // A thousand files of one run are not open at the same time.
+            self.file = None;
+            // After a row that began within an event there is no place to resume from, so it cannot be left open.
+            if self.close_at_end || self.rows.began_within_event() {
                 return Ok(self.rows.close(self.at));
             }
         }
