@@ -94,6 +94,13 @@ pub struct SourceCheckpoint {
     pub seen_size: u64,
 }
 
+impl SourceCheckpoint {
+    /// The directory's part of the label; empty for the experiment's own.
+    pub fn directory(&self) -> &str {
+        self.label.strip_suffix(&self.file_name).map_or("", |directory| directory.trim_end_matches('/'))
+    }
+}
+
 /// The recorded part of a run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Checkpoint {
@@ -130,14 +137,15 @@ impl Checkpoint {
         run_directory.join(STATE_DIRECTORY).join("checkpoint.json")
     }
 
-    /// The source that a planned one continues: same file name and first record; where copies share both, the one at the
-    /// same place.
-    pub fn position_of(&self, file_name: &str, fingerprint: &Fingerprint, label: &str) -> Option<usize> {
-        let same = |source: &SourceCheckpoint| source.file_name == file_name && source.fingerprint == *fingerprint;
-        let mut found = self.sources.iter().enumerate().filter(|(_, source)| same(source)).map(|(index, _)| index);
-        let first = found.next()?;
-        let at_place = |index: &usize| self.sources.get(*index).is_some_and(|source| source.label == label);
-        if found.clone().next().is_none() || at_place(&first) { Some(first) } else { found.find(at_place) }
+    /// Whether a run directory is of our making: it has a checkpoint, or its recording was cut short before the first
+    /// one. Then its log counts for nothing and is made anew.
+    pub fn is_ours(run_directory: &Path) -> bool {
+        Self::path(run_directory).is_file() || Self::writer_lock(run_directory).is_file()
+    }
+
+    /// Where the lock of whoever records lies.
+    pub fn writer_lock(run_directory: &Path) -> PathBuf {
+        run_directory.join(STATE_DIRECTORY).join("writer.lock")
     }
 
     /// Reads the checkpoint of a run directory; `None` for a log that is not ours.

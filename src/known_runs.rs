@@ -98,7 +98,7 @@ impl KnownRuns {
     /// The directory of a run that is there.
     pub fn directory_of(&self, id: &RunId) -> Option<PathBuf> {
         // Where the official client recorded the same run too, only one of the directories holds our state.
-        let ours = |directory: &PathBuf| Checkpoint::path(directory).is_file();
+        let ours = |directory: &PathBuf| Checkpoint::is_ours(directory);
         let found = || self.directories.find(id).into_iter().map(|run| run.path().to_owned()).find(ours);
         self.made.get(id).cloned().or_else(found)
     }

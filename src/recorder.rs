@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use crate::checkpoint::{Checkpoint, Description, Ending, STATE_DIRECTORY, Shape, SourceCheckpoint};
+use crate::checkpoint::{Checkpoint, Description, Ending, STATE_DIRECTORY, Shape};
 use crate::convert::axes::Axes;
 use crate::convert::merge::Merge;
 use crate::convert::run::{RunConverter, RunState};
@@ -20,13 +20,15 @@ use crate::sink::Sink;
 use crate::state_file::StateFileError;
 use crate::state_file::lock::{Lock, LockError};
 use crate::survey::{PlannedRun, PlannedSource};
-use crate::tfevents::{FilePosition, TagTable};
+use crate::tfevents::TagTable;
 use crate::wandb_format::{LogError, is_synced, unmark_synced};
 
+mod places;
 mod source;
 #[cfg(test)]
 mod tests;
 
+use places::places_of;
 use source::Source;
 
 /// Rows between two commits of a long pass. A commit costs an `fsync`; a crash costs reading this many rows again.
@@ -52,6 +54,20 @@ pub enum RecordError {
         /// Why.
         source: LogError,
     },
+    /// A log of ours without its checkpoint: nothing of it counts.
+    #[error("its recording was cut short before anything of it counted")]
+    CutShort,
+    /// A log of ours that is shorter than its checkpoint says: an incomplete copy.
+    #[error("the log has {length} bytes of the {position} that count: it was not copied whole")]
+    Shorter {
+        /// What is there.
+        length: u64,
+        /// What should be.
+        position: u64,
+    },
+    /// `--run-id` gives several experiments one id.
+    #[error("several experiments would have the run id `{0}`")]
+    SameId(RunId),
     /// `--run-id` gives something that is no run id.
     #[error(transparent)]
     Id(#[from] InvalidRunId),
@@ -206,7 +222,7 @@ impl Recorder {
         } else {
             let failed = |source| RecordError::Io { path: state_directory.clone(), source };
             fs::create_dir_all(&state_directory).map_err(failed)?;
-            let path = state_directory.join("writer.lock");
+            let path = Checkpoint::writer_lock(directory);
             Some(Lock::take(&path).map_err(|error| match error {
                 LockError::Held(_) => RecordError::Locked(error),
                 LockError::Io(source) => RecordError::Io { path, source },
@@ -484,32 +500,18 @@ impl Recorder {
 
     /// The sources of a pass: those that are known go on where they were, in the order that breaks ties.
     fn ready_sources(&mut self, planned: &[PlannedSource], end: End) -> Vec<Source> {
-        let mut known: Vec<Source> = std::mem::take(&mut self.sources);
+        let mut known: HashMap<usize, Source> = self.sources.drain(..).map(|source| (source.index, source)).collect();
+        let indexes = places_of(&mut self.checkpoint.sources, planned);
         let mut ready: Vec<Source> = Vec::with_capacity(planned.len());
-        for plan in planned {
-            let found = self.checkpoint.position_of(&plan.file_name, &plan.fingerprint, &plan.label);
-            // A copy of a file within one run is a source of its own.
-            let found = found.filter(|index| ready.iter().all(|source| source.index != *index));
-            let index = found.unwrap_or_else(|| {
-                self.checkpoint.sources.push(SourceCheckpoint {
-                    label: plan.label.clone(),
-                    file_name: plan.file_name.clone(),
-                    fingerprint: plan.fingerprint.clone(),
-                    rule: plan.rule.clone(),
-                    position: FilePosition::default(),
-                    latest: None,
-                    seen_size: 0,
-                });
-                self.checkpoint.sources.len() - 1
-            });
-            let open =
-                known.iter().position(|source| source.index == index).map(|position| known.swap_remove(position));
+        for (plan, index) in planned.iter().zip(indexes) {
             let Some(checkpoint) = self.checkpoint.sources.get(index) else { continue };
-            let mut source = open.unwrap_or_else(|| {
-                let saved = self.checkpoint.tags.get(&plan.directory);
+            let mut source = known.remove(&index).unwrap_or_else(|| {
+                // The names of the first look count, whatever path named the files this time.
+                let directory = checkpoint.directory();
+                let saved = self.checkpoint.tags.get(directory);
                 let tags = self
                     .tags
-                    .entry(plan.directory.clone())
+                    .entry(directory.to_owned())
                     .or_insert_with(|| Arc::new(Mutex::new(saved.cloned().unwrap_or_default())));
                 Source::new(index, plan, checkpoint, self.axes.clone(), tags.clone())
             });
@@ -517,7 +519,7 @@ impl Recorder {
             ready.push(source);
         }
         // Files that are gone keep their place: a file may come back.
-        self.sources = known;
+        self.sources = known.into_values().collect();
         ready.sort_by(|a, b| a.tie_break().cmp(&b.tie_break()));
         ready
     }

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -106,7 +107,7 @@ pub struct Survey {
     join: Option<crate::convert::template::Template>,
     generation: u32,
     peeked: HashMap<PathBuf, Peeked>,
-    only_tags: HashMap<PathBuf, (u64, Option<Arc<str>>)>,
+    tags: HashMap<PathBuf, (u64, Tags)>,
 }
 
 #[derive(Debug, Clone)]
@@ -115,6 +116,27 @@ struct Peeked {
     /// Size of the file when it was looked at last.
     size: u64,
     first: Result<(Fingerprint, WallTime), String>,
+}
+
+/// The tags of a directory, as far as the beginning of its files shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Tags {
+    /// There is no value yet.
+    NoneYet,
+    /// All values are of this tag.
+    One(Arc<str>),
+    /// There are several, and that is final.
+    Several,
+}
+
+impl Tags {
+    fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::NoneYet, tags) | (tags, Self::NoneYet) => tags,
+            (Self::One(a), Self::One(b)) if a == b => Self::One(a),
+            _ => Self::Several,
+        }
+    }
 }
 
 /// A root that was given, or the common parent of several.
@@ -132,24 +154,36 @@ impl Survey {
             join: shape.join.clone(),
             generation,
             peeked: HashMap::new(),
-            only_tags: HashMap::new(),
+            tags: HashMap::new(),
         }
     }
 
     /// Looks into the paths, which must exist.
     pub fn look(&mut self, paths: &[PathBuf]) -> io::Result<Found> {
         let mut found = Found::default();
-        let mut seen = HashSet::new();
-        let mut groups = Vec::new();
+        // Each directory once, with its place: files of it that were named one by one are put together.
+        let mut seen: HashMap<PathBuf, (usize, usize)> = HashMap::new();
+        let mut groups: Vec<(Root, Vec<Member>)> = Vec::new();
         for root in roots(paths)? {
-            let mut directories = Vec::new();
+            let group = groups.len();
+            let mut directories: Vec<Member> = Vec::new();
             for target in &root.targets {
                 let discovery = discover(target)?;
                 found.other_files += discovery.other_files;
                 found.unreadable.extend(discovery.unreadable);
                 // A file that was named itself belongs to its directory.
                 for run in discovery.runs {
-                    if seen.insert(run.directory.clone()) {
+                    if let Some((known, index)) = seen.get(&run.directory).copied() {
+                        let members = if known == group {
+                            Some(&mut directories)
+                        } else {
+                            groups.get_mut(known).map(|(_, members)| members)
+                        };
+                        if let Some(member) = members.and_then(|members| members.get_mut(index)) {
+                            member.add(run.files);
+                        }
+                    } else {
+                        seen.insert(run.directory.clone(), (group, directories.len()));
                         let relative = run.directory.strip_prefix(&root.directory).unwrap_or(&run.relative);
                         let parts = relative.components().map(|part| readable(part.as_os_str())).collect();
                         directories.push(Member { parts, files: run.files });
@@ -216,12 +250,25 @@ impl Survey {
         let root_name = root.directory.file_name().map_or_else(|| "root".to_owned(), readable);
         let with_events: BTreeSet<&[String]> = members.iter().map(|member| member.parts.as_slice()).collect();
         let mut directories = Vec::with_capacity(members.len());
+        let mut decided = Vec::with_capacity(members.len());
         for member in &members {
             let asked = self.layout == Layout::Auto && layout::wants_only_tag(&member.parts, &with_events);
-            let only_tag = if asked { self.only_tag(member) } else { None };
-            directories.push(Directory { path: member.parts.clone(), only_tag: only_tag.map(|tag| tag.to_string()) });
+            let tags = if asked { self.tags_of(member) } else { Tags::Several };
+            let only_tag = match tags {
+                // What it is shows with its first value: its writer may be one that `add_scalars` made.
+                Tags::NoneYet => {
+                    found.waiting.extend(member.files.iter().map(|file| file.path.clone()));
+                    continue;
+                }
+                Tags::One(tag) => Some(tag.to_string()),
+                Tags::Several => None,
+            };
+            directories.push(Directory { path: member.parts.clone(), only_tag });
+            decided.push(member);
         }
+        let members = decided;
         let mut joined: BTreeMap<Option<String>, usize> = BTreeMap::new();
+        let mut beside: Option<(PathBuf, Rc<[PathBuf]>)> = None;
         for experiment in layout::experiments(&directories, self.layout) {
             let place = Place { root: &root_name, path: &experiment.path };
             let value = self.join.as_ref().map(|join| join.expand(place));
@@ -263,46 +310,43 @@ impl Survey {
                     directory,
                     sources,
                     modified,
-                    whole_parent: true,
+                    beside: Rc::default(),
                 });
                 continue;
             }
             // Where only some children of a directory were named, a copy may lie beside them.
-            let whole_parent = !(experiment.path.is_empty()
-                || (experiment.path.len() == 1 && root.targets != [root.directory.clone()]));
-            drafts.push(Draft {
-                root: root_name.clone(),
-                path: experiment.path,
-                directory,
-                sources,
-                modified,
-                whole_parent,
-            });
+            let parent = match experiment.path.len() {
+                0 => root.directory.parent(),
+                1 if root.targets != [root.directory.clone()] => Some(root.directory.as_path()),
+                _ => None,
+            };
+            let beside = match (&mut beside, parent) {
+                (_, None) => Rc::default(),
+                (Some((known, beside)), Some(parent)) if known == parent => beside.clone(),
+                (place, Some(parent)) => place.insert((parent.to_owned(), directories_beside(parent, root))).1.clone(),
+            };
+            drafts.push(Draft { root: root_name.clone(), path: experiment.path, directory, sources, modified, beside });
         }
     }
 
-    /// The tag of a directory whose files hold one tag only, as far as their beginning shows.
-    fn only_tag(&mut self, member: &Member) -> Option<Arc<str>> {
-        let mut only: Option<Arc<str>> = None;
+    /// The tags of a directory, as far as the beginning of its files shows. A file is read again only while it may tell
+    /// more.
+    fn tags_of(&mut self, member: &Member) -> Tags {
+        let mut tags = Tags::NoneYet;
         for file in &member.files {
             let seen = file.size.min(ONLY_TAG_BYTES);
-            let known = self.only_tags.get(&file.path).filter(|(size, _)| *size >= seen).map(|(_, tag)| tag.clone());
-            let tag = match known {
-                Some(tag) => tag,
+            let known = self.tags.get(&file.path).filter(|(size, tags)| *size >= seen || *tags == Tags::Several);
+            let of_file = match known {
+                Some((_, tags)) => tags.clone(),
                 None => {
-                    let tag = only_tag(&file.path);
-                    self.only_tags.insert(file.path.clone(), (seen, tag.clone()));
-                    tag
+                    let read = tags_of_file(&file.path);
+                    self.tags.insert(file.path.clone(), (seen, read.clone()));
+                    read
                 }
             };
-            match (&only, tag) {
-                (_, None) => return None,
-                (None, Some(tag)) => only = Some(tag),
-                (Some(before), Some(tag)) if **before == *tag => {}
-                (Some(_), Some(_)) => return None,
-            }
+            tags = tags.and(of_file);
         }
-        only
+        tags
     }
 
     /// Gives every draft its id; experiments that look the same to a hash of their first record are told apart.
@@ -359,6 +403,13 @@ struct Member {
 }
 
 impl Member {
+    /// Adds files that are not there yet.
+    fn add(&mut self, files: Vec<EventFileInfo>) {
+        self.files.extend(files);
+        self.files.sort_by(|a, b| a.name.as_encoded_bytes().cmp(b.name.as_encoded_bytes()));
+        self.files.dedup_by(|a, b| a.path == b.path);
+    }
+
     fn source(
         &self,
         file: &EventFileInfo,
@@ -392,8 +443,8 @@ struct Draft {
     directory: PathBuf,
     sources: Vec<PlannedSource>,
     modified: SystemTime,
-    /// Whether everything beside it was looked at too.
-    whole_parent: bool,
+    /// Directories beside it that were not looked at.
+    beside: Rc<[PathBuf]>,
 }
 
 impl Draft {
@@ -414,12 +465,9 @@ impl Draft {
     /// Whether a directory beside this one, outside of what was looked at, holds a file of the same name with the same
     /// first record. Without this look a copy would have another id when it is named alone.
     fn has_copy_beside(&self) -> bool {
-        let (false, Some(first), Some(parent)) = (self.whole_parent, self.first(), self.directory.parent()) else {
-            return false;
-        };
+        let Some(first) = self.first() else { return false };
         let Ok(below) = first.path.strip_prefix(&self.directory) else { return false };
-        let Ok(entries) = std::fs::read_dir(parent) else { return false };
-        entries.flatten().map(|entry| entry.path()).filter(|beside| *beside != self.directory).any(|beside| {
+        self.beside.iter().filter(|beside| **beside != self.directory).any(|beside| {
             let same = |payload: &[u8]| Fingerprint::of(payload) == first.fingerprint;
             matches!(peek(&beside.join(below)), Ok(Some(record)) if same(&record.payload))
         })
@@ -460,27 +508,32 @@ fn join_label(directory: &str, name: &str) -> String {
     }
 }
 
-/// The tag of a file whose beginning holds values of one tag only.
-fn only_tag(path: &Path) -> Option<Arc<str>> {
-    let mut file = EventFile::open(path, &FilePosition::default()).ok()?;
-    let mut tags = TagTable::default();
-    let mut only: Option<Arc<str>> = None;
-    while file.offset() < ONLY_TAG_BYTES {
-        match file.next_event(&mut tags).ok()? {
-            Next::Event => {
+/// Directories in `parent` that a root leaves out: none when all of it was looked at.
+fn directories_beside(parent: &Path, root: &Root) -> Rc<[PathBuf]> {
+    let targets: HashSet<&PathBuf> = root.targets.iter().collect();
+    let Ok(entries) = std::fs::read_dir(parent) else { return Rc::default() };
+    let directories = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    directories.map(|entry| entry.path()).filter(|path| !targets.contains(path)).collect()
+}
+
+/// The tags of a file, as far as its beginning shows. A file that cannot be read is no evidence for anything.
+fn tags_of_file(path: &Path) -> Tags {
+    let Ok(mut file) = EventFile::open(path, &FilePosition::default()) else { return Tags::Several };
+    let mut table = TagTable::default();
+    let mut tags = Tags::NoneYet;
+    while file.offset() < ONLY_TAG_BYTES && tags != Tags::Several {
+        match file.next_event(&mut table) {
+            Ok(Next::Event) => {
                 for point in &file.event().points {
-                    match &only {
-                        None => only = Some(point.tag.clone()),
-                        Some(tag) if *tag == point.tag => {}
-                        Some(_) => return None,
-                    }
+                    tags = tags.and(Tags::One(point.tag.clone()));
                 }
             }
-            Next::BadRecord { .. } => {}
-            _ => break,
+            Ok(Next::BadRecord { .. }) => {}
+            Ok(_) => break,
+            Err(_) => return Tags::Several,
         }
     }
-    only
+    tags
 }
 
 /// A name that people can read and that is still another for another file: bytes that are not UTF-8 are spelled out.

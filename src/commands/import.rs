@@ -35,17 +35,22 @@ pub(super) fn run(
     }
     session::check_project_chosen(settings, found.runs.len())?;
     let recording = session::recording(settings, arguments.dry_run, found.runs.len(), ui)?;
+    let runs = recording.assign(found.runs).map_err(|error| {
+        CommandError::new(ExitCode::Usage, "the runs cannot be told apart")
+            .caused_by(&error)
+            .hint("put `{path}` into `--run-id`")
+    })?;
     let again = session::same_command(typed);
     let reporter = session::reporter(ui, settings, session::destination(settings, arguments.dry_run), Some(again));
     reporter.skip(&outside);
-    reporter.found(0, found.runs.len(), 0);
-    reporter.expect_bytes(found.runs.iter().flat_map(|run| &run.sources).map(|source| source.size).sum());
+    reporter.found(0, runs.len(), 0);
+    reporter.expect_bytes(runs.iter().flat_map(|run| &run.sources).map(|source| source.size).sum());
 
     let runtime = session::start_runtime()?;
     let watcher: Arc<dyn Watcher> = reporter.clone();
     let uploads = client.map(|client| Uploads::new(runtime.clone(), client, settings.transfers, watcher.clone()));
     let stop = Stop::listen(&runtime, settings.max_duration, uploads.as_ref())?;
-    pipeline::import(&found.runs, &recording, uploads.as_ref(), &stop.token, &watcher);
+    pipeline::import(&runs, &recording, uploads.as_ref(), &stop.token, &watcher);
     if let Some(uploads) = &uploads {
         runtime.block_on(uploads.finish(None));
     }

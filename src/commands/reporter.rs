@@ -115,7 +115,11 @@ impl Reporter {
 impl Watcher for Reporter {
     fn ended(&self, run: RunEnd) {
         let mut state = self.state();
-        let (report, skips, trouble) = report(&run);
+        let (mut report, skips, trouble) = report(&run);
+        if self.destination == Destination::Nowhere {
+            // A dry run makes no directory.
+            report.dir = None;
+        }
         if let Some(uploaded) = &run.uploaded
             && !uploaded.project.is_empty()
         {
@@ -278,21 +282,38 @@ fn add_upload(report: &mut RunReport, run: &RunEnd, uploaded: &UploadOutcome) ->
 
 /// What a person reads when a run could not be recorded.
 fn record_trouble(error: &RecordError, source: &Path) -> CommandError {
-    let full = |error: &io::Error| matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
     let code = match error {
+        _ if disk_is_full(error) => ExitCode::Temporary,
         RecordError::Locked(LockError::Held(_)) => ExitCode::Held,
-        RecordError::OtherShape(_) | RecordError::Id(_) => ExitCode::Usage,
-        RecordError::Io { source, .. } if full(source) => ExitCode::Temporary,
+        RecordError::OtherShape(_) | RecordError::Id(_) | RecordError::SameId(_) => ExitCode::Usage,
         _ => ExitCode::Failed,
     };
-    let trouble = CommandError::new(code, format!("cannot record `{}`", source.display())).caused_by(error);
+    let what = match error {
+        RecordError::CutShort | RecordError::Shorter { .. } => "upload",
+        _ => "record",
+    };
+    let trouble = CommandError::new(code, format!("cannot {what} `{}`", source.display())).caused_by(error);
     match error {
         RecordError::OtherShape(_) => {
             trouble.hint("use the same options as before, or `--generation 1` to make a fresh run beside the old one")
         }
+        RecordError::CutShort => trouble.hint("run the `wandb-bridge import` or `watch` that was cut short again"),
         RecordError::Locked(_) => trouble.hint("wait for the other process, or end it; nothing was lost"),
         _ => trouble,
     }
+}
+
+/// Whether the disk is full, wherever in the causes that stands: space comes back without anybody changing the command.
+fn disk_is_full(error: &RecordError) -> bool {
+    let mut next: Option<&dyn std::error::Error> = Some(error);
+    while let Some(error) = next {
+        let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
+        if matches!(kind, Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)) {
+            return true;
+        }
+        next = error.source();
+    }
+    false
 }
 
 /// What a person reads when a run could not be uploaded.

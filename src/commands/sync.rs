@@ -28,13 +28,14 @@ pub(super) fn run(
     session::check_paths(&arguments.paths)?;
     let paths = if arguments.paths.is_empty() { vec![settings.wandb_dir.clone()] } else { arguments.paths.clone() };
     let found = find_logs(&paths);
-    for (path, error) in &found.failed {
-        ui.warning(format!("cannot look at `{}`: {error}", path.display()));
-    }
     let chosen = choose(found.logs, arguments);
     if chosen.found == 0 {
         return Err(nothing_found(&paths));
     }
+    for (path, error) in &found.failed {
+        ui.warning(format!("cannot look at `{}`: {error}", path.display()));
+    }
+    let not_looked_at = (!found.failed.is_empty()).then_some(ExitCode::Partial);
     for (count, what, flag) in
         [(chosen.synced, "synced", "--include-synced"), (chosen.online, "online", "--include-online")]
     {
@@ -57,7 +58,7 @@ pub(super) fn run(
     let stop = Stop::listen(&runtime, settings.max_duration, Some(&uploads))?;
     pipeline::sync(chosen.logs, &overrides(settings), &uploads, &watcher);
     runtime.block_on(uploads.finish(None));
-    Ok(reporter.finish("synced", stop.exit_code()))
+    Ok(reporter.finish("synced", stop.exit_code().into_iter().chain(not_looked_at)))
 }
 
 /// What was typed for this very command replaces what the logs say; variables are for the process that trains.

@@ -11,7 +11,7 @@ use crate::commands::error::{CommandError, ExitCode};
 use crate::commands::import::warn_of_idle_rules;
 use crate::commands::reporter::deadline;
 use crate::commands::session;
-use crate::commands::ui::{Ui, command_line};
+use crate::commands::ui::Ui;
 use crate::pipeline::{
     RunningCommand, Signal, Signals, Stopping, Uploads, WatchEnd, WatchOptions, Watcher, open_many_files, watch,
 };
@@ -133,10 +133,7 @@ const NO_KEY: &str = "there is no API key, so runs are recorded offline; set `WA
 impl Prepared {
     fn run(self, arguments: &WatchArgs, ui: &Arc<Ui>) -> Result<Ended, CommandError> {
         let Self { settings, runtime, survey, recording, client, for_want_of_a_key } = self;
-        let paths = arguments.paths.iter().filter_map(|path| path.to_str());
-        let again = command_line(["wandb-bridge", "import"].into_iter().chain(paths));
-        let reporter =
-            session::reporter(ui, &settings, session::destination(&settings, arguments.dry_run), Some(again));
+        let reporter = session::reporter(ui, &settings, session::destination(&settings, arguments.dry_run), None);
         let watcher: Arc<dyn Watcher> = reporter.clone();
         let uploads = client.map(|client| Uploads::new(runtime.clone(), client, settings.transfers, watcher.clone()));
         let until = deadline(settings.max_duration);

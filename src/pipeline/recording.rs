@@ -1,5 +1,6 @@
 //! From a planned run to a recorder: its id, its directory, its names.
 
+use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError, RwLock};
@@ -126,6 +127,29 @@ impl Recording {
         Ok((id, directory))
     }
 
+    /// Puts plans together that are one run: directories that were one run when they were first seen stay one, whatever
+    /// the layout makes of them now. Refuses a `--run-id` that gives several experiments one id.
+    pub fn assign(&self, plans: Vec<PlannedRun>) -> Result<Vec<PlannedRun>, RecordError> {
+        let mut assigned: Vec<PlannedRun> = Vec::with_capacity(plans.len());
+        let mut by_id: HashMap<RunId, usize> = HashMap::new();
+        for plan in plans {
+            let (id, _) = self.place_of(&plan)?;
+            match by_id.get(&id).and_then(|index| assigned.get_mut(*index)) {
+                Some(_) if self.naming.run_id.is_some() => return Err(RecordError::SameId(id)),
+                Some(run) => {
+                    run.started_at = run.started_at.min(plan.started_at);
+                    run.modified = run.modified.max(plan.modified);
+                    run.sources.extend(plan.sources);
+                }
+                None => {
+                    by_id.insert(id, assigned.len());
+                    assigned.push(plan);
+                }
+            }
+        }
+        Ok(assigned)
+    }
+
     /// Remembers a run that was recorded in this process, so that later files of it are known to be its own.
     pub fn remember(&self, run: &OpenRun) {
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
@@ -135,10 +159,12 @@ impl Recording {
     /// The right half's view of a run.
     pub fn to_upload(&self, plan: &PlannedRun, run: &OpenRun, published: &Published, live: bool) -> RunToUpload {
         let entity = Some(self.naming.entity.clone()).filter(|entity| !entity.is_empty());
+        // A log names its own project; only a choice made now replaces it.
+        let project = self.naming.project.as_ref().map(|_| self.naming.project(plan));
         RunToUpload {
             id: Some(run.id.clone()),
             log: run.recorder.log().to_owned(),
-            overrides: Overrides { entity, project: Some(self.naming.project(plan)), ..Overrides::default() },
+            overrides: Overrides { entity, project, ..Overrides::default() },
             end: published.0.subscribe(),
             live,
         }

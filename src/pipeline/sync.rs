@@ -10,6 +10,7 @@ use crate::checkpoint::Checkpoint;
 use crate::model::RunId;
 use crate::pipeline::report::{RunEnd, Watcher};
 use crate::pipeline::uploads::{RunToUpload, Uploads};
+use crate::recorder::RecordError;
 use crate::upload::{Close, LogEnd, Overrides};
 
 /// A foreign log that has not grown for this long and has no exit record belongs to a run that died.
@@ -24,7 +25,7 @@ pub fn sync(logs: Vec<PathBuf>, overrides: &Overrides, uploads: &Uploads, watche
         let end = match log_end(&log) {
             Ok(end) => end,
             Err(error) => {
-                watcher.ended(RunEnd { source: log, id, record_error: Some(error.into()), ..RunEnd::default() });
+                watcher.ended(RunEnd { source: log, id, record_error: Some(error), ..RunEnd::default() });
                 continue;
             }
         };
@@ -43,10 +44,17 @@ pub fn sync(logs: Vec<PathBuf>, overrides: &Overrides, uploads: &Uploads, watche
 }
 
 /// How far a log counts: a log of ours only up to its checkpoint, whatever stands behind it.
-fn log_end(log: &Path) -> Result<LogEnd, crate::state_file::StateFileError> {
+fn log_end(log: &Path) -> Result<LogEnd, RecordError> {
     let directory = log.parent().unwrap_or(Path::new("."));
     let end = match Checkpoint::load(directory)? {
-        Some(checkpoint) => LogEnd { position: Some(checkpoint.position), complete: true, close: Close::LeaveRunning },
+        Some(checkpoint) => {
+            let length = std::fs::metadata(log).map(|metadata| metadata.len()).unwrap_or_default();
+            if length < checkpoint.position.0 {
+                return Err(RecordError::Shorter { length, position: checkpoint.position.0 });
+            }
+            LogEnd { position: Some(checkpoint.position), complete: true, close: Close::LeaveRunning }
+        }
+        None if Checkpoint::is_ours(directory) => return Err(RecordError::CutShort),
         None => {
             let modified = std::fs::metadata(log).and_then(|metadata| metadata.modified()).ok();
             let age = modified.and_then(|modified| SystemTime::now().duration_since(modified).ok()).unwrap_or_default();

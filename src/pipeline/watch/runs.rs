@@ -127,6 +127,13 @@ impl<'a> Runs<'a> {
     /// Reads what is new in some runs, several at once. True when there was anything.
     pub(super) fn read_on(&mut self, plans: Vec<PlannedRun>) -> bool {
         let mut work = Vec::new();
+        let plans = match self.recording.assign(plans) {
+            Ok(plans) => plans,
+            Err(error) => {
+                self.watcher.note(Note::Trouble(format!("nothing is read: {error}")));
+                return false;
+            }
+        };
         for plan in plans {
             let id = match self.recording.place_of(&plan) {
                 Ok((id, _)) => id,

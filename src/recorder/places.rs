@@ -1,0 +1,59 @@
+//! Which files are known already, and which are new. Pure.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use crate::checkpoint::SourceCheckpoint;
+use crate::convert::run_id::Fingerprint;
+use crate::survey::PlannedSource;
+use crate::tfevents::FilePosition;
+
+/// The sources that planned ones continue, by their place in the checkpoint; new ones are added.
+///
+/// A source is known by its file name and first record; where copies share both, the one at the same place comes
+/// first. Each is continued once. A new file in a directory that is known follows the rule of that directory.
+pub(super) fn places_of(sources: &mut Vec<SourceCheckpoint>, planned: &[PlannedSource]) -> Vec<usize> {
+    let mut by_file: HashMap<(&str, &Fingerprint), Vec<usize>> = HashMap::new();
+    for (index, source) in sources.iter().enumerate() {
+        by_file.entry((&source.file_name, &source.fingerprint)).or_default().push(index);
+    }
+    let mut places: Vec<Option<usize>> = vec![None; planned.len()];
+    for exactly in [true, false] {
+        for (plan, place) in planned.iter().zip(&mut places).filter(|(_, place)| place.is_none()) {
+            let Some(left) = by_file.get_mut(&(plan.file_name.as_str(), &plan.fingerprint)) else { continue };
+            let same = |index: &usize| sources.get(*index).is_some_and(|source| source.label == plan.label);
+            let found = left.iter().position(|index| !exactly || same(index));
+            *place = found.map(|position| left.remove(position));
+        }
+    }
+    let mut of_directory: HashMap<&Path, usize> = HashMap::new();
+    for (plan, place) in planned.iter().zip(&places) {
+        if let (Some(directory), Some(index)) = (plan.path.parent(), place) {
+            of_directory.insert(directory, *index);
+        }
+    }
+    let mut added = Vec::new();
+    for (plan, place) in planned.iter().zip(&mut places).filter(|(_, place)| place.is_none()) {
+        let beside = plan.path.parent().and_then(|directory| of_directory.get(directory));
+        let beside = beside.and_then(|index| sources.get(*index));
+        let label = beside.map_or_else(
+            || plan.label.clone(),
+            |beside| match beside.directory() {
+                "" => plan.file_name.clone(),
+                directory => format!("{directory}/{}", plan.file_name),
+            },
+        );
+        *place = Some(sources.len() + added.len());
+        added.push(SourceCheckpoint {
+            label,
+            file_name: plan.file_name.clone(),
+            fingerprint: plan.fingerprint.clone(),
+            rule: beside.map_or_else(|| plan.rule.clone(), |beside| beside.rule.clone()),
+            position: FilePosition::default(),
+            latest: None,
+            seen_size: 0,
+        });
+    }
+    sources.extend(added);
+    places.into_iter().flatten().collect()
+}
