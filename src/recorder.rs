@@ -17,8 +17,8 @@ use crate::convert::merge::Merge;
 use crate::convert::run::{RunConverter, RunState};
 use crate::model::{Host, InvalidRunId, LogPosition, RunId, RunInfo, RunUpdate, Skips, WallTime};
 use crate::sink::Sink;
-use crate::state_file::StateFileError;
 use crate::state_file::lock::{Lock, LockError};
+use crate::state_file::{StateFileError, sync_directory};
 use crate::survey::{PlannedRun, PlannedSource};
 use crate::tfevents::TagTable;
 use crate::wandb_format::{LogError, is_synced, unmark_synced};
@@ -422,8 +422,7 @@ impl Recorder {
         if self.new {
             // What the checkpoint speaks of must be found after a loss of power: the log, and the directory it is in.
             for directory in [Some(self.directory.as_path()), self.directory.parent()].into_iter().flatten() {
-                let synced = fs::File::open(directory).and_then(|directory| directory.sync_all());
-                synced.map_err(|source| RecordError::Io { path: directory.to_owned(), source })?;
+                sync_directory(directory).map_err(|source| RecordError::Io { path: directory.to_owned(), source })?;
             }
             self.new = false;
         }

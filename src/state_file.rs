@@ -97,8 +97,20 @@ pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     drop(file);
     fs::rename(&temporary, path)?;
     match path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        Some(parent) => File::open(parent)?.sync_all(),
+        Some(parent) => sync_directory(parent),
         None => Ok(()),
+    }
+}
+
+/// Makes the entries of a directory durable, where the system and the file system can.
+pub fn sync_directory(directory: &Path) -> io::Result<()> {
+    if cfg!(not(unix)) {
+        return Ok(());
+    }
+    match File::open(directory)?.sync_all() {
+        // Some network file systems have no such thing.
+        Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => Ok(()),
+        synced => synced,
     }
 }
 

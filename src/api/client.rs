@@ -310,10 +310,13 @@ struct Got {
     body: Bytes,
 }
 
+/// Only a redirect that keeps the method and the body: after any other, a `POST` would come back as a `GET` that the
+/// answer of a login page makes look like an acknowledgement.
 fn follow_within_the_host(attempt: redirect::Attempt<'_>) -> redirect::Action {
+    let keeps_the_request = matches!(attempt.status().as_u16(), 307 | 308);
     let origin = |url: &Url| (url.scheme().to_owned(), url.host_str().map(str::to_owned), url.port_or_known_default());
     let same = attempt.previous().last().is_some_and(|previous| origin(previous) == origin(attempt.url()));
-    if same && attempt.previous().len() <= REDIRECTS { attempt.follow() } else { attempt.stop() }
+    if keeps_the_request && same && attempt.previous().len() <= REDIRECTS { attempt.follow() } else { attempt.stop() }
 }
 
 fn no_answer(place: &str, error: &reqwest::Error) -> ApiError {

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// The longest duration that is believed.
+const LONGEST: Duration = Duration::from_secs(10 * 366 * 86_400);
+
 /// Reads `25s`, `1m30s`, `1.5h`, `500ms`, `2d`, or bare seconds.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let wanted = || "expected a duration, for example `25s`, `1m30s` or `500ms`".to_owned();
@@ -30,7 +33,8 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
         total = total.checked_add(part).ok_or_else(wanted)?;
         rest = behind.trim_start();
     }
-    Ok(total)
+    // Far beyond any use, and far from where the clock's own type ends.
+    if total > LONGEST { Err("it is longer than 10 years".to_owned()) } else { Ok(total) }
 }
 
 /// A duration that is not zero.

@@ -35,11 +35,11 @@ pub(super) fn run(
     }
     session::check_project_chosen(settings, found.runs.len())?;
     let recording = session::recording(settings, arguments.dry_run, found.runs.len(), ui)?;
-    let runs = recording.assign(found.runs).map_err(|error| {
-        CommandError::new(ExitCode::Usage, "the runs cannot be told apart")
-            .caused_by(&error)
-            .hint("put `{path}` into `--run-id`")
-    })?;
+    let (runs, refused) = recording.assign(found.runs);
+    if let Some(error) = refused.first() {
+        let message = "the runs cannot be told apart";
+        return Err(CommandError::new(ExitCode::Usage, message).caused_by(error).hint("put `{path}` into `--run-id`"));
+    }
     let again = session::same_command(typed);
     let reporter = session::reporter(ui, settings, session::destination(settings, arguments.dry_run), Some(again));
     reporter.skip(&outside);

@@ -325,7 +325,7 @@ fn upload_trouble(error: &UploadError, source: &Path) -> CommandError {
                 .caused_by(error)
                 .hint(hint);
         }
-        Some(Class::Temporary) => {
+        Some(Class::Temporary | Class::Cancelled) => {
             return CommandError::new(ExitCode::Temporary, format!("cannot upload `{}` now", source.display()))
                 .caused_by(error)
                 .hint("run the same command again later: what is recorded is kept, and only what is missing is sent");

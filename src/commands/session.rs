@@ -97,7 +97,10 @@ pub(super) fn client(settings: &Settings) -> Result<Option<ApiClient>, CommandEr
     let key = settings.key.require()?.clone();
     let server = &settings.server;
     let url = |text: &str| {
-        Url::parse(text).map_err(|error| CommandError::new(ExitCode::Usage, format!("`{text}` is not a URL: {error}")))
+        // Not shown: it may hold a password.
+        Url::parse(text).map_err(|error| {
+            CommandError::new(ExitCode::Usage, "the address of the server or of a proxy is not a URL").caused_by(&error)
+        })
     };
     let proxy = |text: &Option<String>| text.as_deref().map(url).transpose();
     let mut timeouts = Timeouts::default();

@@ -121,7 +121,14 @@ fn prepare(arguments: &WatchArgs, settings: &Settings, ui: &Arc<Ui>) -> Result<P
         settings.mode = Setting { value: Mode::Offline, source: settings.mode.source.clone() };
     }
     let shape = session::shape(&settings)?;
-    let client = if arguments.dry_run { None } else { session::client(&settings)? };
+    let client = if arguments.dry_run { Ok(None) } else { session::client(&settings) };
+    let client = client.map_err(|mut error| {
+        // A proxy or a certificate that is wrong is no reason not to train.
+        if !arguments.command.is_empty() && error.code == ExitCode::Usage {
+            error.code = ExitCode::Failed;
+        }
+        error
+    })?;
     // How many runs there will be is not known yet; several directories mean several runs.
     let recording = session::recording(&settings, arguments.dry_run, arguments.paths.len(), ui)?;
     let survey = Survey::new(&shape, settings.runs.generation);

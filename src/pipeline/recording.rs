@@ -52,14 +52,14 @@ impl Naming {
         chosen.filter(|project| !project.is_empty()).unwrap_or_else(|| DEFAULT_PROJECT.to_owned())
     }
 
-    fn described(&self, plan: &PlannedRun) -> Described {
+    fn described(&self, plan: &PlannedRun, single: Option<&SingleRun>) -> Described {
         let place = plan.place();
         let expand = |template: &Option<Template>| template.as_ref().map(|template| template.expand(place));
         let asked = AskedDescription {
-            name: expand(&self.name).or_else(|| self.single.name.clone()),
+            name: expand(&self.name).or_else(|| single?.name.clone()),
             group: expand(&self.group),
             job_type: expand(&self.job_type),
-            notes: expand(&self.notes).or_else(|| self.single.notes.clone()),
+            notes: expand(&self.notes).or_else(|| single?.notes.clone()),
             tags: self.tags.as_ref().map(|tags| tags.iter().map(|tag| tag.expand(place)).collect()),
         };
         let default = Description {
@@ -92,6 +92,10 @@ pub struct Recording {
     known: RwLock<KnownRuns>,
     /// Run directories are made one after the other, so that no two runs take the same name.
     making: Mutex<()>,
+    /// Ids that `--run-id` gave, and the experiments that have them.
+    claimed: Mutex<HashMap<RunId, PathBuf>>,
+    /// The experiment that the environment speaks of.
+    single_owner: Mutex<Option<PathBuf>>,
 }
 
 /// A run that is being recorded.
@@ -113,13 +117,31 @@ impl Recording {
         naming: Naming,
     ) -> io::Result<(Self, Vec<StateFileError>)> {
         let (known, errors) = KnownRuns::load(&wandb_directory, options.generation)?;
-        Ok((Self { wandb_directory, options, naming, known: RwLock::new(known), making: Mutex::new(()) }, errors))
+        Ok((
+            Self {
+                wandb_directory,
+                options,
+                naming,
+                known: RwLock::new(known),
+                making: Mutex::new(()),
+                claimed: Mutex::default(),
+                single_owner: Mutex::default(),
+            },
+            errors,
+        ))
     }
 
     /// The id that a planned run has here, and its directory if it was recorded before.
     pub fn place_of(&self, plan: &PlannedRun) -> Result<(RunId, Option<PathBuf>), RecordError> {
-        let id = match (&self.naming.run_id, &self.naming.single.id) {
-            (Some(template), _) => RunId::new(template.expand(plan.place()))?,
+        let id = match (&self.naming.run_id, self.single(plan).and_then(|single| single.id.as_ref())) {
+            (Some(template), _) => {
+                let id = RunId::new(template.expand(plan.place()))?;
+                let mut claimed = self.claimed.lock().unwrap_or_else(PoisonError::into_inner);
+                if *claimed.entry(id.clone()).or_insert_with(|| plan.directory.clone()) != plan.directory {
+                    return Err(RecordError::SameId(id));
+                }
+                id
+            }
             (None, Some(id)) => id.clone(),
             (None, None) => self.known.read().unwrap_or_else(PoisonError::into_inner).id_of(plan),
         };
@@ -128,14 +150,20 @@ impl Recording {
     }
 
     /// Puts plans together that are one run: directories that were one run when they were first seen stay one, whatever
-    /// the layout makes of them now. Refuses a `--run-id` that gives several experiments one id.
-    pub fn assign(&self, plans: Vec<PlannedRun>) -> Result<Vec<PlannedRun>, RecordError> {
+    /// the layout makes of them now. Those that have no id of their own come back with the reason.
+    pub fn assign(&self, plans: Vec<PlannedRun>) -> (Vec<PlannedRun>, Vec<RecordError>) {
+        let mut refused = Vec::new();
         let mut assigned: Vec<PlannedRun> = Vec::with_capacity(plans.len());
         let mut by_id: HashMap<RunId, usize> = HashMap::new();
         for plan in plans {
-            let (id, _) = self.place_of(&plan)?;
+            let id = match self.place_of(&plan) {
+                Ok((id, _)) => id,
+                Err(error) => {
+                    refused.push(error);
+                    continue;
+                }
+            };
             match by_id.get(&id).and_then(|index| assigned.get_mut(*index)) {
-                Some(_) if self.naming.run_id.is_some() => return Err(RecordError::SameId(id)),
                 Some(run) => {
                     run.started_at = run.started_at.min(plan.started_at);
                     run.modified = run.modified.max(plan.modified);
@@ -147,7 +175,14 @@ impl Recording {
                 }
             }
         }
-        Ok(assigned)
+        (assigned, refused)
+    }
+
+    /// What the environment says of *the* run, for the first experiment that asks; another one is not meant.
+    fn single(&self, plan: &PlannedRun) -> Option<&SingleRun> {
+        let mut owner = self.single_owner.lock().unwrap_or_else(PoisonError::into_inner);
+        let owner = owner.get_or_insert_with(|| plan.directory.clone());
+        (*owner == plan.directory).then_some(&self.naming.single)
     }
 
     /// Remembers a run that was recorded in this process, so that later files of it are known to be its own.
@@ -196,7 +231,8 @@ impl Recording {
                 made.path().to_owned()
             }
         };
-        let recorder = Recorder::open(&directory, &id, plan, &self.naming.described(plan), &self.options)?;
+        let recorder =
+            Recorder::open(&directory, &id, plan, &self.naming.described(plan, self.single(plan)), &self.options)?;
         Ok(OpenRun { id, directory, recorder })
     }
 }

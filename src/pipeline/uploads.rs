@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -27,8 +27,12 @@ pub struct Uploads {
     cancel: CancellationToken,
     watcher: Arc<dyn Watcher>,
     tasks: Mutex<JoinSet<()>>,
-    /// A run that ended and goes on is uploaded by a second task, which waits for the first.
-    turns: Mutex<HashMap<PathBuf, Arc<tokio::sync::Mutex<()>>>>,
+    /// By run id, or by log where that is not known. A run that ended and goes on is uploaded by a second task, which
+    /// waits for the first; so do two logs of one run, which must not be written over each other.
+    turns: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+    /// Places for runs that do not grow. Those wait before they read anything, so that memory does not grow with their
+    /// number, and never stand in the way of runs that do.
+    bulk: Arc<Semaphore>,
 }
 
 impl fmt::Debug for Uploads {
@@ -58,7 +62,9 @@ impl Uploads {
         let cancel = CancellationToken::new();
         Self {
             runtime,
-            fleet: Fleet::new(Arc::new(api), usize::from(transfers), &cancel),
+            // As many again for runs that grow.
+            fleet: Fleet::new(Arc::new(api), 2 * usize::from(transfers), &cancel),
+            bulk: Arc::new(Semaphore::new(usize::from(transfers))),
             cancel,
             watcher,
             tasks: Mutex::new(JoinSet::new()),
@@ -82,11 +88,18 @@ impl Uploads {
     /// As long as more is recorded, an upload that could not go on is tried again: the server may come back, and another
     /// process that sends its rest will be done.
     pub fn start(&self, run: RunToUpload, ended: impl FnOnce(UploadOutcome) + Send + 'static) {
-        let turn =
-            self.turns.lock().unwrap_or_else(PoisonError::into_inner).entry(run.log.clone()).or_default().clone();
+        let turn = run.id.as_ref().map_or_else(|| run.log.display().to_string(), ToString::to_string);
+        let turn = self.turns.lock().unwrap_or_else(PoisonError::into_inner).entry(turn).or_default().clone();
         let (fleet, watcher) = (self.fleet.clone(), self.watcher.clone());
+        let (bulk, cancel) = (self.bulk.clone(), self.cancel.clone());
         let task = async move {
             let _turn = turn.lock().await;
+            let place = async { if run.live { None } else { bulk.acquire_owned().await.ok() } };
+            // Without a place because of a stop, the upload ends at once, and says so.
+            let _place = tokio::select! {
+                place = place => place,
+                () = cancel.cancelled() => None,
+            };
             let outcome = loop {
                 let outcome = upload_run(run.job(&watcher), fleet.clone()).await;
                 let RunState::Failed(error) = &outcome.state else { break outcome };

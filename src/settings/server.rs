@@ -96,6 +96,8 @@ fn check_base_url(found: Setting<String>) -> Result<String, SettingsError> {
     let text = found.value.trim().trim_end_matches('/');
     let url = match Url::parse(text) {
         Ok(url) => url,
+        // Not shown where it may hold a password.
+        Err(error) if text.contains('@') => return refuse(format!("it is not a URL: {error}"), None),
         Err(error) => return refuse(format!("`{text}` is not a URL: {error}"), None),
     };
     if !url.username().is_empty() || url.password().is_some() {

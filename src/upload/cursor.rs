@@ -130,7 +130,11 @@ pub(crate) fn same_line(ours: &str, theirs: &str) -> bool {
 
 fn same(a: &Json, b: &Json) -> bool {
     match (a, b) {
-        (Json::Number(a), Json::Number(b)) => a == b || as_f64(*a).total_cmp(&as_f64(*b)).is_eq(),
+        (Json::Number(a), Json::Number(b)) => {
+            // Other writers print -0.0 as -0, which reads back as the integer 0.
+            let (a, b) = (as_f64(*a), as_f64(*b));
+            a == b || (a.is_nan() && b.is_nan())
+        }
         (Json::Array(a), Json::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b)),
         (Json::Object(a), Json::Object(b)) => {
             a.len() == b.len() && a.iter().zip(b).all(|((key, a), (other, b))| key == other && same(a, b))

@@ -96,6 +96,9 @@ pub(crate) fn write_generated(fold: &Fold, directory: &Path) -> Vec<(&'static st
     files.into_iter().map(write).collect()
 }
 
+/// The files that this program makes of what a log says.
+pub(crate) const GENERATED: [&str; 3] = ["wandb-summary.json", "config.yaml", "wandb-metadata.json"];
+
 /// Uploads files. Fails only for what concerns more than these files.
 pub(crate) async fn upload(
     api: &Arc<ApiClient>,

@@ -15,6 +15,9 @@ use crate::api::{ApiClient, ApiError, Class};
 /// No run sends small requests more often than this.
 const SEND_INTERVAL: Duration = Duration::from_secs(1);
 
+/// However low the limit of requests is, a run sends this often.
+const LONGEST_INTERVAL: Duration = Duration::from_secs(3600);
+
 /// The uploads of one process.
 #[derive(Debug)]
 pub struct Fleet {
@@ -60,7 +63,7 @@ impl Fleet {
             return SEND_INTERVAL;
         }
         let active = self.active.load(Ordering::Relaxed) as f64;
-        SEND_INTERVAL.max(Duration::try_from_secs_f64(active / limit).unwrap_or(Duration::MAX))
+        SEND_INTERVAL.max(Duration::try_from_secs_f64(active / limit).unwrap_or(LONGEST_INTERVAL)).min(LONGEST_INTERVAL)
     }
 
     /// Waits for a place among those that send.

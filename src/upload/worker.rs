@@ -238,7 +238,10 @@ impl<'a> Worker<'a> {
             return Ok(RunState::Running);
         };
         let finished = self.state.sent.finished == Some(code) && fold.revisions == self.state.sent.revisions;
-        let named = files::plan_at_end(&fold, &[], &self.state.sent, &self.job.files_dir);
+        // What this program makes itself is tried again when it did not arrive.
+        let failed = |path: &&str| self.state.sent.failed_files.contains(*path);
+        let again: Vec<&str> = files::GENERATED.into_iter().filter(failed).collect();
+        let named = files::plan_at_end(&fold, &again, &self.state.sent, &self.job.files_dir);
         if !finished || !named.due.is_empty() {
             self.take_place().await?;
             if !self.opened {
@@ -250,6 +253,10 @@ impl<'a> Worker<'a> {
         self.place = None;
         if self.lost() {
             return Ok(RunState::Partial);
+        }
+        // An end that nobody wrote may turn out to be none: then the log must be looked at again.
+        if self.state.fold.exit.is_none() {
+            return Ok(RunState::Synced);
         }
         if let Err(error) = mark_synced(&self.job.log) {
             debug!(%error, "no `.synced` marker");

@@ -10,6 +10,7 @@ mod interop;
 mod official_client;
 mod proto;
 mod screens;
+mod seams;
 mod sync;
 mod tidy;
 mod upload;

@@ -127,13 +127,10 @@ impl<'a> Runs<'a> {
     /// Reads what is new in some runs, several at once. True when there was anything.
     pub(super) fn read_on(&mut self, plans: Vec<PlannedRun>) -> bool {
         let mut work = Vec::new();
-        let plans = match self.recording.assign(plans) {
-            Ok(plans) => plans,
-            Err(error) => {
-                self.watcher.note(Note::Trouble(format!("nothing is read: {error}")));
-                return false;
-            }
-        };
+        let (plans, refused) = self.recording.assign(plans);
+        for error in refused {
+            self.watcher.note(Note::Trouble(format!("some runs are not recorded: {error}")));
+        }
         for plan in plans {
             let id = match self.recording.place_of(&plan) {
                 Ok((id, _)) => id,
