@@ -105,7 +105,8 @@ impl Uploads {
                 let RunState::Failed(error) = &outcome.state else { break outcome };
                 let log_ends = run.end.borrow().complete;
                 let again = matches!(error, UploadError::Held(_)) || error.class() == Some(Class::Temporary);
-                if !log_ends && error.class() != Some(Class::Cancelled) {
+                // An import says it once, at its end; while a run grows, nobody knows when that will be.
+                if run.live && !log_ends && error.class() != Some(Class::Cancelled) {
                     watcher.note(Note::Trouble(say(&run.log, error, again)));
                 }
                 if log_ends || !again || run.more_or_pause(fleet.cancel()).await.is_err() {
