@@ -58,7 +58,7 @@ pub struct Description {
     pub notes: String,
     /// Labels.
     pub tags: Vec<String>,
-    /// As settings or flags said when the log was last described; empty: the server's default.
+    /// As settings or flags said when the run was made; empty: the server's default.
     pub entity: String,
     /// Empty: the server's default.
     pub project: String,
@@ -116,7 +116,7 @@ pub struct Checkpoint {
     pub next_num: i64,
     /// Set when the log ends with an exit record.
     pub ending: Option<Ending>,
-    /// Where the experiment lies below the root that first named it; decides the default name.
+    /// How the run is described to people, as the log says it last.
     pub description: Description,
     /// The machine that wrote the event files.
     pub host: String,

@@ -267,7 +267,7 @@ impl Survey {
             decided.push(member);
         }
         let members = decided;
-        let mut joined: BTreeMap<Option<String>, usize> = BTreeMap::new();
+        let mut joined: BTreeMap<String, usize> = BTreeMap::new();
         let mut beside: Option<(PathBuf, Rc<[PathBuf]>)> = None;
         for experiment in layout::experiments(&directories, self.layout) {
             let place = Place { root: &root_name, path: &experiment.path };
@@ -298,12 +298,12 @@ impl Survey {
                     source.label = join_label(&prefix, &source.label);
                     source.directory = join_label(&prefix, &source.directory);
                 }
-                if let Some(draft) = joined.get(&Some(value.clone())).and_then(|index| drafts.get_mut(*index)) {
+                if let Some(draft) = joined.get(&value).and_then(|index| drafts.get_mut(*index)) {
                     draft.sources.append(&mut sources);
                     draft.modified = draft.modified.max(modified);
                     continue;
                 }
-                joined.insert(Some(value.clone()), drafts.len());
+                joined.insert(value.clone(), drafts.len());
                 drafts.push(Draft {
                     root: root_name.clone(),
                     path: vec![value],

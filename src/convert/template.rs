@@ -135,11 +135,6 @@ impl Template {
     pub fn as_str(&self) -> &str {
         &self.text
     }
-
-    /// Whether the text is the same for every experiment.
-    pub fn is_constant(&self) -> bool {
-        self.parts.iter().all(|part| matches!(part, Part::Text(_)))
-    }
 }
 
 #[cfg(test)]

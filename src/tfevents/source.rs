@@ -208,11 +208,6 @@ impl EventFile {
         self.reader.path()
     }
 
-    /// Lets go of the file's handle and memory until the next event is asked for.
-    pub fn suspend(&mut self) {
-        self.reader.suspend();
-    }
-
     #[cold]
     fn no_record(&mut self, read: Read) -> Next {
         match read {
