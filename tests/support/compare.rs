@@ -20,6 +20,9 @@ pub struct Compared {
     pub ignored_features: BTreeSet<i64>,
     /// Files that only one of the uploaders makes.
     pub ignored_files: BTreeSet<String>,
+    /// Whether the first may have told the server less of the environment than it wrote into config.yaml: the official
+    /// client sends what it learns later only when it happens to send the config once more.
+    pub late_environment: bool,
 }
 
 impl Default for Compared {
@@ -30,6 +33,7 @@ impl Default for Compared {
             alerts: true,
             ignored_features: BTreeSet::from([76]),
             ignored_files: BTreeSet::new(),
+            late_environment: false,
         }
     }
 }
@@ -51,7 +55,11 @@ pub fn same_run_but_for(a: &RunSnapshot, b: &RunSnapshot, compared: &Compared) -
     same_lines("events", &a.events, &b.events)?;
     same_members("summary", &a.summary_value(), &b.summary_value())?;
     let config = |run: &RunSnapshot| steady_config(run.config_value(), compared);
-    same_members("config", &config(a), &config(b))?;
+    let (first, mut second) = (config(a), config(b));
+    if compared.late_environment {
+        forget_unknown_environment(&first, &mut second);
+    }
+    same_members("config", &first, &second)?;
     same("complete", &a.complete, &b.complete)?;
     same("exit code", &a.exit_code, &b.exit_code)?;
     same("status", &a.status, &b.status)?;
@@ -127,6 +135,22 @@ pub fn steady_config(config: Json, compared: &Compared) -> Json {
         }
     }
     Json::Object(config)
+}
+
+/// Takes out of each environment of the second config what the first does not say of it.
+fn forget_unknown_environment(first: &Json, second: &mut Json) {
+    fn environments(config: &Json) -> Option<&Json> {
+        config.get("_wandb")?.get("e")
+    }
+    let Some(Json::Array(known)) = environments(first) else { return };
+    let Json::Object(config) = second else { return };
+    let Some(Json::Object(own)) = config.get_mut("_wandb") else { return };
+    let Some(Json::Array(told)) = own.get_mut("e") else { return };
+    for (known, told) in known.iter().zip(told) {
+        if let Json::Object(members) = told {
+            members.retain(|key, _| known.get(key).is_some());
+        }
+    }
 }
 
 /// Metric definitions may come in any order, and refer to each other by place: here they do by name.
