@@ -5,6 +5,7 @@
 
 pub mod axes;
 pub mod keys;
+pub mod kinds;
 pub mod layout;
 pub mod merge;
 pub mod rows;

@@ -12,4 +12,4 @@ pub use ids::{InvalidRunId, LogPosition, RunId, Step, WallTime};
 pub use json::Json;
 pub use number::Number;
 pub use outcome::{Count, Skipped, SkippedReason, Skips};
-pub use update::{Exit, Host, MetricDefinition, Row, RunInfo, RunUpdate, SummaryItem};
+pub use update::{Exit, FileCategory, Host, MetricDefinition, Row, RunInfo, RunUpdate, SummaryItem};

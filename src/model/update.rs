@@ -23,6 +23,15 @@ pub enum RunUpdate {
     Exit(Exit),
 }
 
+/// What a file of a run is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileCategory {
+    /// Something that a history row speaks of.
+    Media,
+    /// Anything else.
+    Other,
+}
+
 /// What describes a run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RunInfo {

@@ -111,8 +111,21 @@ pub enum Data {
     Audio(proto::summary::Audio),
     /// A form of histogram that nothing reads any more.
     OldHistogram(Bytes),
+    /// A serialized GraphDef, MetaGraphDef or RunMetadata.
+    Graph(Graph),
     /// No value, or one of a kind that is newer than this program. Hyperparameters are in the metadata alone.
     None,
+}
+
+/// A graph, or what was measured of its execution: one serialized message of TensorFlow's, which is not looked into.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Graph {
+    /// A GraphDef.
+    Definition(Bytes),
+    /// A MetaGraphDef.
+    Meta(Bytes),
+    /// A RunMetadata.
+    RunMetadata(Bytes),
 }
 
 /// Decodes a payload.

@@ -109,6 +109,7 @@ pub fn classify(
         Data::Histogram(_) => (ValueKind::Histograms, None),
         Data::OldHistogram(_) => (ValueKind::OldHistograms, None),
         Data::Audio(_) => (ValueKind::Audio, None),
+        Data::Graph(_) => (ValueKind::Graphs, None),
         Data::Tensor(tensor) => match (own.or(remembered), scalar(tensor)) {
             (None | Some(ValueKind::Scalar), Ok(number)) => (ValueKind::Scalar, Some(number)),
             (Some(ValueKind::Scalar), Err(why)) => (ValueKind::Bad(why), None),

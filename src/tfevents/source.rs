@@ -9,11 +9,12 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{Number, Step, WallTime};
 use crate::proto::tensorboard::session_log::SessionStatus;
-use crate::tfevents::event::{DecodeError, Event, Value, What};
+use crate::tfevents::event::{Data, DecodeError, Event, Graph, Value, What};
 use crate::tfevents::file_name::start_of;
 use crate::tfevents::kind::{ValueKind, classify};
 use crate::tfevents::reader::{Found, Read, RecordReader};
@@ -76,7 +77,7 @@ pub struct Point {
     pub kind: ValueKind,
     /// The number of a scalar.
     pub number: Option<Number>,
-    /// The value itself, unless it is a scalar or a graph.
+    /// The value itself, unless it is a scalar.
     pub value: Option<Box<Value>>,
 }
 
@@ -262,8 +263,11 @@ impl EventFile {
         }
         match event.what {
             What::Values(values) => points(values, tags, &mut self.event.points),
-            What::Graph(_) | What::MetaGraph(_) => self.event.points.push(graph(GRAPH_TAG.as_bytes(), tags)),
-            What::RunMetadata { tag, .. } => self.event.points.push(graph(&tag, tags)),
+            What::Graph(bytes) => self.event.points.push(graph(GRAPH_TAG.into(), Graph::Definition(bytes), tags)),
+            What::MetaGraph(bytes) => self.event.points.push(graph(GRAPH_TAG.into(), Graph::Meta(bytes), tags)),
+            What::RunMetadata { tag, run_metadata } => {
+                self.event.points.push(graph(tag, Graph::RunMetadata(run_metadata), tags));
+            }
             What::Session(status) => self.event.session = Some(status),
             What::FileVersion(_) | What::LogMessage(_) | What::Nothing => {}
         }
@@ -297,9 +301,10 @@ fn points(values: Vec<Value>, tags: &mut TagTable, points: &mut Vec<Point>) {
     }
 }
 
-fn graph(tag: &[u8], tags: &mut TagTable) -> Point {
-    let tag_id = tags.intern(tag);
-    Point { tag: tags.name(tag_id), tag_id, kind: ValueKind::Graphs, number: None, value: None }
+fn graph(tag: Bytes, graph: Graph, tags: &mut TagTable) -> Point {
+    let tag_id = tags.intern(&tag);
+    let value = Box::new(Value { tag, metadata: None, data: Data::Graph(graph) });
+    Point { tag: tags.name(tag_id), tag_id, kind: ValueKind::Graphs, number: None, value: Some(value) }
 }
 
 #[cfg(test)]
@@ -309,7 +314,6 @@ mod tests {
     use std::fs::{self, File};
     use std::io::Write;
 
-    use bytes::Bytes;
     use proptest::prelude::*;
     use proptest::sample::Index;
     use prost::Message;

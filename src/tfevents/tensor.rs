@@ -3,6 +3,8 @@
 //! Pure. No size that a tensor claims is believed; nothing is allocated. Tensors of more than one element are for the
 //! rooms that know what they mean.
 
+use bytes::Bytes;
+
 use crate::model::Number;
 use crate::proto::tensorboard::{TensorProto, TensorShapeProto};
 
@@ -69,6 +71,40 @@ pub fn scalar(tensor: &TensorProto) -> Result<Number, NotScalar> {
     } else {
         from_content(kind, &tensor.tensor_content)
     }
+}
+
+/// A tensor that is not what was expected of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BadTensor {
+    /// Its shape is missing, negative, or more than its values fill.
+    #[error("tensor whose shape does not fit its values")]
+    Shape,
+    /// Its type is another one.
+    #[error("tensor of type {dtype}")]
+    Type {
+        /// The number of the type.
+        dtype: i32,
+    },
+}
+
+/// The dimensions and the texts of a tensor of texts, row by row. One text alone fills no shape of several.
+pub fn texts(tensor: &TensorProto) -> Result<(Vec<usize>, &[Bytes]), BadTensor> {
+    const STRING: i32 = 7;
+    if tensor.dtype % REFERENCE != STRING {
+        return Err(BadTensor::Type { dtype: tensor.dtype });
+    }
+    let shape = dimensions(tensor.tensor_shape.as_ref()).ok_or(BadTensor::Shape)?;
+    let elements = shape.iter().try_fold(1_usize, |product, size| product.checked_mul(*size));
+    if elements == Some(tensor.string_val.len()) { Ok((shape, &tensor.string_val)) } else { Err(BadTensor::Shape) }
+}
+
+/// The dimensions of a shape; a missing shape is that of a scalar.
+fn dimensions(shape: Option<&TensorShapeProto>) -> Option<Vec<usize>> {
+    let Some(shape) = shape else { return Some(Vec::new()) };
+    if shape.unknown_rank || shape.dim.len() > 254 {
+        return None;
+    }
+    shape.dim.iter().map(|dim| usize::try_from(dim.size).ok()).collect()
 }
 
 /// The types that are real numbers.

@@ -11,7 +11,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("proto", &[]),
     ("state_file", &[]),
     ("tfevents", &["proto"]),
-    ("convert", &[]),
+    ("convert", &["proto", "tfevents"]),
     ("wandb_format", &["proto"]),
     ("checkpoint", &["convert", "state_file", "tfevents"]),
     ("sink", &["wandb_format"]),

@@ -1,0 +1,202 @@
+//! What a value that is not a scalar becomes: the nearest W&B type, a file of the run, or config.
+//!
+//! One file a kind. Pure: a value and the key that it has in the run go in, a cell of a history row and the files that it
+//! speaks of come out. Encoded images, sound and graphs stay slices of the record that they were read from. Does not
+//! know rows, steps that came before, or where files are kept.
+
+mod audio;
+mod custom_scalars;
+mod graphs;
+mod histograms;
+mod hparams;
+mod images;
+mod mesh;
+mod pr_curves;
+mod tensors;
+mod text;
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+
+pub use crate::convert::kinds::mesh::{MeshPart, assemble};
+
+use crate::model::{FileCategory, Json, SkippedReason};
+use crate::tfevents::ValueKind;
+use crate::tfevents::event::Value;
+
+/// What one value becomes.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Carried {
+    /// The cell of the history row, under the tag's key; `None` when nothing of the value belongs into a row.
+    pub cell: Option<Cell>,
+    /// Files that must be there before anything speaks of them.
+    pub files: Vec<CarriedFile>,
+    /// Config values, each at its path of keys.
+    pub config: Vec<(Vec<String>, Json)>,
+    /// Whether a training session says that it ended, and how.
+    pub session: Option<SessionEnd>,
+    /// Things a person should know although nothing is lost, such as bins that were put together.
+    pub notes: Vec<SkippedReason>,
+}
+
+/// A cell of a row that is no number.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Cell {
+    /// A value as history holds it.
+    Json(Json),
+    /// A part of a body; the parts of one row are put together when the row is whole, by [`assemble`].
+    MeshPart(Box<MeshPart>),
+}
+
+/// A file of the run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CarriedFile {
+    /// Path below the run's `files/`, with `/`: safe on every file system whatever the logs hold, and the same for equal
+    /// content of one kind.
+    pub path: String,
+    /// What it holds.
+    pub content: Bytes,
+    /// What it is for.
+    pub category: FileCategory,
+}
+
+/// How a session of a hyperparameter sweep ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SessionEnd {
+    /// It finished.
+    Finished,
+    /// It failed.
+    Failed,
+}
+
+/// A value that makes no sense: counted, with this reason.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct BadValue(pub String);
+
+impl BadValue {
+    fn new(why: impl Into<String>) -> Self {
+        Self(why.into())
+    }
+}
+
+/// Where a value stands.
+#[derive(Debug, Clone, Copy)]
+pub struct Subject<'a> {
+    /// The tag, as the writer called it.
+    pub tag: &'a str,
+    /// The key that the tag has in the run's history.
+    pub key: &'a str,
+    /// The TensorBoard step.
+    pub step: i64,
+}
+
+/// Carries a value of any kind but a scalar.
+pub fn carry(subject: &Subject<'_>, kind: &ValueKind, value: &Value) -> Result<Carried, BadValue> {
+    match kind {
+        ValueKind::Images => images::carry(subject, value),
+        ValueKind::Audio => audio::carry(subject, value),
+        ValueKind::Histograms => histograms::carry(subject, value),
+        ValueKind::Text => text::carry(subject, value),
+        ValueKind::PrCurves => pr_curves::carry(subject, value),
+        ValueKind::Mesh => mesh::carry(subject, value),
+        ValueKind::HParams => hparams::carry(subject, value),
+        ValueKind::CustomScalars => custom_scalars::carry(subject, value),
+        ValueKind::Graphs => graphs::carry(subject, value),
+        ValueKind::OldHistograms | ValueKind::Tensors | ValueKind::Plugin(_) => tensors::carry(subject, kind, value),
+        ValueKind::Scalar => Err(BadValue::new("a scalar without a number")),
+        ValueKind::Bad(why) => Err(BadValue::new(why.to_string())),
+    }
+}
+
+impl Carried {
+    /// A history value, and nothing else.
+    fn json(value: Json) -> Self {
+        Self { cell: Some(Cell::Json(value)), ..Self::default() }
+    }
+}
+
+impl CarriedFile {
+    /// A media file in the directory of its kind, named after its content: equal content has one name.
+    fn media(directory: &str, extension: &str, content: Bytes) -> (Self, Digested) {
+        let digested = Digested::of(&content);
+        let name = digested.sha256.get(..20).unwrap_or_default();
+        let path = format!("media/{directory}/{name}.{extension}");
+        (Self { path, content, category: FileCategory::Media }, digested)
+    }
+
+    /// A file that is kept as it is because W&B has no type for it: below `tensorboard/`, by kind and tag.
+    fn kept(kind: &str, tag: &str, extension: &str, content: Bytes) -> Self {
+        let digested = Digested::of(&content);
+        let digest = digested.sha256.get(..12).unwrap_or_default();
+        let path = format!("tensorboard/{}/{}-{digest}.{extension}", safe_name(kind), safe_name(tag));
+        Self { path, content, category: FileCategory::Other }
+    }
+}
+
+/// What history says of a file: its digest and its size.
+struct Digested {
+    /// Lowercase hex.
+    sha256: String,
+    /// Bytes.
+    size: u64,
+}
+
+impl Digested {
+    fn of(content: &[u8]) -> Self {
+        let mut sha256 = String::with_capacity(64);
+        for byte in Sha256::digest(content) {
+            // Writing to a string cannot fail.
+            let _ = write!(sha256, "{byte:02x}");
+        }
+        Self { sha256, size: content.len() as u64 }
+    }
+}
+
+/// The members that every single media file has in history.
+fn media_value(kind: &str, file: &CarriedFile, digested: &Digested) -> BTreeMap<String, Json> {
+    BTreeMap::from([
+        ("_type".to_owned(), Json::from(kind)),
+        ("path".to_owned(), Json::from(file.path.as_str())),
+        ("sha256".to_owned(), Json::from(digested.sha256.as_str())),
+        ("size".to_owned(), Json::from(i64::try_from(digested.size).unwrap_or(i64::MAX))),
+    ])
+}
+
+/// A name from a log as one part of a path: letters, digits, `.`, `-` and `_` of it, never longer than 80 bytes, and
+/// never a name that means something to a file system.
+fn safe_name(name: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_') { c } else { '_' };
+    let safe: String = name.chars().map(plain).take(80).collect();
+    if safe.trim_matches('.').is_empty() { format!("_{safe}") } else { safe }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_safe_parts_of_paths() {
+        for (name, expected) in [
+            ("train/loss", "train_loss"),
+            ("..", "_.."),
+            ("", "_"),
+            ("a\0b", "a_b"),
+            ("ä", "_"),
+            ("x.y-z_1", "x.y-z_1"),
+        ] {
+            assert_eq!(safe_name(name), expected);
+        }
+        assert_eq!(safe_name(&"x".repeat(1 << 20)).len(), 80);
+    }
+
+    #[test]
+    fn equal_content_has_one_name() {
+        let (file, digested) = CarriedFile::media("images", "png", Bytes::from_static(b"x"));
+        assert_eq!(file.path, "media/images/2d711642b726b0440162.png");
+        assert_eq!((digested.size, digested.sha256.len()), (1, 64));
+    }
+}
