@@ -11,6 +11,7 @@ mod histograms;
 mod hparams;
 mod images;
 mod mesh;
+mod npy;
 mod pr_curves;
 mod tensors;
 mod text;
@@ -172,6 +173,11 @@ fn safe_name(name: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_') { c } else { '_' };
     let safe: String = name.chars().map(plain).take(80).collect();
     if safe.trim_matches('.').is_empty() { format!("_{safe}") } else { safe }
+}
+
+/// A text from a log, which need not be UTF-8.
+fn lossy(text: &[u8]) -> String {
+    String::from_utf8_lossy(text).into_owned()
 }
 
 #[cfg(test)]
