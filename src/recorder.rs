@@ -414,7 +414,7 @@ impl Recorder {
         }
         result?;
         if let (End::Exit(code), false) = (end, stopped) {
-            self.exit(self.session_code().unwrap_or(code))?;
+            self.exit(if code == 0 { self.session_code() } else { code })?;
         }
         self.commit(&mut committed)?;
         pass.files = locked(&self.beside).files.take_count();
@@ -500,12 +500,10 @@ impl Recorder {
         Ok(())
     }
 
-    /// The exit code that the run's own sessions say, if any of them says how it ended.
-    pub fn session_code(&self) -> Option<i32> {
-        self.checkpoint.session.map(|end| match end {
-            SessionEnd::Finished => 0,
-            SessionEnd::Failed => 1,
-        })
+    /// The exit code of a run that ended by itself: failed only where its training session says so. That a session
+    /// says it finished does not end a run, because some writers say so when they begin.
+    fn session_code(&self) -> i32 {
+        i32::from(self.checkpoint.session == Some(SessionEnd::Failed))
     }
 
     fn write_row(&mut self, row: SourceRow) -> Result<(), RecordError> {
