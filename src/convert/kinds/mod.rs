@@ -16,15 +16,16 @@ mod pr_curves;
 mod tensors;
 mod text;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 pub use crate::convert::kinds::mesh::{MeshPart, assemble};
 
-use crate::model::{FileCategory, Json, SkippedReason};
+use crate::model::{FileCategory, Json, Number, SkippedReason};
 use crate::tfevents::ValueKind;
 use crate::tfevents::event::Value;
 
@@ -43,9 +44,11 @@ pub struct Carried {
     pub notes: Vec<SkippedReason>,
 }
 
-/// A cell of a row that is no number.
+/// A cell of a row.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Cell {
+    /// A number.
+    Number(Number),
     /// A value as history holds it.
     Json(Json),
     /// A part of a body; the parts of one row are put together when the row is whole, by [`assemble`].
@@ -65,7 +68,8 @@ pub struct CarriedFile {
 }
 
 /// How a session of a hyperparameter sweep ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum SessionEnd {
     /// It finished.
     Finished,
@@ -117,6 +121,13 @@ impl Carried {
     /// A history value, and nothing else.
     fn json(value: Json) -> Self {
         Self { cell: Some(Cell::Json(value)), ..Self::default() }
+    }
+
+    /// Drops all but the first of files that are the same.
+    fn with_each_file_once(mut self) -> Self {
+        let mut paths = BTreeSet::new();
+        self.files.retain(|file| paths.insert(file.path.clone()));
+        self
     }
 }
 
@@ -178,6 +189,11 @@ fn safe_name(name: &str) -> String {
 /// A text from a log, which need not be UTF-8.
 fn lossy(text: &[u8]) -> String {
     String::from_utf8_lossy(text).into_owned()
+}
+
+/// So many bytes from a place on; `None` where there are fewer.
+fn bytes_at<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
+    bytes.get(at..)?.first_chunk().copied()
 }
 
 #[cfg(test)]
