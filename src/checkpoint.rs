@@ -3,7 +3,7 @@
 //! It lies beside the log in `.wandb-bridge/`. The log is read only up to [`Checkpoint::position`] by every process of
 //! ours, and cut back to it before anything is appended.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -102,6 +102,15 @@ impl SourceCheckpoint {
     }
 }
 
+/// Enough to see that a file changed since it was copied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SideMark {
+    /// Bytes.
+    pub size: u64,
+    /// Nanoseconds since the Unix epoch; 0 where the file system does not say.
+    pub modified_ns: u64,
+}
+
 /// The recorded part of a run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Checkpoint {
@@ -133,6 +142,12 @@ pub struct Checkpoint {
     /// How the run's training session says that it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<SessionEnd>,
+    /// Files beside the event files that were copied, by their path below `files/`, as they were then.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub side_files: BTreeMap<String, SideMark>,
+    /// Event files that are files of the run too, by their path below `files/`.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub saved_events: BTreeSet<String>,
 }
 
 impl Checkpoint {

@@ -29,6 +29,7 @@ use crate::wandb_format::{LogError, is_synced, unmark_synced};
 
 mod places;
 mod run_files;
+mod side;
 mod source;
 #[cfg(test)]
 mod tests;
@@ -37,6 +38,7 @@ mod values;
 use places::places_of;
 use run_files::RunFiles;
 pub use run_files::Written;
+use side::Side;
 use source::Source;
 use values::Beside;
 
@@ -152,6 +154,8 @@ pub struct RecordOptions {
     pub shape: Shape,
     /// `--generation`
     pub generation: u32,
+    /// `--save-events`: whether the event files themselves become files of the run.
+    pub save_events: bool,
     /// Whether nothing may be written at all.
     pub dry_run: bool,
 }
@@ -172,6 +176,8 @@ pub struct Recorder {
     beside: Arc<Mutex<Beside>>,
     /// The config that was written by this process.
     config: HashMap<Vec<String>, Json>,
+    /// What is known of files beside the event files.
+    side: Side,
     dry_run: bool,
     /// Whether anything was appended or read since the last commit.
     dirty: bool,
@@ -268,6 +274,8 @@ impl Recorder {
             sources: Vec::new(),
             tags: Default::default(),
             session: None,
+            side_files: Default::default(),
+            saved_events: Default::default(),
         });
         let mut description = checkpoint.description.clone();
         described.asked.apply(&mut description);
@@ -291,6 +299,7 @@ impl Recorder {
                 config: Vec::new(),
             })),
             config: HashMap::new(),
+            side: Side::new(options.save_events),
             dry_run: options.dry_run,
             dirty: false,
             marked: is_synced(&log),
@@ -413,6 +422,11 @@ impl Recorder {
             }
         }
         result?;
+        if !stopped {
+            self.keep_beside(planned, end, &mut pass)?;
+        }
+        // Whatever is written has its place before the exit record.
+        self.write_beside()?;
         if let (End::Exit(code), false) = (end, stopped) {
             self.exit(if code == 0 { self.session_code() } else { code })?;
         }

@@ -260,6 +260,9 @@ pub struct RunArgs {
     /// Put the metrics that match GLOB on the step axis NAME; may be repeated
     #[arg(long = "axis", value_name = "GLOB=NAME")]
     pub axes: Vec<AxisRule>,
+    /// Upload the event files themselves too, for the TensorBoard that W&B hosts
+    #[arg(long)]
+    pub save_events: bool,
     /// Make fresh runs beside those of an earlier generation
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub generation: u32,

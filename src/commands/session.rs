@@ -71,7 +71,12 @@ fn template_of(flag: &str, text: &str) -> Result<Template, CommandError> {
 
 /// Where runs are recorded, with what was recorded before.
 pub(super) fn recording(settings: &Settings, dry_run: bool, runs: usize, ui: &Ui) -> Result<Recording, CommandError> {
-    let options = RecordOptions { shape: shape(settings)?, generation: settings.runs.generation, dry_run };
+    let options = RecordOptions {
+        shape: shape(settings)?,
+        generation: settings.runs.generation,
+        save_events: settings.runs.save_events,
+        dry_run,
+    };
     let mut naming = naming(settings)?;
     if runs != 1 {
         if let Some(warning) = naming.single.ignored_warning(runs) {

@@ -94,6 +94,8 @@ pub struct RunShape {
     pub notes: Option<String>,
     /// Step axes, the first match wins.
     pub axes: Vec<AxisRule>,
+    /// Whether the event files themselves become files of their runs.
+    pub save_events: bool,
     /// 0 unless fresh runs beside the old ones were asked for.
     pub generation: u32,
 }
@@ -213,6 +215,7 @@ impl RunShape {
             tags,
             notes: arguments.notes,
             axes: arguments.axes,
+            save_events: arguments.save_events,
             generation: arguments.generation,
         })
     }
