@@ -186,14 +186,14 @@ fn safe_name(name: &str) -> String {
     if safe.trim_matches('.').is_empty() { format!("_{safe}") } else { safe }
 }
 
-/// A text from a log, which need not be UTF-8.
-fn lossy(text: &[u8]) -> String {
-    String::from_utf8_lossy(text).into_owned()
-}
-
 /// So many bytes from a place on; `None` where there are fewer.
 fn bytes_at<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
     bytes.get(at..)?.first_chunk().copied()
+}
+
+/// A text from a log, which need not be UTF-8.
+fn lossy(text: &[u8]) -> String {
+    String::from_utf8_lossy(text).into_owned()
 }
 
 #[cfg(test)]
