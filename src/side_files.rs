@@ -359,8 +359,8 @@ mod tests {
             [
                 "tensorboard/profile/train/host_1.1700.pt.trace.json.gz",
                 "tensorboard/projector/train/00001/forgotten/tensors.tsv",
-                "tensorboard/projector/train/00003/a_2fb-f25a02f9/metadata.tsv",
-                "tensorboard/projector/train/00003/a_2fb-f25a02f9/tensors.tsv",
+                "tensorboard/projector/train/00003/a_2fb-126463b0/metadata.tsv",
+                "tensorboard/projector/train/00003/a_2fb-126463b0/tensors.tsv",
                 "tensorboard/projector/train/projector_config.pbtxt",
             ]
         );
