@@ -122,6 +122,15 @@ impl SourceCheckpoint {
     }
 }
 
+/// Enough to see that a file changed since it was copied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SideMark {
+    /// Bytes.
+    pub size: u64,
+    /// Nanoseconds since the Unix epoch; 0 where the file system does not say.
+    pub modified_ns: u64,
+}
+
 /// The recorded part of a run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Checkpoint {
@@ -159,6 +168,12 @@ pub struct Checkpoint {
     /// Keys of the run of which there are no numbers: of media, or left out by filters.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub other_keys: BTreeSet<String>,
+    /// Files beside the event files that were copied, by their path below `files/`, as they were then.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub side_files: BTreeMap<String, SideMark>,
+    /// Event files that are files of the run too, by their path below `files/`.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub saved_events: BTreeSet<String>,
 }
 
 impl Checkpoint {

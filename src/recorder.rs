@@ -34,6 +34,7 @@ mod judge;
 mod numbers;
 mod places;
 mod run_files;
+mod side;
 mod source;
 #[cfg(test)]
 mod tests;
@@ -44,6 +45,7 @@ use numbers::numbers_of;
 use places::places_of;
 use run_files::RunFiles;
 pub use run_files::Written;
+use side::Side;
 use source::Source;
 use values::Beside;
 
@@ -163,6 +165,8 @@ pub struct RecordOptions {
     pub summaries: Vec<SummaryRule>,
     /// `--generation`
     pub generation: u32,
+    /// `--save-events`: whether the event files themselves become files of the run.
+    pub save_events: bool,
     /// Whether nothing may be written at all.
     pub dry_run: bool,
 }
@@ -184,6 +188,8 @@ pub struct Recorder {
     beside: Arc<Mutex<Beside>>,
     /// The config that was written by this process.
     config: HashMap<Vec<String>, Json>,
+    /// What is known of files beside the event files.
+    side: Side,
     dry_run: bool,
     /// Whether anything was appended or read since the last commit.
     dirty: bool,
@@ -282,6 +288,8 @@ impl Recorder {
             session: None,
             summaries: options.summaries.clone(),
             other_keys: Default::default(),
+            side_files: Default::default(),
+            saved_events: Default::default(),
         });
         let mut description = checkpoint.description.clone();
         described.asked.apply(&mut description);
@@ -306,6 +314,7 @@ impl Recorder {
                 config: Vec::new(),
             })),
             config: HashMap::new(),
+            side: Side::new(options.save_events),
             dry_run: options.dry_run,
             dirty: false,
             marked: is_synced(&log),
@@ -448,6 +457,11 @@ impl Recorder {
             }
         }
         result?;
+        if !stopped {
+            self.keep_beside(planned, end, &mut pass)?;
+        }
+        // Whatever is written has its place before the exit record.
+        self.write_beside()?;
         if let (End::Exit(code), false) = (end, stopped) {
             self.exit(if code == 0 { self.session_code() } else { code })?;
         }

@@ -269,6 +269,9 @@ pub struct RunArgs {
     /// Describe the run
     #[arg(long, value_name = "TEMPLATE")]
     pub notes: Option<String>,
+    /// Upload the event files themselves too, for the TensorBoard that W&B hosts
+    #[arg(long)]
+    pub save_events: bool,
     /// Make fresh runs beside those of an earlier generation
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub generation: u32,

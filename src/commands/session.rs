@@ -96,6 +96,7 @@ pub(super) fn recording(settings: &Settings, dry_run: bool, runs: usize, ui: &Ui
         shape,
         summaries: settings.data.summaries.clone(),
         generation: settings.runs.generation,
+        save_events: settings.runs.save_events,
         dry_run,
     };
     let mut naming = naming(settings)?;

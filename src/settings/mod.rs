@@ -93,6 +93,8 @@ pub struct RunShape {
     pub tags: Option<Setting<Vec<String>>>,
     /// Template of the notes.
     pub notes: Option<String>,
+    /// Whether the event files themselves become files of their runs.
+    pub save_events: bool,
     /// 0 unless fresh runs beside the old ones were asked for.
     pub generation: u32,
 }
@@ -217,6 +219,7 @@ impl RunShape {
             job_type: lookup.find(arguments.job_type, "--job-type", "JOB_TYPE", "run_job_type")?,
             tags,
             notes: arguments.notes,
+            save_events: arguments.save_events,
             generation: arguments.generation,
         })
     }

@@ -11,6 +11,7 @@ mod official_client;
 mod proto;
 mod screens;
 mod seams;
+mod side_files;
 mod sync;
 mod tidy;
 mod upload;
