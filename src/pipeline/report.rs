@@ -85,6 +85,8 @@ pub struct Recorded {
     pub repeated: u64,
     /// Keys of its metrics.
     pub metrics: Vec<String>,
+    /// Where config values stood that look like credentials; they were masked.
+    pub masked: Vec<String>,
     /// Whether it is left open, to go on later.
     pub open: bool,
 }
@@ -103,6 +105,7 @@ impl Recorded {
             pass,
             repeated: run.recorder.repeated(),
             metrics: run.recorder.metrics().map(str::to_owned).collect(),
+            masked: run.recorder.masked().iter().cloned().collect(),
             open: checkpoint.ending.is_none(),
         }
     }

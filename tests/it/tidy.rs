@@ -10,6 +10,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("model", &[]),
     ("proto", &[]),
     ("state_file", &[]),
+    ("config_files", &["convert"]),
     ("tfevents", &["proto"]),
     ("convert", &["proto", "tfevents"]),
     ("wandb_format", &["proto"]),
@@ -28,6 +29,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         &[
             "api",
             "checkpoint",
+            "config_files",
             "convert",
             "known_runs",
             "recorder",
@@ -45,6 +47,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "api",
             "checkpoint",
             "cli",
+            "config_files",
             "convert",
             "pipeline",
             "proto",
