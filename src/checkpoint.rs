@@ -12,6 +12,7 @@ use crate::convert::axes::AxisRule;
 use crate::convert::keys::KeyRule;
 use crate::convert::layout::Layout;
 use crate::convert::run::RunState;
+use crate::convert::run_filter::RunFilter;
 use crate::convert::run_id::Fingerprint;
 use crate::convert::template::Template;
 use crate::model::{LogPosition, RunId, WallTime};
@@ -31,15 +32,20 @@ pub struct Shape {
     pub join: Option<Template>,
     /// `--axis`
     pub axes: Vec<AxisRule>,
+    /// `--include` and `--exclude`
+    #[serde(default, skip_serializing_if = "RunFilter::is_empty")]
+    pub filter: RunFilter,
 }
 
 impl Shape {
-    /// The flags in which two shapes differ.
-    pub fn differences(&self, other: &Self) -> Vec<&'static str> {
-        let Self { layout, join, axes } = self;
+    /// The flags in which two shapes differ, for a run that these TB runs belong to. A filter that leaves out others, or
+    /// none of them, makes no difference to it.
+    pub fn differences(&self, other: &Self, tb_runs: &[String]) -> Vec<&'static str> {
+        let Self { layout, join, axes, filter } = self;
         [("--layout", *layout == other.layout), ("--join", *join == other.join), ("--axis", *axes == other.axes)]
             .into_iter()
             .filter_map(|(flag, same)| (!same).then_some(flag))
+            .chain(filter.differences(&other.filter, tb_runs))
             .collect()
     }
 }

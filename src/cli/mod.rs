@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::convert::axes::AxisRule;
+use crate::convert::run_filter::RunPattern;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 pub use values::parse_duration;
@@ -260,6 +261,12 @@ pub struct RunArgs {
     /// Put the metrics that match GLOB on the step axis NAME; may be repeated
     #[arg(long = "axis", value_name = "GLOB=NAME")]
     pub axes: Vec<AxisRule>,
+    /// Read only the TB runs that match GLOB, a path below PATH such as `*/train`; may be repeated
+    #[arg(long = "include", value_name = "GLOB")]
+    pub include: Vec<RunPattern>,
+    /// Leave out the TB runs that match GLOB; may be repeated
+    #[arg(long = "exclude", value_name = "GLOB")]
+    pub exclude: Vec<RunPattern>,
     /// Make fresh runs beside those of an earlier generation
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub generation: u32,

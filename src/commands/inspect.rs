@@ -131,8 +131,8 @@ fn look_at_run(plan: &PlannedRun, naming: &crate::pipeline::Naming) -> Seen {
     let run = RunSeen {
         source: plan.directory.display().to_string(),
         run_id: plan.id.to_string(),
-        name: naming.name.as_ref().map_or_else(|| place.name(), |name| name.expand(place)),
-        group: naming.group.as_ref().map_or_else(|| place.parent(), |group| group.expand(place)),
+        name: naming.name.as_ref().map_or_else(|| plan.name(), |name| name.expand(place)),
+        group: naming.group.as_ref().map_or_else(|| plan.group(), |group| group.expand(place)),
         project: naming.project(plan),
         events: files.iter().map(|file| file.events).sum(),
         bytes: files.iter().map(|file| file.bytes).sum(),

@@ -31,7 +31,8 @@ pub(super) fn shape(settings: &Settings) -> Result<Shape, CommandError> {
         cli::Layout::PerDirectory => Layout::PerDirectory,
         cli::Layout::Single => Layout::Single,
     };
-    Ok(Shape { layout, join: template("--join", settings.runs.join.as_deref())?, axes: settings.runs.axes.clone() })
+    let join = template("--join", settings.runs.join.as_deref())?;
+    Ok(Shape { layout, join, axes: settings.runs.axes.clone(), filter: settings.runs.filter.clone() })
 }
 
 /// Names of runs, from settings.

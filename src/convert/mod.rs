@@ -10,5 +10,6 @@ pub mod layout;
 pub mod merge;
 pub mod rows;
 pub mod run;
+pub mod run_filter;
 pub mod run_id;
 pub mod template;

@@ -63,8 +63,8 @@ impl Naming {
             tags: self.tags.as_ref().map(|tags| tags.iter().map(|tag| tag.expand(place)).collect()),
         };
         let default = Description {
-            name: place.name(),
-            group: place.parent(),
+            name: plan.name(),
+            group: plan.group(),
             entity: self.entity.clone(),
             project: self.project(plan),
             ..Description::default()
@@ -167,6 +167,7 @@ impl Recording {
                 Some(run) => {
                     run.started_at = run.started_at.min(plan.started_at);
                     run.modified = run.modified.max(plan.modified);
+                    run.tb_runs.extend(plan.tb_runs);
                     run.sources.extend(plan.sources);
                 }
                 None => {

@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use crate::cli::{Cli, Command, Layout, Mode, RunArgs, TargetArgs};
 use crate::convert::axes::AxisRule;
+use crate::convert::run_filter::RunFilter;
 use crate::model::RunId;
 
 pub use environment::Environment;
@@ -94,6 +95,8 @@ pub struct RunShape {
     pub notes: Option<String>,
     /// Step axes, the first match wins.
     pub axes: Vec<AxisRule>,
+    /// Which TB runs are read.
+    pub filter: RunFilter,
     /// 0 unless fresh runs beside the old ones were asked for.
     pub generation: u32,
 }
@@ -213,6 +216,7 @@ impl RunShape {
             tags,
             notes: arguments.notes,
             axes: arguments.axes,
+            filter: RunFilter { include: arguments.include, exclude: arguments.exclude },
             generation: arguments.generation,
         })
     }
