@@ -19,11 +19,12 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 pub use crate::convert::kinds::mesh::{MeshPart, assemble};
 
-use crate::model::{FileCategory, Json, SkippedReason};
+use crate::model::{FileCategory, Json, Number, SkippedReason};
 use crate::tfevents::ValueKind;
 use crate::tfevents::event::Value;
 
@@ -42,9 +43,11 @@ pub struct Carried {
     pub notes: Vec<SkippedReason>,
 }
 
-/// A cell of a row that is no number.
+/// A cell of a row.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Cell {
+    /// A number.
+    Number(Number),
     /// A value as history holds it.
     Json(Json),
     /// A part of a body; the parts of one row are put together when the row is whole, by [`assemble`].
@@ -64,7 +67,8 @@ pub struct CarriedFile {
 }
 
 /// How a session of a hyperparameter sweep ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum SessionEnd {
     /// It finished.
     Finished,
