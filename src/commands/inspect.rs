@@ -41,6 +41,11 @@ pub(super) fn run(arguments: &InspectArgs, settings: &Settings, ui: &Arc<Ui>) ->
     for (path, why) in &found.unreadable {
         ui.warning(format!("cannot read `{}`: {why}", path.display()));
     }
+    session::warn_of_idle_patterns(&found.idle_patterns, ui);
+    if !found.left_out.is_empty() {
+        let count = found.left_out.len() as u64;
+        ui.note(format!("`--include` and `--exclude` leave out {}", counted(count, "event file")));
+    }
     let mut damaged = !found.unreadable.is_empty();
     let mut show = |seen: Seen| {
         damaged |= seen.damaged;

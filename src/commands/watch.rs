@@ -177,6 +177,8 @@ impl Prepared {
             Ok::<_, CommandError>((ending, code))
         })?;
         warn_of_idle_rules(&settings.runs.axes, &reporter.metrics(), ui);
+        session::warn_of_idle_patterns(&ending.idle_patterns, ui);
+        reporter.skip(&session::left_out(&ending.left_out));
         let mut codes = Vec::new();
         if let WatchEnd::TooManyRuns(runs) = ending.end
             && let Err(error) = session::check_project_chosen(&settings, runs)

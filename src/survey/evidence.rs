@@ -132,6 +132,12 @@ impl Beginnings {
         shown().any(|shown| shown.values > 0) && shown().all(|shown| !shown.more_than_described)
     }
 
+    /// How many files are known.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// Forgets files that are not there any more.
     pub(super) fn keep(&mut self, is_there: impl Fn(&Path) -> bool) {
         self.0.retain(|path, _| is_there(path));
