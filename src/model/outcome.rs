@@ -17,6 +17,8 @@ pub enum SkippedReason {
     LeftOut,
     /// A restart of the training wrote its step again, and the user wants only the later values.
     Superseded,
+    /// An event file that was not read, because the user's filters leave out its TB run.
+    LeftOutFile,
     /// A record whose checksum or content is wrong; what follows it was read.
     DamagedRecord,
     /// The rest of a file behind a length that cannot be believed.
@@ -48,7 +50,12 @@ impl SkippedReason {
             | Self::BadValue
             | Self::RowTooLarge
             | Self::File => true,
-            Self::LeftOut | Self::NotShown | Self::Superseded | Self::IncompleteTail | Self::UnknownRecord => false,
+            Self::LeftOut
+            | Self::LeftOutFile
+            | Self::NotShown
+            | Self::Superseded
+            | Self::IncompleteTail
+            | Self::UnknownRecord => false,
         }
     }
 }
@@ -59,6 +66,7 @@ impl fmt::Display for SkippedReason {
             Self::Kind(kind) => return write!(formatter, "{kind}: not carried"),
             Self::LeftOut => "left out by a filter",
             Self::Superseded => "superseded by a restart",
+            Self::LeftOutFile => "event file left out by `--include` or `--exclude`",
             Self::DamagedRecord => "damaged record",
             Self::DamagedFile => "damaged file",
             Self::Unreadable => "file that cannot be read",
