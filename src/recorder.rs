@@ -14,10 +14,13 @@ use std::time::Instant;
 use crate::checkpoint::{Checkpoint, Description, Ending, STATE_DIRECTORY, Shape};
 use crate::convert::axes::Axes;
 use crate::convert::config;
+use crate::convert::filters::Filter;
 use crate::convert::kinds::SessionEnd;
 use crate::convert::merge::Merge;
+use crate::convert::restarts::Restarts;
 use crate::convert::rows::SourceRow;
 use crate::convert::run::{RunConverter, RunState};
+use crate::convert::summaries::SummaryRule;
 use crate::model::{
     Host, InvalidRunId, Json, Kinds, LogPosition, RowValue, RunId, RunInfo, RunUpdate, Skips, WallTime,
 };
@@ -28,6 +31,8 @@ use crate::survey::{PlannedRun, PlannedSource};
 use crate::tfevents::{TagTable, ValueKind};
 use crate::wandb_format::{LogError, is_synced, unmark_synced};
 
+mod judge;
+mod numbers;
 mod places;
 mod run_files;
 mod source;
@@ -35,6 +40,8 @@ mod source;
 mod tests;
 mod values;
 
+use judge::{ToScan, find_superseded};
+use numbers::numbers_of;
 use places::places_of;
 use run_files::RunFiles;
 pub use run_files::Written;
@@ -151,6 +158,10 @@ impl Pass {
 pub struct RecordOptions {
     /// Options that decide about rows.
     pub shape: Shape,
+    /// The filters of the shape, ready to be asked.
+    pub filter: Arc<Filter>,
+    /// `--summary`; none asks for nothing else than before.
+    pub summaries: Vec<SummaryRule>,
     /// `--generation`
     pub generation: u32,
     /// Whether nothing may be written at all.
@@ -167,6 +178,7 @@ pub struct Recorder {
     sink: Sink,
     sources: Vec<Source>,
     axes: Arc<Axes>,
+    filter: Arc<Filter>,
     /// What is known about tags, by directory: its files share it.
     tags: HashMap<String, Arc<Mutex<TagTable>>>,
     /// Files that rows speak of, and config.
@@ -280,6 +292,8 @@ impl Recorder {
             tags: Default::default(),
             session: None,
             config: Json::object(),
+            summaries: options.summaries.clone(),
+            other_keys: Default::default(),
         });
         let mut description = checkpoint.description.clone();
         described.asked.apply(&mut description);
@@ -294,8 +308,9 @@ impl Recorder {
         };
         let mut recorder = Self {
             directory: directory.to_owned(),
-            converter: RunConverter::new(checkpoint.state.clone()),
+            converter: RunConverter::new(checkpoint.state.clone(), checkpoint.summaries.clone()),
             axes: Arc::new(Axes::new(&options.shape.axes)),
+            filter: options.filter.clone(),
             sources: Vec::new(),
             tags: HashMap::new(),
             beside: Arc::new(Mutex::new(Beside {
@@ -320,7 +335,26 @@ impl Recorder {
             recorder.write(&RunUpdate::Run(Box::new(recorder.run_info())))?;
         }
         recorder.set_config(described.config.clone())?;
+        if !options.summaries.is_empty() && options.summaries != recorder.checkpoint.summaries {
+            recorder.summarize_anew(&options.summaries)?;
+        }
         Ok(recorder)
+    }
+
+    /// Takes other rules for the summary. The rows stay what they are; what the summary says of them is read from the log.
+    fn summarize_anew(&mut self, rules: &[SummaryRule]) -> Result<(), RecordError> {
+        self.checkpoint.summaries = rules.to_vec();
+        self.dirty = true;
+        let metrics = self.converter.metrics_summarized_anew(rules);
+        let mut numbers = Default::default();
+        if !metrics.is_empty() && !self.dry_run {
+            self.reopen()?;
+            numbers = numbers_of(&self.log, self.checkpoint.position, metrics)
+                .map_err(|source| RecordError::Log { path: self.log.clone(), source })?;
+        }
+        let mut updates = Vec::new();
+        self.converter.summarize_anew(rules.to_vec(), numbers, |update| updates.push(update));
+        updates.iter().try_for_each(|update| self.write(update))
     }
 
     /// Lays config from files and flags over what was written of it, with the next commit. What is there already is not
@@ -362,9 +396,10 @@ impl Recorder {
         self.converter.repeated()
     }
 
-    /// The keys of all metrics of the run.
-    pub fn metrics(&self) -> impl Iterator<Item = &str> + Clone {
-        self.converter.state().metrics.iter().filter(|(_, axis)| !axis.is_empty()).map(|(key, _)| key.as_str())
+    /// All keys of the run that options can speak of: of metrics, of media, and of what filters left out.
+    pub fn keys(&self) -> impl Iterator<Item = &str> + Clone {
+        let metrics = self.converter.state().metrics.iter().filter(|(_, axis)| !axis.is_empty()).map(|(key, _)| key);
+        metrics.chain(&self.checkpoint.other_keys).map(String::as_str)
     }
 
     /// Rows that wait for more values of their steps.
@@ -426,7 +461,7 @@ impl Recorder {
             let due = || pass.rows - rows_at_commit >= ROWS_PER_COMMIT || locked(&self.beside).files.are_due();
             if result.is_ok() && split == 0 && due() {
                 rows_at_commit = pass.rows;
-                for source in merge.sources() {
+                for source in merge.sources_mut() {
                     self.checkpoint_source(source);
                 }
                 result = self.commit(&mut committed);
@@ -438,7 +473,7 @@ impl Recorder {
         }
         for mut source in merge.into_sources() {
             source.end_pass(&mut pass, result.is_ok() && !stopped);
-            self.checkpoint_source(&source);
+            self.checkpoint_source(&mut source);
             // A pass that was stopped drops what it had read ahead; then the checkpoint says where to read on.
             if result.is_ok() && !stopped {
                 self.sources.push(source);
@@ -451,6 +486,21 @@ impl Recorder {
         self.commit(&mut committed)?;
         pass.files = locked(&self.beside).files.take_count();
         Ok(pass)
+    }
+
+    /// Reads all there is, if filters leave out all of it; `None` as soon as anything is not. For a dry run.
+    pub fn pass_if_all_is_left_out(&mut self, planned: &[PlannedSource]) -> Option<Pass> {
+        let mut pass = Pass::default();
+        let mut merge = Merge::new(self.ready_sources(planned, End::CloseRow));
+        if merge.next_row().ok()?.is_some() {
+            return None;
+        }
+        for mut source in merge.into_sources() {
+            source.end_pass(&mut pass, true);
+            self.checkpoint_source(&mut source);
+        }
+        let sum = pass.kinds.sum();
+        (sum.left_out > 0 && sum.left_out == sum.read).then_some(pass)
     }
 
     /// Writes the end of the run. One that has ended, and to which nothing came, keeps the end that it has.
@@ -619,10 +669,21 @@ impl Recorder {
                     .tags
                     .entry(directory.to_owned())
                     .or_insert_with(|| Arc::new(Mutex::new(saved.cloned().unwrap_or_default())));
-                Source::new(index, plan, checkpoint, self.axes.clone(), tags.clone(), self.beside.clone())
+                Source::new(
+                    index,
+                    plan,
+                    checkpoint,
+                    self.axes.clone(),
+                    tags.clone(),
+                    self.beside.clone(),
+                    self.filter.clone(),
+                )
             });
             source.start_pass(plan, end);
             ready.push(source);
+        }
+        if self.checkpoint.shape.restarts == Restarts::Purge {
+            self.purge(planned, &mut ready);
         }
         // Files that are gone keep their place: a file may come back.
         self.sources = known.into_values().collect();
@@ -630,7 +691,28 @@ impl Recorder {
         ready
     }
 
-    fn checkpoint_source(&mut self, source: &Source) {
+    /// Tells the sources, which stand in the order of the plan, what later starts superseded. What was recorded before
+    /// stays: then the steps of the restart are steps that were passed already.
+    fn purge(&self, planned: &[PlannedSource], ready: &mut [Source]) {
+        if ready.iter().all(Source::has_nothing_new) {
+            return;
+        }
+        let files: Vec<ToScan<'_>> = planned
+            .iter()
+            .zip(&*ready)
+            .filter_map(|(plan, source)| Some(ToScan { plan, rule: &self.checkpoint.sources.get(source.index)?.rule }))
+            .collect();
+        for (source, superseded) in ready.iter_mut().zip(find_superseded(&files, &self.axes)) {
+            source.set_superseded(superseded);
+        }
+    }
+
+    fn checkpoint_source(&mut self, source: &mut Source) {
+        for key in source.take_new_keys() {
+            if !self.converter.state().metrics.contains_key(&*key) {
+                self.checkpoint.other_keys.insert(key.to_string());
+            }
+        }
         self.checkpoint.session = source.session().or(self.checkpoint.session);
         let Some(saved) = self.checkpoint.sources.get_mut(source.index) else { return };
         if let Some(position) = source.position() {

@@ -15,6 +15,8 @@ pub enum SkippedReason {
     Kind(String),
     /// A filter that the user gave left it out.
     LeftOut,
+    /// A restart of the training wrote its step again, and the user wants only the later values.
+    Superseded,
     /// A record whose checksum or content is wrong; what follows it was read.
     DamagedRecord,
     /// The rest of a file behind a length that cannot be believed.
@@ -46,7 +48,7 @@ impl SkippedReason {
             | Self::BadValue
             | Self::RowTooLarge
             | Self::File => true,
-            Self::LeftOut | Self::NotShown | Self::IncompleteTail | Self::UnknownRecord => false,
+            Self::LeftOut | Self::NotShown | Self::Superseded | Self::IncompleteTail | Self::UnknownRecord => false,
         }
     }
 }
@@ -56,6 +58,7 @@ impl fmt::Display for SkippedReason {
         let text = match self {
             Self::Kind(kind) => return write!(formatter, "{kind}: not carried"),
             Self::LeftOut => "left out by a filter",
+            Self::Superseded => "superseded by a restart",
             Self::DamagedRecord => "damaged record",
             Self::DamagedFile => "damaged file",
             Self::Unreadable => "file that cannot be read",

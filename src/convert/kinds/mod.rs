@@ -11,6 +11,7 @@ mod histograms;
 mod hparams;
 mod images;
 mod mesh;
+mod npy;
 mod pr_curves;
 mod tensors;
 mod text;
@@ -188,6 +189,11 @@ fn safe_name(name: &str) -> String {
 /// So many bytes from a place on; `None` where there are fewer.
 fn bytes_at<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
     bytes.get(at..)?.first_chunk().copied()
+}
+
+/// A text from a log, which need not be UTF-8.
+fn lossy(text: &[u8]) -> String {
+    String::from_utf8_lossy(text).into_owned()
 }
 
 #[cfg(test)]
