@@ -179,6 +179,9 @@ fn safe_name(name: &str) -> String {
 }
 
 #[cfg(test)]
+mod fixture;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
