@@ -4,6 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod config;
 mod ids;
 mod import;
 mod interop;
@@ -11,6 +12,7 @@ mod official_client;
 mod proto;
 mod screens;
 mod seams;
+mod side_files;
 mod sync;
 mod tidy;
 mod upload;

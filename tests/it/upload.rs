@@ -59,7 +59,7 @@ impl Log {
         log.update(&RunUpdate::Config(vec![(vec!["lr".to_owned()], Number::F64(0.1).into())]));
         for (name, axis) in [("global_step", None), ("loss", Some("global_step"))] {
             let (name, step_metric) = (name.into(), axis.map(Into::into));
-            log.update(&RunUpdate::Metric(MetricDefinition { name, step_metric }));
+            log.update(&RunUpdate::Metric(MetricDefinition { name, step_metric, summary: None, anew: false }));
         }
         log
     }
@@ -88,7 +88,7 @@ impl Log {
                 runtime: index as f64,
                 axis: "global_step".into(),
                 axis_value: 10 * index as i64,
-                values: vec![("loss".into(), Number::F32(1.0 / (index + 1) as f32))],
+                values: vec![("loss".into(), Number::F32(1.0 / (index + 1) as f32).into())],
             }));
         }
         let value = Json::from(self.rows as i64);
@@ -444,7 +444,7 @@ fn what_cannot_be_carried_is_counted() {
         runtime: 0.0,
         axis: "global_step".into(),
         axis_value: 0,
-        values: vec![(key, Number::I64(1))],
+        values: vec![(key, Number::I64(1).into())],
     }));
     log.rows(1).exit();
     let outcome = log.upload(&server);
