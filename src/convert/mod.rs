@@ -11,4 +11,5 @@ pub mod merge;
 pub mod rows;
 pub mod run;
 pub mod run_id;
+pub mod tag_names;
 pub mod template;
