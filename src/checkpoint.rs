@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::convert::axes::AxisRule;
 use crate::convert::keys::KeyRule;
+use crate::convert::kinds::SessionEnd;
 use crate::convert::layout::Layout;
 use crate::convert::run::RunState;
 use crate::convert::run_id::Fingerprint;
@@ -129,6 +130,9 @@ pub struct Checkpoint {
     pub sources: Vec<SourceCheckpoint>,
     /// What kind of data each tag holds, by directory: later events leave it out.
     pub tags: BTreeMap<String, TagTable>,
+    /// How the run's training session says that it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<SessionEnd>,
 }
 
 impl Checkpoint {

@@ -8,28 +8,37 @@ use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use crate::checkpoint::{Checkpoint, Description, Ending, STATE_DIRECTORY, Shape};
 use crate::convert::axes::Axes;
+use crate::convert::kinds::SessionEnd;
 use crate::convert::merge::Merge;
+use crate::convert::rows::SourceRow;
 use crate::convert::run::{RunConverter, RunState};
-use crate::model::{Host, InvalidRunId, LogPosition, RunId, RunInfo, RunUpdate, Skips, WallTime};
+use crate::model::{
+    Host, InvalidRunId, Json, Kinds, LogPosition, RowValue, RunId, RunInfo, RunUpdate, Skips, WallTime,
+};
 use crate::sink::Sink;
 use crate::state_file::lock::{Lock, LockError};
 use crate::state_file::{StateFileError, sync_directory};
 use crate::survey::{PlannedRun, PlannedSource};
-use crate::tfevents::TagTable;
+use crate::tfevents::{TagTable, ValueKind};
 use crate::wandb_format::{LogError, is_synced, unmark_synced};
 
 mod places;
+mod run_files;
 mod source;
 #[cfg(test)]
 mod tests;
+mod values;
 
 use places::places_of;
+use run_files::RunFiles;
+pub use run_files::Written;
 use source::Source;
+use values::Beside;
 
 /// Rows between two commits of a long pass. A commit costs an `fsync`; a crash costs reading this many rows again.
 const ROWS_PER_COMMIT: u64 = 100_000;
@@ -111,8 +120,10 @@ pub struct OpenRow<'a> {
 pub struct Pass {
     /// Events read, of any kind.
     pub events: u64,
-    /// Scalars that went into rows.
-    pub values: u64,
+    /// What became of the values, by kind.
+    pub kinds: Kinds,
+    /// Files of the run that were written.
+    pub files: Written,
     /// Rows appended.
     pub rows: u64,
     /// Bytes read from event files.
@@ -125,7 +136,9 @@ impl Pass {
     /// Adds another pass.
     pub fn merge(&mut self, other: &Self) {
         self.events += other.events;
-        self.values += other.values;
+        self.kinds.merge(&other.kinds);
+        self.files.files += other.files.files;
+        self.files.bytes += other.files.bytes;
         self.rows += other.rows;
         self.bytes += other.bytes;
         self.skips.merge(&other.skips);
@@ -155,6 +168,10 @@ pub struct Recorder {
     axes: Arc<Axes>,
     /// What is known about tags, by directory: its files share it.
     tags: HashMap<String, Arc<Mutex<TagTable>>>,
+    /// Files that rows speak of, and config.
+    beside: Arc<Mutex<Beside>>,
+    /// The config that was written by this process.
+    config: HashMap<Vec<String>, Json>,
     dry_run: bool,
     /// Whether anything was appended or read since the last commit.
     dirty: bool,
@@ -250,6 +267,7 @@ impl Recorder {
             names: plan.last_names(NAMES_KEPT),
             sources: Vec::new(),
             tags: Default::default(),
+            session: None,
         });
         let mut description = checkpoint.description.clone();
         described.asked.apply(&mut description);
@@ -268,6 +286,11 @@ impl Recorder {
             axes: Arc::new(Axes::new(&options.shape.axes)),
             sources: Vec::new(),
             tags: HashMap::new(),
+            beside: Arc::new(Mutex::new(Beside {
+                files: RunFiles::new(directory.join("files"), options.dry_run),
+                config: Vec::new(),
+            })),
+            config: HashMap::new(),
             dry_run: options.dry_run,
             dirty: false,
             marked: is_synced(&log),
@@ -343,17 +366,33 @@ impl Recorder {
         let mut rows_at_commit = 0;
         let mut result = Ok(());
         let mut stopped = false;
-        // Reading never fails as a whole: what cannot be read is counted.
-        while let Ok(Some((index, row))) = merge.next_row() {
+        // What cannot be read is counted; what fails is writing the files that rows speak of.
+        while let Some((index, row)) = merge.next_row().unwrap_or_else(|error| {
+            result = Err(error);
+            None
+        }) {
+            if row.values.is_empty() {
+                // Nothing could be made of the parts of its body.
+                if let Some(source) = merge.source_mut(index) {
+                    split -= usize::from(source.resume_at.is_none());
+                    split += usize::from(row.resume_at.is_none());
+                    source.resume_at = row.resume_at;
+                }
+                continue;
+            }
             pass.rows += 1;
-            pass.values += row.values.len() as u64;
+            let scalars = row.values.iter().filter(|(_, value)| matches!(value, RowValue::Number(_))).count() as u64;
+            let counted = pass.kinds.of(ValueKind::Scalar.name());
+            counted.read += scalars;
+            counted.sent += scalars;
             if let Some(source) = merge.source_mut(index) {
                 split -= usize::from(source.resume_at.is_none());
                 split += usize::from(row.resume_at.is_none());
                 source.resume_at = row.resume_at;
             }
             result = self.write_row(row);
-            if result.is_ok() && split == 0 && pass.rows - rows_at_commit >= ROWS_PER_COMMIT {
+            let due = || pass.rows - rows_at_commit >= ROWS_PER_COMMIT || locked(&self.beside).files.are_due();
+            if result.is_ok() && split == 0 && due() {
                 rows_at_commit = pass.rows;
                 for source in merge.sources() {
                     self.checkpoint_source(source);
@@ -375,9 +414,10 @@ impl Recorder {
         }
         result?;
         if let (End::Exit(code), false) = (end, stopped) {
-            self.exit(code)?;
+            self.exit(if code == 0 { self.session_code() } else { code })?;
         }
         self.commit(&mut committed)?;
+        pass.files = locked(&self.beside).files.take_count();
         Ok(pass)
     }
 
@@ -406,15 +446,17 @@ impl Recorder {
 
     /// Makes everything so far durable and published, if there is anything new.
     fn commit(&mut self, committed: &mut impl FnMut(LogPosition)) -> Result<(), RecordError> {
+        self.write_beside()?;
         self.commit_rows()?;
         if !self.dirty || self.dry_run {
             return Ok(());
         }
+        locked(&self.beside).files.sync()?;
         self.sink.sync().map_err(|source| RecordError::Log { path: self.log.clone(), source })?;
         (self.checkpoint.position, self.checkpoint.next_num) = self.sink.position();
         self.checkpoint.state.clone_from(self.converter.state());
         for (directory, tags) in &self.tags {
-            let tags = tags.lock().unwrap_or_else(PoisonError::into_inner);
+            let tags = locked(tags);
             if !tags.is_empty() {
                 self.checkpoint.tags.insert(directory.clone(), tags.clone());
             }
@@ -439,7 +481,33 @@ impl Recorder {
         }
     }
 
-    fn write_row(&mut self, row: crate::convert::rows::SourceRow) -> Result<(), RecordError> {
+    /// Names new files in the log, so that they are uploaded, and writes config that this process has not written yet.
+    fn write_beside(&mut self) -> Result<(), RecordError> {
+        let (files, config) = {
+            let mut beside = locked(&self.beside);
+            (beside.files.take_unnamed(), std::mem::take(&mut beside.config))
+        };
+        if !files.is_empty() {
+            self.reopen()?;
+            self.write(&RunUpdate::Files(files))?;
+        }
+        let new: Vec<_> = config.into_iter().filter(|(path, value)| self.config.get(path) != Some(value)).collect();
+        if !new.is_empty() {
+            self.config.extend(new.iter().cloned());
+            self.reopen()?;
+            self.write(&RunUpdate::Config(new))?;
+        }
+        Ok(())
+    }
+
+    /// The exit code of a run that ended by itself: failed only where its training session says so. That a session
+    /// says it finished does not end a run, because some writers say so when they begin.
+    fn session_code(&self) -> i32 {
+        i32::from(self.checkpoint.session == Some(SessionEnd::Failed))
+    }
+
+    fn write_row(&mut self, row: SourceRow) -> Result<(), RecordError> {
+        self.write_beside()?;
         self.reopen()?;
         self.dirty = true;
         let mut failed = None;
@@ -512,7 +580,7 @@ impl Recorder {
                     .tags
                     .entry(directory.to_owned())
                     .or_insert_with(|| Arc::new(Mutex::new(saved.cloned().unwrap_or_default())));
-                Source::new(index, plan, checkpoint, self.axes.clone(), tags.clone())
+                Source::new(index, plan, checkpoint, self.axes.clone(), tags.clone(), self.beside.clone())
             });
             source.start_pass(plan, end);
             ready.push(source);
@@ -524,6 +592,7 @@ impl Recorder {
     }
 
     fn checkpoint_source(&mut self, source: &Source) {
+        self.checkpoint.session = source.session().or(self.checkpoint.session);
         let Some(saved) = self.checkpoint.sources.get_mut(source.index) else { return };
         if let Some(position) = source.position() {
             self.dirty |= saved.position != position;
@@ -532,6 +601,10 @@ impl Recorder {
             saved.seen_size = source.recorded_size();
         }
     }
+}
+
+fn locked<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A log without its checkpoint is never appended to: it is set aside, and made anew from the sources.

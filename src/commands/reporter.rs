@@ -12,7 +12,7 @@ use crate::commands::ui::{
     Addresses, Destination, Found, Progress as Shown, Report, RunReport, RunState, Totals, Ui, counted, elapsed,
     first_lines, last_lines,
 };
-use crate::model::{RunId, Skips};
+use crate::model::{Kinds, RunId, Skips};
 use crate::pipeline::{Note, RunEnd, Watcher};
 use crate::recorder::RecordError;
 use crate::state_file::lock::LockError;
@@ -219,6 +219,7 @@ fn report(run: &RunEnd) -> (RunReport, Skips, Option<CommandError>) {
         url: None,
         rows: 0,
         events: 0,
+        kinds: Kinds::default(),
         files: 0,
         skipped: Vec::new(),
         state: RunState::Offline,
@@ -230,7 +231,8 @@ fn report(run: &RunEnd) -> (RunReport, Skips, Option<CommandError>) {
         report.group = Some(recorded.group.clone()).filter(|group| !group.is_empty());
         report.dir = Some(recorded.directory.display().to_string());
         report.rows = recorded.pass.rows;
-        report.events = recorded.pass.values;
+        report.kinds.clone_from(&recorded.pass.kinds);
+        report.events = report.kinds.sum().sent;
     }
     let mut trouble = None;
     if let Some(uploaded) = &run.uploaded {

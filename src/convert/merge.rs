@@ -92,6 +92,7 @@ mod tests {
                 timestamp: order,
                 order: WallTime::new(order).expect("finite"),
                 values: Vec::new(),
+                parts: Vec::new(),
                 events: 1,
                 resume_at: None,
             }))

@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use crate::convert::axes::Axes;
 use crate::convert::keys::KeyRule;
+use crate::convert::kinds::{Cell, MeshPart};
 use crate::convert::tag_names::TagNames;
-use crate::model::{Number, Step, WallTime};
+use crate::model::{RowValue, Step, WallTime};
 
 /// A row of one source, before it has its place among the rows of the run.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,7 +24,9 @@ pub struct SourceRow {
     /// The latest wall time that the source had shown by then: never smaller than that of an earlier row.
     pub order: WallTime,
     /// The values in the order of the file; no key stands here twice.
-    pub values: Vec<(Arc<str>, Number)>,
+    pub values: Vec<(Arc<str>, RowValue)>,
+    /// Parts of bodies, by the keys of their tags: they become values when the row is whole.
+    pub parts: Vec<(Arc<str>, MeshPart)>,
     /// How many events have their last value in this row.
     pub events: u64,
     /// Where in the source to read on when everything up to this row is kept. `None` in the middle of an
@@ -91,19 +94,26 @@ impl RowBuilder {
         self.open.as_ref().map(|_| self.serial)
     }
 
-    /// Takes the scalars of one event, which lies at `before`. Rows that it closes go to `closed`.
+    /// The key that a tag has in the run.
+    pub fn key(&mut self, tag: &Arc<str>) -> Arc<str> {
+        let known = self.tags.get(tag).copied();
+        let index = known.unwrap_or_else(|| self.meet(tag));
+        self.keys.get(index).map(|key| key.name.clone()).unwrap_or_default()
+    }
+
+    /// Takes the cells of one event, which lies at `before`. Rows that it closes go to `closed`.
     pub fn push<'a>(
         &mut self,
         wall_time: WallTime,
         step: Step,
-        points: impl Iterator<Item = (&'a Arc<str>, Number)>,
+        points: impl Iterator<Item = (&'a Arc<str>, Cell)>,
         before: Resume,
         closed: &mut VecDeque<SourceRow>,
     ) {
         let latest = self.latest.map_or(wall_time, |latest| latest.max(wall_time));
         self.latest = Some(latest);
         let mut first_point = true;
-        for (tag, number) in points {
+        for (tag, cell) in points {
             let known = self.tags.get(tag).copied();
             let index = known.unwrap_or_else(|| self.meet(tag));
             // Met, so it is there.
@@ -126,13 +136,19 @@ impl RowBuilder {
                     timestamp: wall_time.seconds(),
                     order: latest,
                     values: Vec::with_capacity(4),
+                    parts: Vec::new(),
                     events: 0,
                     resume_at: None,
                 });
             }
             key.in_row = self.serial;
             if let Some(row) = &mut self.open {
-                row.values.push((key.name.clone(), number));
+                let name = key.name.clone();
+                match cell {
+                    Cell::Number(number) => row.values.push((name, RowValue::Number(number))),
+                    Cell::Json(json) => row.values.push((name, RowValue::Json(Box::new(json)))),
+                    Cell::MeshPart(part) => row.parts.push((name, *part)),
+                }
                 row.timestamp = wall_time.seconds();
                 row.order = latest;
             }
@@ -174,6 +190,7 @@ impl RowBuilder {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Number;
 
     /// Events are `step:tag,tag`, one second apart, ten bytes each; rows are printed as `step[axis]:key,key@resume`.
     fn check(events: &[&str], expected: &[&str]) {
@@ -190,7 +207,7 @@ mod tests {
             builder.push(
                 WallTime::new(index as f64).expect("finite"),
                 Step(step.parse().expect("a step")),
-                tags.iter().map(|tag| (tag, Number::F32(1.0))),
+                tags.iter().map(|tag| (tag, Cell::Number(Number::F32(1.0)))),
                 Resume { offset: start, wall_time: None },
                 &mut closed,
             );

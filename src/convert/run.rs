@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::convert::keys::metric_name;
 use crate::convert::rows::SourceRow;
-use crate::model::{Exit, Json, MetricDefinition, Number, Row, RunUpdate, SummaryItem};
+use crate::model::{Exit, Json, MetricDefinition, Number, Row, RowValue, RunUpdate, SummaryItem};
 
 /// What must be known to go on with a run: saved with every commit.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -35,9 +35,11 @@ pub struct RunConverter {
 
 #[derive(Debug)]
 struct Last {
-    value: Number,
+    value: RowValue,
     highest_step: i64,
     changed: bool,
+    /// Whether its axis is known to the run.
+    defined: bool,
 }
 
 impl RunConverter {
@@ -60,7 +62,7 @@ impl RunConverter {
     /// Gives a row its place in the run.
     pub fn row(&mut self, row: SourceRow, mut out: impl FnMut(RunUpdate)) {
         for (key, number) in &row.values {
-            self.value(key, *number, &row, &mut out);
+            self.value(key, number, &row, &mut out);
         }
         let runtime = (row.timestamp - self.state.started_at).clamp(0.0, f64::MAX);
         self.state.runtime = self.state.runtime.max(runtime);
@@ -77,9 +79,9 @@ impl RunConverter {
         }));
     }
 
-    fn value(&mut self, key: &Arc<str>, value: Number, row: &SourceRow, out: &mut impl FnMut(RunUpdate)) {
+    fn value(&mut self, key: &Arc<str>, value: &RowValue, row: &SourceRow, out: &mut impl FnMut(RunUpdate)) {
         if let Some(last) = self.summary.get_mut(key) {
-            last.value = value;
+            last.value.clone_from(value);
             if row.axis_value <= last.highest_step {
                 self.repeated += 1;
             } else {
@@ -89,10 +91,25 @@ impl RunConverter {
                 last.changed = true;
                 self.changed.push(key.clone());
             }
-            return;
+            if last.defined || !matches!(value, RowValue::Number(_)) {
+                return;
+            }
+            last.defined = true;
+        } else {
+            let defined = matches!(value, RowValue::Number(_));
+            let last = Last { value: value.clone(), highest_step: row.axis_value, changed: true, defined };
+            self.summary.insert(key.clone(), last);
+            self.changed.push(key.clone());
+            if !defined {
+                return;
+            }
         }
-        self.summary.insert(key.clone(), Last { value, highest_step: row.axis_value, changed: true });
-        self.changed.push(key.clone());
+        self.define(key, row, out);
+    }
+
+    /// Numbers are charted on their axis; what is no number has no axis to be charted on.
+    #[cold]
+    fn define(&mut self, key: &Arc<str>, row: &SourceRow, out: &mut impl FnMut(RunUpdate)) {
         if self.state.metrics.contains_key(&**key) {
             return;
         }
@@ -117,7 +134,7 @@ impl RunConverter {
         for key in self.changed.drain(..) {
             if let Some(last) = self.summary.get_mut(&key) {
                 last.changed = false;
-                items.push(SummaryItem { path: vec![key.to_string()], value: Json::Number(last.value) });
+                items.push(SummaryItem { path: vec![key.to_string()], value: last.value.to_json() });
             }
         }
         let last_step = i64::try_from(self.state.rows).unwrap_or(i64::MAX) - 1;
@@ -154,7 +171,8 @@ mod tests {
             axis_value: step,
             timestamp,
             order: WallTime::new(timestamp).expect("finite"),
-            values: values.iter().map(|(key, value)| (Arc::from(*key), Number::F32(*value))).collect(),
+            values: values.iter().map(|(key, value)| (Arc::from(*key), Number::F32(*value).into())).collect(),
+            parts: Vec::new(),
             events: 1,
             resume_at: None,
         }

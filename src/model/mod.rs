@@ -11,5 +11,5 @@ mod update;
 pub use ids::{InvalidRunId, LogPosition, RunId, Step, WallTime};
 pub use json::Json;
 pub use number::Number;
-pub use outcome::{Count, Skipped, SkippedReason, Skips};
-pub use update::{Exit, FileCategory, Host, MetricDefinition, Row, RunInfo, RunUpdate, SummaryItem};
+pub use outcome::{Count, KindCount, Kinds, Skipped, SkippedReason, Skips};
+pub use update::{Exit, FileCategory, Host, MetricDefinition, Row, RowValue, RunInfo, RunUpdate, SummaryItem};

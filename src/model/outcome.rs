@@ -80,6 +80,66 @@ pub struct Count {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Skips(BTreeMap<SkippedReason, Count>);
 
+/// What became of the values of one kind. `read` is the sum of the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct KindCount {
+    /// Values in the files.
+    pub read: u64,
+    /// Values that went into rows or config.
+    pub sent: u64,
+    /// Values that were kept as files of the run, because W&B has nothing nearer.
+    pub kept: u64,
+    /// Values that the user's filters left out.
+    pub left_out: u64,
+    /// Values that could not be carried.
+    pub lost: u64,
+}
+
+/// What became of all values, by the name of their kind.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[serde(transparent)]
+pub struct Kinds(BTreeMap<String, KindCount>);
+
+impl Kinds {
+    /// The counts of a kind.
+    pub fn of(&mut self, kind: &str) -> &mut KindCount {
+        self.0.entry(kind.to_owned()).or_default()
+    }
+
+    /// Adds all that `other` counted.
+    pub fn merge(&mut self, other: &Self) {
+        for (kind, count) in &other.0 {
+            let sum = self.of(kind);
+            sum.read += count.read;
+            sum.sent += count.sent;
+            sum.kept += count.kept;
+            sum.left_out += count.left_out;
+            sum.lost += count.lost;
+        }
+    }
+
+    /// Whether no value was read.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// All kinds together.
+    pub fn sum(&self) -> KindCount {
+        self.0.values().fold(KindCount::default(), |sum, count| KindCount {
+            read: sum.read + count.read,
+            sent: sum.sent + count.sent,
+            kept: sum.kept + count.kept,
+            left_out: sum.left_out + count.left_out,
+            lost: sum.lost + count.lost,
+        })
+    }
+
+    /// Each kind with its counts.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &KindCount)> {
+        self.0.iter().map(|(kind, count)| (kind.as_str(), count))
+    }
+}
+
 /// One line of the report.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Skipped {

@@ -13,6 +13,8 @@ pub enum RunUpdate {
     Config(Vec<(Vec<String>, Json)>),
     /// How a metric is to be charted and summarized. Comes before the first row that holds the metric.
     Metric(MetricDefinition),
+    /// Files of the run, by their paths below its `files/`: they are there already.
+    Files(Vec<(String, FileCategory)>),
     /// One history row.
     Row(Row),
     /// Summary values that changed.
@@ -84,7 +86,32 @@ pub struct Row {
     /// The TensorBoard step.
     pub axis_value: i64,
     /// The values, in the order of the file. No key stands here twice.
-    pub values: Vec<(Arc<str>, Number)>,
+    pub values: Vec<(Arc<str>, RowValue)>,
+}
+
+/// A value of a history row.
+#[derive(Debug, Clone, PartialEq)]
+pub enum RowValue {
+    /// A number, as nearly all are.
+    Number(Number),
+    /// Anything else, such as what history says of a media file.
+    Json(Box<Json>),
+}
+
+impl RowValue {
+    /// The value as JSON.
+    pub fn to_json(&self) -> Json {
+        match self {
+            Self::Number(number) => Json::Number(*number),
+            Self::Json(json) => Json::clone(json),
+        }
+    }
+}
+
+impl From<Number> for RowValue {
+    fn from(number: Number) -> Self {
+        Self::Number(number)
+    }
 }
 
 /// A summary value.

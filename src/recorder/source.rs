@@ -1,7 +1,6 @@
 //! One event file of a run, as rows: opened when its rows are due, read to the end of what is there, and let go.
 
 use std::collections::VecDeque;
-use std::convert::Infallible;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
@@ -10,12 +9,14 @@ use std::time::Instant;
 
 use crate::checkpoint::SourceCheckpoint;
 use crate::convert::axes::Axes;
+use crate::convert::kinds::{Cell, SessionEnd};
 use crate::convert::merge::RowSource;
 use crate::convert::rows::{Resume, RowBuilder, SourceRow};
 use crate::model::{SkippedReason, Skips, WallTime};
-use crate::recorder::{End, OpenRow, Pass};
+use crate::recorder::values::{Beside, Values};
+use crate::recorder::{End, OpenRow, Pass, RecordError};
 use crate::survey::PlannedSource;
-use crate::tfevents::{EventFile, FilePosition, Next, TagTable, ValueKind};
+use crate::tfevents::{EventFile, FilePosition, Next, TagTable};
 
 /// A source between and during passes.
 pub(super) struct Source {
@@ -33,6 +34,8 @@ pub(super) struct Source {
     rows: RowBuilder,
     closed: VecDeque<SourceRow>,
     tags: Arc<Mutex<TagTable>>,
+    beside: Arc<Mutex<Beside>>,
+    values: Values,
     file: Option<EventFile>,
     /// Where reading goes on: ahead of `resume_at` while rows wait.
     at: Resume,
@@ -66,6 +69,7 @@ impl Source {
         saved: &SourceCheckpoint,
         axes: Arc<Axes>,
         tags: Arc<Mutex<TagTable>>,
+        beside: Arc<Mutex<Beside>>,
     ) -> Self {
         let at = Resume { offset: saved.position.offset, wall_time: saved.position.wall_time };
         Self {
@@ -81,6 +85,8 @@ impl Source {
             rows: RowBuilder::new(saved.rule.clone(), axes, plan.from_tf2_writer, saved.latest),
             closed: VecDeque::new(),
             tags,
+            beside,
+            values: Values::default(),
             file: None,
             at,
             close_at_end: false,
@@ -120,6 +126,7 @@ impl Source {
         pass.events += std::mem::take(&mut self.events);
         pass.bytes += std::mem::take(&mut self.bytes);
         pass.skips.merge(&std::mem::take(&mut self.skips));
+        pass.kinds.merge(&std::mem::take(&mut self.values.kinds));
         if complete && self.ended && self.closed.is_empty() && !self.rows.has_open_row() {
             self.resume_at = Some(self.at);
         }
@@ -136,6 +143,11 @@ impl Source {
     /// grown or not.
     pub(super) fn recorded_size(&self) -> u64 {
         if self.resume_at == Some(self.at) { self.seen_size } else { 0 }
+    }
+
+    /// How the training session says that it ended, as far as this process has read.
+    pub(super) fn session(&self) -> Option<SessionEnd> {
+        self.values.session
     }
 
     pub(super) fn latest(&self) -> Option<WallTime> {
@@ -163,7 +175,7 @@ impl Source {
     }
 
     /// Reads one event. False when nothing more comes in this pass.
-    fn read(&mut self) -> io::Result<bool> {
+    fn read(&mut self) -> Result<bool, ReadError> {
         let file = match &mut self.file {
             Some(file) => file,
             None => {
@@ -180,15 +192,15 @@ impl Source {
             Next::Event => {
                 self.events += 1;
                 let event = file.event();
-                for point in event.points.iter().filter(|point| point.kind != ValueKind::Scalar) {
-                    let reason = match &point.kind {
-                        ValueKind::Bad(_) => SkippedReason::BadValue,
-                        kind => SkippedReason::Kind(kind.name().to_owned()),
-                    };
-                    skips.add(reason, 1, || format!("`{path}` at byte {}: `{}`", event.at, point.tag));
+                let (wall_time, step) = (event.wall_time, event.step);
+                if event.points.iter().all(|point| point.number.is_some()) {
+                    let cells = event.points.iter().filter_map(|point| Some((&point.tag, Cell::Number(point.number?))));
+                    self.rows.push(wall_time, step, cells, self.at, &mut self.closed);
+                } else {
+                    let cells = self.values.cells(event, &self.path, &mut self.rows, &self.beside, skips)?;
+                    let cells = cells.iter().map(|(tag, cell)| (tag, cell.clone()));
+                    self.rows.push(wall_time, step, cells, self.at, &mut self.closed);
                 }
-                let scalars = event.points.iter().filter_map(|point| Some((&point.tag, point.number?)));
-                self.rows.push(event.wall_time, event.step, scalars, self.at, &mut self.closed);
                 true
             }
             Next::BadRecord { at, why } => {
@@ -218,16 +230,37 @@ impl Source {
     }
 }
 
+/// Why an event could not be read.
+enum ReadError {
+    /// The source cannot be read: that is counted, and others go on.
+    Source(io::Error),
+    /// What it holds could not be written: the run cannot go on.
+    Record(RecordError),
+}
+
+impl From<io::Error> for ReadError {
+    fn from(error: io::Error) -> Self {
+        Self::Source(error)
+    }
+}
+
+impl From<RecordError> for ReadError {
+    fn from(error: RecordError) -> Self {
+        Self::Record(error)
+    }
+}
+
 impl RowSource for Source {
-    type Error = Infallible;
+    type Error = RecordError;
 
     fn first_due(&self) -> WallTime {
         self.rows.latest().unwrap_or(self.first_due)
     }
 
-    fn next_row(&mut self) -> Result<Option<SourceRow>, Infallible> {
+    fn next_row(&mut self) -> Result<Option<SourceRow>, RecordError> {
         loop {
-            if let Some(row) = self.closed.pop_front() {
+            if let Some(mut row) = self.closed.pop_front() {
+                self.values.finish(&mut row, &self.path, &self.beside, &mut self.skips)?;
                 return Ok(Some(row));
             }
             if self.ended {
@@ -236,7 +269,8 @@ impl RowSource for Source {
             match self.read() {
                 Ok(true) => continue,
                 Ok(false) => self.seen_size = self.size,
-                Err(error) => {
+                Err(ReadError::Record(error)) => return Err(error),
+                Err(ReadError::Source(error)) => {
                     let path = self.path.display();
                     self.skips.add(SkippedReason::Unreadable, 1, || format!("`{path}`: {error}"));
                 }
@@ -246,7 +280,10 @@ impl RowSource for Source {
             self.file = None;
             // After a row that began within an event there is no place to resume from, so it cannot be left open.
             if self.close_at_end || self.rows.began_within_event() {
-                return Ok(self.rows.close(self.at));
+                self.closed.extend(self.rows.close(self.at));
+                if self.closed.is_empty() {
+                    return Ok(None);
+                }
             }
         }
     }

@@ -4,7 +4,7 @@
 
 use serde::Serialize;
 
-use crate::model::Skipped;
+use crate::model::{Kinds, Skipped};
 
 /// One line of `--json`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -37,6 +37,9 @@ pub struct RunReport {
     pub rows: u64,
     /// Values of event files that this command carried into these rows; skipped ones are counted below instead.
     pub events: u64,
+    /// What became of the values of event files, by kind.
+    #[serde(skip_serializing_if = "Kinds::is_empty")]
+    pub kinds: Kinds,
     /// Run files that this command sent.
     pub files: u64,
     /// What was skipped, by reason.
@@ -76,6 +79,9 @@ pub struct SummaryReport {
     pub events: u64,
     /// Bytes of input that were read.
     pub bytes: u64,
+    /// What became of the values of event files, by kind.
+    #[serde(skip_serializing_if = "Kinds::is_empty")]
+    pub kinds: Kinds,
     /// Run files that were sent.
     pub files: u64,
     /// What was skipped, by reason, over all runs.
@@ -114,6 +120,7 @@ mod tests {
             url: None,
             rows: 2,
             events: 3,
+            kinds: Kinds::default(),
             files: 0,
             skipped: skipped.clone(),
             state: RunState::Partial,
@@ -124,6 +131,7 @@ mod tests {
             runs: 1,
             rows: 2,
             events: 3,
+            kinds: Kinds::default(),
             bytes: 4,
             files: 0,
             skipped,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::report::{RunReport, RunState, SummaryReport};
 use super::text::{command_line, counted, elapsed, grouped};
 use crate::commands::error::ExitCode;
-use crate::model::{SkippedReason, Skips};
+use crate::model::{Kinds, SkippedReason, Skips};
 
 /// How many run directories are named one by one.
 const NAMED_DIRS: usize = 3;
@@ -17,8 +17,6 @@ const NAMED_DIRS: usize = 3;
 pub struct Totals {
     /// Bytes of input that were read.
     pub bytes: u64,
-    /// Values that were kept as files of their runs, because W&B has nothing nearer.
-    pub as_files: u64,
     /// Where the runs went: the address of the project, when anything was sent.
     pub destination: Option<String>,
     /// The `wandb` folder.
@@ -40,6 +38,7 @@ pub struct Totals {
     sent: u64,
     /// Values of runs that only their logs have.
     recorded: u64,
+    kinds: Kinds,
     skips: Skips,
     /// Run directories that hold something the server does not have.
     waiting: Vec<String>,
@@ -72,6 +71,7 @@ impl Totals {
         }
         self.rows += run.rows;
         self.files += run.files;
+        self.kinds.merge(&run.kinds);
         self.skips.merge(skips);
         // What is partial without an error is damaged in the files: sending it again does not help.
         let can_be_sent = match run.state {
@@ -126,6 +126,7 @@ impl Totals {
             rows: self.rows,
             events: self.sent + self.recorded,
             bytes: self.bytes,
+            kinds: self.kinds.clone(),
             files: self.files,
             skipped: self.skips.report(),
             synced: self.synced,
@@ -161,7 +162,7 @@ fn account(totals: &Totals) -> Vec<String> {
     let parts = [
         (totals.sent, "sent"),
         (totals.recorded, if totals.dry_run { "to be sent" } else { "recorded here" }),
-        (totals.as_files, "kept as files"),
+        (totals.kinds.sum().kept, "kept as files"),
         (left_out, "left out"),
         (lost, "lost"),
     ];
@@ -250,6 +251,7 @@ mod tests {
             group: None,
             dir: Some(format!("wandb/offline-run-20260714_000000-{id}")),
             url: None,
+            kinds: Kinds::default(),
             rows: 1000,
             events: 2000,
             files: 1,

@@ -17,8 +17,8 @@ pub(super) fn carry(_subject: &Subject<'_>, _value: &Value) -> Result<Carried, B
 pub struct Assembled {
     /// Its key in the run's history.
     pub key: String,
-    /// Its history value, and the file that it speaks of; or why its parts make no body.
-    pub body: Result<(Json, CarriedFile), BadValue>,
+    /// Its history value, and the files that it speaks of; or why its parts make no body.
+    pub body: Result<(Json, Vec<CarriedFile>), BadValue>,
     /// How many parts went into it.
     pub parts: u64,
 }
