@@ -27,7 +27,9 @@ use crate::survey::{PlannedRun, PlannedSource};
 use crate::tfevents::{TagTable, ValueKind};
 use crate::wandb_format::{LogError, is_synced, unmark_synced};
 
+mod losses;
 mod places;
+mod reasons;
 mod run_files;
 mod source;
 #[cfg(test)]
@@ -35,6 +37,7 @@ mod tests;
 mod values;
 
 use places::places_of;
+pub use reasons::{place_of_file, place_of_value, reason};
 use run_files::RunFiles;
 pub use run_files::Written;
 use source::Source;
@@ -128,8 +131,12 @@ pub struct Pass {
     pub rows: u64,
     /// Bytes read from event files.
     pub bytes: u64,
+    /// By how much the log grew.
+    pub log_bytes: u64,
     /// What was not carried.
     pub skips: Skips,
+    /// What earlier processes could not carry of the same files: it is not there yet.
+    pub known: Skips,
 }
 
 impl Pass {
@@ -141,7 +148,9 @@ impl Pass {
         self.files.bytes += other.files.bytes;
         self.rows += other.rows;
         self.bytes += other.bytes;
+        self.log_bytes += other.log_bytes;
         self.skips.merge(&other.skips);
+        self.known.merge(&other.known);
     }
 }
 
@@ -164,6 +173,8 @@ pub struct Recorder {
     checkpoint: Checkpoint,
     converter: RunConverter,
     sink: Sink,
+    /// Where the log ended when its growth was counted last.
+    counted_to: u64,
     sources: Vec<Source>,
     axes: Arc<Axes>,
     /// What is known about tags, by directory: its files share it.
@@ -273,7 +284,7 @@ impl Recorder {
         described.asked.apply(&mut description);
         let failed = |source| RecordError::Log { path: log.clone(), source };
         let sink = match (options.dry_run, new) {
-            (true, _) => Sink::Nothing,
+            (true, _) => Sink::nowhere(checkpoint.position, checkpoint.next_num).map_err(failed)?,
             (false, true) => {
                 set_aside(&log).map_err(|source| RecordError::Io { path: log.clone(), source })?;
                 Sink::create(&log).map_err(failed)?
@@ -296,6 +307,7 @@ impl Recorder {
             marked: is_synced(&log),
             new,
             log,
+            counted_to: checkpoint.position.0,
             checkpoint,
             sink,
             _lock: lock,
@@ -349,14 +361,14 @@ impl Recorder {
     }
 
     /// Reads what is new in the sources, to the end of what is there now. `committed` is called after each commit with
-    /// the position up to which the log may be read. `go_on` is asked now and then; a pass that is told to stop commits
-    /// what it has.
+    /// the position up to which the log may be read. `go_on` is asked now and then, and told how far the pass is; a pass
+    /// that is told to stop commits what it has.
     pub fn pass(
         &mut self,
         planned: &[PlannedSource],
         end: End,
         mut committed: impl FnMut(LogPosition),
-        go_on: impl Fn() -> bool,
+        go_on: impl Fn(&Pass) -> bool,
     ) -> Result<Pass, RecordError> {
         let mut pass = Pass::default();
         let ready = self.ready_sources(planned, end);
@@ -394,11 +406,14 @@ impl Recorder {
             let due = || pass.rows - rows_at_commit >= ROWS_PER_COMMIT || locked(&self.beside).files.are_due();
             if result.is_ok() && split == 0 && due() {
                 rows_at_commit = pass.rows;
-                for source in merge.sources() {
+                for source in merge.sources_mut() {
                     self.checkpoint_source(source);
                 }
                 result = self.commit(&mut committed);
-                stopped = !go_on();
+                pass.bytes = merge.sources().iter().map(Source::bytes).sum();
+                stopped = !go_on(&pass);
+                // Each source adds its own at the end.
+                pass.bytes = 0;
             }
             if stopped || result.is_err() {
                 break;
@@ -406,7 +421,7 @@ impl Recorder {
         }
         for mut source in merge.into_sources() {
             source.end_pass(&mut pass, result.is_ok() && !stopped);
-            self.checkpoint_source(&source);
+            self.checkpoint_source(&mut source);
             // A pass that was stopped drops what it had read ahead; then the checkpoint says where to read on.
             if result.is_ok() && !stopped {
                 self.sources.push(source);
@@ -418,6 +433,8 @@ impl Recorder {
         }
         self.commit(&mut committed)?;
         pass.files = locked(&self.beside).files.take_count();
+        pass.log_bytes = self.sink.position().0.0.saturating_sub(self.counted_to);
+        self.counted_to = self.sink.position().0.0;
         Ok(pass)
     }
 
@@ -448,10 +465,14 @@ impl Recorder {
     fn commit(&mut self, committed: &mut impl FnMut(LogPosition)) -> Result<(), RecordError> {
         self.write_beside()?;
         self.commit_rows()?;
-        if !self.dirty || self.dry_run {
+        if !self.dirty {
             return Ok(());
         }
         locked(&self.beside).files.sync()?;
+        if self.dry_run {
+            self.dirty = false;
+            return Ok(());
+        }
         self.sink.sync().map_err(|source| RecordError::Log { path: self.log.clone(), source })?;
         (self.checkpoint.position, self.checkpoint.next_num) = self.sink.position();
         self.checkpoint.state.clone_from(self.converter.state());
@@ -532,8 +553,11 @@ impl Recorder {
     /// only ever the last record of a log, is cut off. The mark goes first and the checkpoint before the log, so that a
     /// crash in between leaves a log that is cut at the next start. Nothing is changed here before it is saved.
     fn reopen(&mut self) -> Result<(), RecordError> {
+        let failed = |source| RecordError::Log { path: self.log.clone(), source };
         if self.dry_run {
-            self.checkpoint.ending = None;
+            if let Some(ending) = self.checkpoint.ending.take() {
+                self.sink = Sink::nowhere(ending.before_exit, ending.exit_num).map_err(failed)?;
+            }
             return Ok(());
         }
         if std::mem::take(&mut self.marked) {
@@ -543,7 +567,6 @@ impl Recorder {
         let mut cut = self.checkpoint.clone();
         (cut.ending, cut.position, cut.next_num) = (None, ending.before_exit, ending.exit_num);
         cut.save(&self.directory)?;
-        let failed = |source| RecordError::Log { path: self.log.clone(), source };
         self.sink = Sink::open_at(&self.log, ending.before_exit, ending.exit_num).map_err(failed)?;
         self.checkpoint = cut;
         Ok(())
@@ -591,12 +614,14 @@ impl Recorder {
         ready
     }
 
-    fn checkpoint_source(&mut self, source: &Source) {
+    fn checkpoint_source(&mut self, source: &mut Source) {
         self.checkpoint.session = source.session().or(self.checkpoint.session);
         let Some(saved) = self.checkpoint.sources.get_mut(source.index) else { return };
         if let Some(position) = source.position() {
-            self.dirty |= saved.position != position;
+            let lost = source.lost();
+            self.dirty |= saved.position != position || saved.lost != lost;
             saved.position = position;
+            saved.lost = lost;
             saved.latest = source.latest();
             saved.seen_size = source.recorded_size();
         }

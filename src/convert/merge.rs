@@ -58,6 +58,11 @@ impl<S: RowSource> Merge<S> {
         &self.sources
     }
 
+    /// The sources, in the order they were given.
+    pub fn sources_mut(&mut self) -> &mut [S] {
+        &mut self.sources
+    }
+
     /// One source, by the index that its rows come with.
     pub fn source_mut(&mut self, index: usize) -> Option<&mut S> {
         self.sources.get_mut(index)

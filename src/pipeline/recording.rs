@@ -210,7 +210,7 @@ impl Recording {
         let options = RecordOptions { dry_run: true, ..self.options.clone() };
         let nowhere = self.wandb_directory.join(format!("offline-run-{}", plan.id));
         let mut recorder = Recorder::open(&nowhere, &plan.id, plan, &Described::default(), &options).ok()?;
-        recorder.pass(&plan.sources, End::CloseRow, |_| {}, || true).ok()?;
+        recorder.pass(&plan.sources, End::CloseRow, |_| {}, |_| true).ok()?;
         recorder.newest_event()
     }
 

@@ -52,6 +52,7 @@ pub(super) fn places_of(sources: &mut Vec<SourceCheckpoint>, planned: &[PlannedS
             position: FilePosition::default(),
             latest: None,
             seen_size: 0,
+            lost: Vec::new(),
         });
     }
     sources.extend(added);

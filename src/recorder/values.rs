@@ -7,6 +7,7 @@ use crate::convert::kinds::{Carried, Cell, SessionEnd, assemble, carry_point, co
 use crate::convert::rows::{RowBuilder, SourceRow};
 use crate::model::{Json, Kinds, RowValue, SkippedReason, Skips};
 use crate::recorder::RecordError;
+use crate::recorder::reasons::place_of_value;
 use crate::recorder::run_files::RunFiles;
 use crate::tfevents::{SourceEvent, ValueKind};
 
@@ -44,9 +45,7 @@ impl Values {
                 cells.push((point.tag.clone(), Cell::Number(number)));
                 continue;
             }
-            let first = |why: &dyn std::fmt::Display| {
-                format!("`{}` at byte {}: `{}`: {why}", path.display(), event.at, point.tag)
-            };
+            let first = |why: &dyn std::fmt::Display| place_of_value(path, event.at, &point.tag, why);
             let count = self.kinds.of(counted_as(&point.kind));
             count.read += 1;
             let carried = match carry_point(point, &rows.key(&point.tag), event.step.0) {
