@@ -37,6 +37,7 @@ mod tests;
 mod values;
 
 use places::places_of;
+pub use places::rules;
 pub use reasons::{place_of_file, place_of_value, reason};
 use run_files::RunFiles;
 pub use run_files::Written;
@@ -219,7 +220,7 @@ pub struct AskedDescription {
 
 impl AskedDescription {
     /// Replaces what was asked for.
-    fn apply(&self, description: &mut Description) {
+    pub fn apply(&self, description: &mut Description) {
         let set = |place: &mut String, value: &Option<String>| {
             if let Some(value) = value {
                 place.clone_from(value);

@@ -63,7 +63,7 @@ pub(super) fn run(
 }
 
 /// Names what could not be read, and counts it.
-fn say_unreadable(found: &Found, ui: &Ui) -> Skips {
+pub(super) fn say_unreadable(found: &Found, ui: &Ui) -> Skips {
     let mut skips = Skips::default();
     for (path, why) in &found.unreadable {
         ui.warning(format!("cannot read `{}`: {why}", path.display()));
