@@ -3,17 +3,20 @@
 //! It lies beside the log in `.wandb-bridge/`. The log is read only up to [`Checkpoint::position`] by every process of
 //! ours, and cut back to it before anything is appended.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::convert::axes::AxisRule;
+use crate::convert::filters::Filters;
 use crate::convert::keys::KeyRule;
 use crate::convert::kinds::SessionEnd;
 use crate::convert::layout::Layout;
+use crate::convert::restarts::Restarts;
 use crate::convert::run::RunState;
 use crate::convert::run_id::Fingerprint;
+use crate::convert::summaries::SummaryRule;
 use crate::convert::template::Template;
 use crate::model::{Count, LogPosition, RunId, SkippedReason, WallTime};
 use crate::state_file::{self, StateFileError};
@@ -32,16 +35,33 @@ pub struct Shape {
     pub join: Option<Template>,
     /// `--axis`
     pub axes: Vec<AxisRule>,
+    /// `--restarts`
+    #[serde(default)]
+    pub restarts: Restarts,
+    /// `--tags-include`, `--tags-exclude`, `--kinds`, `--since`, `--until`
+    #[serde(default)]
+    pub filters: Filters,
 }
 
 impl Shape {
     /// The flags in which two shapes differ.
     pub fn differences(&self, other: &Self) -> Vec<&'static str> {
-        let Self { layout, join, axes } = self;
-        [("--layout", *layout == other.layout), ("--join", *join == other.join), ("--axis", *axes == other.axes)]
-            .into_iter()
-            .filter_map(|(flag, same)| (!same).then_some(flag))
-            .collect()
+        let Self { layout, join, axes, restarts, filters } = self;
+        let Filters { tags_include, tags_exclude, kinds, since, until } = filters;
+        [
+            ("--layout", *layout == other.layout),
+            ("--join", *join == other.join),
+            ("--axis", *axes == other.axes),
+            ("--restarts", *restarts == other.restarts),
+            ("--tags-include", *tags_include == other.filters.tags_include),
+            ("--tags-exclude", *tags_exclude == other.filters.tags_exclude),
+            ("--kinds", *kinds == other.filters.kinds),
+            ("--since", *since == other.filters.since),
+            ("--until", *until == other.filters.until),
+        ]
+        .into_iter()
+        .filter_map(|(flag, same)| (!same).then_some(flag))
+        .collect()
     }
 }
 
@@ -136,6 +156,12 @@ pub struct Checkpoint {
     /// How the run's training session says that it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<SessionEnd>,
+    /// What the summary holds of which metrics, as asked for last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub summaries: Vec<SummaryRule>,
+    /// Keys of the run of which there are no numbers: of media, or left out by filters.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub other_keys: BTreeSet<String>,
 }
 
 impl Checkpoint {

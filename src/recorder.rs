@@ -13,10 +13,13 @@ use std::time::Instant;
 
 use crate::checkpoint::{Checkpoint, Description, Ending, STATE_DIRECTORY, Shape};
 use crate::convert::axes::Axes;
+use crate::convert::filters::Filter;
 use crate::convert::kinds::SessionEnd;
 use crate::convert::merge::Merge;
+use crate::convert::restarts::Restarts;
 use crate::convert::rows::SourceRow;
 use crate::convert::run::{RunConverter, RunState};
+use crate::convert::summaries::SummaryRule;
 use crate::model::{
     Host, InvalidRunId, Json, Kinds, LogPosition, RowValue, RunId, RunInfo, RunUpdate, Skips, WallTime,
 };
@@ -27,7 +30,9 @@ use crate::survey::{PlannedRun, PlannedSource};
 use crate::tfevents::{TagTable, ValueKind};
 use crate::wandb_format::{LogError, is_synced, unmark_synced};
 
+mod judge;
 mod losses;
+mod numbers;
 mod places;
 mod reasons;
 mod run_files;
@@ -36,6 +41,8 @@ mod source;
 mod tests;
 mod values;
 
+pub use judge::{Judge, ToScan, find_superseded};
+use numbers::numbers_of;
 use places::places_of;
 pub use places::rules;
 pub use reasons::{place_of_file, place_of_value, reason};
@@ -160,6 +167,10 @@ impl Pass {
 pub struct RecordOptions {
     /// Options that decide about rows.
     pub shape: Shape,
+    /// The filters of the shape, ready to be asked.
+    pub filter: Arc<Filter>,
+    /// `--summary`; none asks for nothing else than before.
+    pub summaries: Vec<SummaryRule>,
     /// `--generation`
     pub generation: u32,
     /// Whether nothing may be written at all.
@@ -176,8 +187,10 @@ pub struct Recorder {
     sink: Sink,
     /// Where the log ended when its growth was counted last.
     counted_to: u64,
+    rows_before: u64,
     sources: Vec<Source>,
     axes: Arc<Axes>,
+    filter: Arc<Filter>,
     /// What is known about tags, by directory: its files share it.
     tags: HashMap<String, Arc<Mutex<TagTable>>>,
     /// Files that rows speak of, and config.
@@ -280,6 +293,8 @@ impl Recorder {
             sources: Vec::new(),
             tags: Default::default(),
             session: None,
+            summaries: options.summaries.clone(),
+            other_keys: Default::default(),
         });
         let mut description = checkpoint.description.clone();
         described.asked.apply(&mut description);
@@ -294,8 +309,9 @@ impl Recorder {
         };
         let mut recorder = Self {
             directory: directory.to_owned(),
-            converter: RunConverter::new(checkpoint.state.clone()),
+            converter: RunConverter::new(checkpoint.state.clone(), checkpoint.summaries.clone()),
             axes: Arc::new(Axes::new(&options.shape.axes)),
+            filter: options.filter.clone(),
             sources: Vec::new(),
             tags: HashMap::new(),
             beside: Arc::new(Mutex::new(Beside {
@@ -309,6 +325,7 @@ impl Recorder {
             new,
             log,
             counted_to: checkpoint.position.0,
+            rows_before: checkpoint.state.rows,
             checkpoint,
             sink,
             _lock: lock,
@@ -319,7 +336,26 @@ impl Recorder {
             recorder.checkpoint.description = description;
             recorder.write(&RunUpdate::Run(Box::new(recorder.run_info())))?;
         }
+        if !options.summaries.is_empty() && options.summaries != recorder.checkpoint.summaries {
+            recorder.summarize_anew(&options.summaries)?;
+        }
         Ok(recorder)
+    }
+
+    /// Takes other rules for the summary. The rows stay what they are; what the summary says of them is read from the log.
+    fn summarize_anew(&mut self, rules: &[SummaryRule]) -> Result<(), RecordError> {
+        self.checkpoint.summaries = rules.to_vec();
+        self.dirty = true;
+        let metrics = self.converter.metrics_summarized_anew(rules);
+        let mut numbers = Default::default();
+        if !metrics.is_empty() && !self.dry_run {
+            self.reopen()?;
+            numbers = numbers_of(&self.log, self.checkpoint.position, metrics)
+                .map_err(|source| RecordError::Log { path: self.log.clone(), source })?;
+        }
+        let mut updates = Vec::new();
+        self.converter.summarize_anew(rules.to_vec(), numbers, |update| updates.push(update));
+        updates.iter().try_for_each(|update| self.write(update))
     }
 
     /// The run's log.
@@ -338,14 +374,20 @@ impl Recorder {
         open.chain(self.checkpoint.sources.iter().filter_map(|source| source.latest)).max()
     }
 
+    /// Rows that were there when it was opened.
+    pub fn rows_before(&self) -> u64 {
+        self.rows_before
+    }
+
     /// Values at steps that the same metric had passed before.
     pub fn repeated(&self) -> u64 {
         self.converter.repeated()
     }
 
-    /// The keys of all metrics of the run.
-    pub fn metrics(&self) -> impl Iterator<Item = &str> + Clone {
-        self.converter.state().metrics.iter().filter(|(_, axis)| !axis.is_empty()).map(|(key, _)| key.as_str())
+    /// All keys of the run that options can speak of: of metrics, of media, and of what filters left out.
+    pub fn keys(&self) -> impl Iterator<Item = &str> + Clone {
+        let metrics = self.converter.state().metrics.iter().filter(|(_, axis)| !axis.is_empty()).map(|(key, _)| key);
+        metrics.chain(&self.checkpoint.other_keys).map(String::as_str)
     }
 
     /// Rows that wait for more values of their steps.
@@ -411,7 +453,7 @@ impl Recorder {
                     self.checkpoint_source(source);
                 }
                 result = self.commit(&mut committed);
-                pass.bytes = merge.sources().iter().map(Source::bytes).sum();
+                pass.bytes = merge.sources_mut().iter().map(|source| source.bytes()).sum();
                 stopped = !go_on(&pass);
                 // Each source adds its own at the end.
                 pass.bytes = 0;
@@ -437,6 +479,21 @@ impl Recorder {
         pass.log_bytes = self.sink.position().0.0.saturating_sub(self.counted_to);
         self.counted_to = self.sink.position().0.0;
         Ok(pass)
+    }
+
+    /// Reads all there is, if filters leave out all of it; `None` as soon as anything is not. For a dry run.
+    pub fn pass_if_all_is_left_out(&mut self, planned: &[PlannedSource]) -> Option<Pass> {
+        let mut pass = Pass::default();
+        let mut merge = Merge::new(self.ready_sources(planned, End::CloseRow));
+        if merge.next_row().ok()?.is_some() {
+            return None;
+        }
+        for mut source in merge.into_sources() {
+            source.end_pass(&mut pass, true);
+            self.checkpoint_source(&mut source);
+        }
+        let sum = pass.kinds.sum();
+        (sum.left_out > 0 && sum.left_out == sum.read).then_some(pass)
     }
 
     /// Writes the end of the run. One that has ended, and to which nothing came, keeps the end that it has.
@@ -604,10 +661,21 @@ impl Recorder {
                     .tags
                     .entry(directory.to_owned())
                     .or_insert_with(|| Arc::new(Mutex::new(saved.cloned().unwrap_or_default())));
-                Source::new(index, plan, checkpoint, self.axes.clone(), tags.clone(), self.beside.clone())
+                Source::new(
+                    index,
+                    plan,
+                    checkpoint,
+                    self.axes.clone(),
+                    tags.clone(),
+                    self.beside.clone(),
+                    self.filter.clone(),
+                )
             });
             source.start_pass(plan, end);
             ready.push(source);
+        }
+        if self.checkpoint.shape.restarts == Restarts::Purge {
+            self.purge(planned, &mut ready);
         }
         // Files that are gone keep their place: a file may come back.
         self.sources = known.into_values().collect();
@@ -615,7 +683,28 @@ impl Recorder {
         ready
     }
 
+    /// Tells the sources, which stand in the order of the plan, what later starts superseded. What was recorded before
+    /// stays: then the steps of the restart are steps that were passed already.
+    fn purge(&self, planned: &[PlannedSource], ready: &mut [Source]) {
+        if ready.iter().all(Source::has_nothing_new) {
+            return;
+        }
+        let files: Vec<ToScan<'_>> = planned
+            .iter()
+            .zip(&*ready)
+            .filter_map(|(plan, source)| Some(ToScan { plan, rule: &self.checkpoint.sources.get(source.index)?.rule }))
+            .collect();
+        for (source, superseded) in ready.iter_mut().zip(find_superseded(&files, &self.axes)) {
+            source.set_superseded(superseded);
+        }
+    }
+
     fn checkpoint_source(&mut self, source: &mut Source) {
+        for key in source.take_new_keys() {
+            if !self.converter.state().metrics.contains_key(&*key) {
+                self.checkpoint.other_keys.insert(key.to_string());
+            }
+        }
         self.checkpoint.session = source.session().or(self.checkpoint.session);
         let Some(saved) = self.checkpoint.sources.get_mut(source.index) else { return };
         if let Some(position) = source.position() {

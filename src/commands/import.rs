@@ -7,7 +7,6 @@ use crate::cli::{ImportArgs, Mode};
 use crate::commands::error::{CommandError, ExitCode, IoContext as _};
 use crate::commands::session::{self, Stop};
 use crate::commands::ui::{Ui, counted};
-use crate::convert::axes::Axes;
 use crate::model::{SkippedReason, Skips};
 use crate::pipeline::{self, Uploads, Watcher};
 use crate::settings::Settings;
@@ -54,10 +53,10 @@ pub(super) fn run(
     if let Some(uploads) = &uploads {
         runtime.block_on(uploads.finish(None));
     }
-    let metrics = reporter.metrics();
-    // Where every run was refused, nobody knows what a rule would match.
-    if !metrics.is_empty() {
-        warn_of_idle_rules(&shape.axes, &metrics, ui);
+    let keys = reporter.keys();
+    // Where every run was refused, nobody knows what a glob would match.
+    if !keys.is_empty() {
+        session::warn_of_idle_globs(settings, &keys, ui);
     }
     Ok(reporter.finish("imported", stop.exit_code()))
 }
@@ -79,6 +78,10 @@ pub(super) fn say_unreadable(found: &Found, ui: &Ui) -> Skips {
 /// The error for paths without any event file.
 fn nothing_found(paths: &[PathBuf], found: &Found) -> CommandError {
     let paths: Vec<String> = paths.iter().map(|path| format!("`{}`", path.display())).collect();
+    if let Some((path, why)) = found.unreadable.first() {
+        let error = CommandError::new(ExitCode::Failed, format!("nothing can be read in {}", paths.join(", ")));
+        return error.hint(format!("`{}`: {why}", path.display()));
+    }
     let error = CommandError::new(ExitCode::NothingFound, format!("nothing to import in {}", paths.join(", ")));
     match (found.waiting.len() as u64, found.other_files) {
         (0, other) => error.hint(format!(
@@ -90,16 +93,5 @@ fn nothing_found(paths: &[PathBuf], found: &Found) -> CommandError {
             "{} without a whole record: wait for the writer, or use `wandb-bridge watch`",
             counted(waiting, "event file")
         )),
-    }
-}
-
-/// A rule that matches nothing is a misspelled rule.
-pub(super) fn warn_of_idle_rules(
-    rules: &[crate::convert::axes::AxisRule],
-    metrics: &std::collections::BTreeSet<String>,
-    ui: &Ui,
-) {
-    for rule in Axes::new(rules).unmatched(metrics.iter().map(String::as_str)) {
-        ui.warning(format!("`--axis {rule}` matches no metric"));
     }
 }

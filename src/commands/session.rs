@@ -1,5 +1,6 @@
 //! What the commands that record or upload have in common: from settings to the two halves.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -15,7 +16,9 @@ use crate::cli::{self, Mode};
 use crate::commands::error::{CommandError, ExitCode, IoContext as _};
 use crate::commands::reporter::Reporter;
 use crate::commands::ui::{Destination, Totals, Ui, command_line};
+use crate::convert::filters::{Filter, Filters};
 use crate::convert::layout::Layout;
+use crate::convert::restarts::Restarts;
 use crate::convert::template::Template;
 use crate::pipeline::{DEFAULT_PROJECT, Naming, Recording, Signal, Signals, Uploads, open_many_files, runtime};
 use crate::recorder::RecordOptions;
@@ -31,7 +34,23 @@ pub(super) fn shape(settings: &Settings) -> Result<Shape, CommandError> {
         cli::Layout::PerDirectory => Layout::PerDirectory,
         cli::Layout::Single => Layout::Single,
     };
-    Ok(Shape { layout, join: template("--join", settings.runs.join.as_deref())?, axes: settings.runs.axes.clone() })
+    let data = &settings.data;
+    Ok(Shape {
+        layout,
+        join: template("--join", settings.runs.join.as_deref())?,
+        axes: data.axes.clone(),
+        restarts: match data.restarts {
+            cli::Restarts::Keep => Restarts::Keep,
+            cli::Restarts::Purge => Restarts::Purge,
+        },
+        filters: Filters {
+            tags_include: data.tags_include.clone(),
+            tags_exclude: data.tags_exclude.clone(),
+            kinds: data.kinds.iter().copied().collect(),
+            since: data.since.clone(),
+            until: data.until.clone(),
+        },
+    })
 }
 
 /// Names of runs, from settings.
@@ -71,7 +90,14 @@ fn template_of(flag: &str, text: &str) -> Result<Template, CommandError> {
 
 /// Where runs are recorded, with what was recorded before.
 pub(super) fn recording(settings: &Settings, dry_run: bool, runs: usize, ui: &Ui) -> Result<Recording, CommandError> {
-    let options = RecordOptions { shape: shape(settings)?, generation: settings.runs.generation, dry_run };
+    let shape = shape(settings)?;
+    let options = RecordOptions {
+        filter: Arc::new(Filter::new(&shape.filters, &jiff::ZonedDateTime::now())),
+        shape,
+        summaries: settings.data.summaries.clone(),
+        generation: settings.runs.generation,
+        dry_run,
+    };
     let mut naming = naming(settings)?;
     if runs != 1 {
         if let Some(warning) = naming.single.ignored_warning(runs) {
@@ -140,6 +166,27 @@ pub(super) fn check_project_chosen(settings: &Settings, runs: usize) -> Result<(
     }
     let message = format!("{runs} runs would go to the project `{DEFAULT_PROJECT}`, because none was chosen");
     Err(CommandError::new(ExitCode::Usage, message).hint("choose one with `-p NAME`, or with `WANDB_PROJECT`"))
+}
+
+/// A glob that matches nothing is a misspelled one: each such is said. `keys` are all keys that were met.
+pub(super) fn warn_of_idle_globs(settings: &Settings, keys: &BTreeSet<String>, ui: &Ui) {
+    let data = &settings.data;
+    let warn = |flag: &str, text: &dyn std::fmt::Display, is_match: &dyn Fn(&str) -> bool| {
+        if !keys.iter().any(|key| is_match(key)) {
+            ui.warning(format!("`{flag} {text}` matches no metric"));
+        }
+    };
+    for rule in &data.axes {
+        warn("--axis", rule, &|key| rule.is_match(key));
+    }
+    for rule in &data.summaries {
+        warn("--summary", rule, &|key| rule.is_match(key));
+    }
+    for (flag, globs) in [("--tags-include", &data.tags_include), ("--tags-exclude", &data.tags_exclude)] {
+        for glob in globs {
+            warn(flag, &glob.as_str(), &|key| glob.is_match(key));
+        }
+    }
 }
 
 /// Refuses paths that do not exist.

@@ -54,11 +54,6 @@ impl<S: RowSource> Merge<S> {
     }
 
     /// The sources, in the order they were given.
-    pub fn sources(&self) -> &[S] {
-        &self.sources
-    }
-
-    /// The sources, in the order they were given.
     pub fn sources_mut(&mut self) -> &mut [S] {
         &mut self.sources
     }

@@ -15,6 +15,8 @@ pub enum SkippedReason {
     Kind(String),
     /// A filter that the user gave left it out.
     LeftOut,
+    /// A restart of the training wrote its step again, and the user wants only the later values.
+    Superseded,
     /// A record whose checksum or content is wrong; what follows it was read.
     DamagedRecord,
     /// The rest of a file behind a length that cannot be believed.
@@ -25,6 +27,8 @@ pub enum SkippedReason {
     IncompleteTail,
     /// A value of a known kind that makes no sense (wrong shape, wrong size).
     BadValue,
+    /// More images in one value than W&B shows; all of them were carried.
+    NotShown,
     /// A history line above W&B's limit.
     RowTooLarge,
     /// A run file that could not be uploaded, or is not there.
@@ -44,7 +48,7 @@ impl SkippedReason {
             | Self::BadValue
             | Self::RowTooLarge
             | Self::File => true,
-            Self::LeftOut | Self::IncompleteTail | Self::UnknownRecord => false,
+            Self::LeftOut | Self::NotShown | Self::Superseded | Self::IncompleteTail | Self::UnknownRecord => false,
         }
     }
 }
@@ -54,11 +58,13 @@ impl fmt::Display for SkippedReason {
         let text = match self {
             Self::Kind(kind) => return write!(formatter, "{kind}: not carried"),
             Self::LeftOut => "left out by a filter",
+            Self::Superseded => "superseded by a restart",
             Self::DamagedRecord => "damaged record",
             Self::DamagedFile => "damaged file",
             Self::Unreadable => "file that cannot be read",
             Self::IncompleteTail => "unfinished last record",
             Self::BadValue => "value that makes no sense",
+            Self::NotShown => "more images in one value than the 108 that W&B shows",
             Self::RowTooLarge => "row above W&B's size limit",
             Self::File => "file that could not be uploaded",
             Self::UnknownRecord => "record of a newer W&B client",

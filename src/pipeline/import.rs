@@ -33,6 +33,15 @@ fn import_run(
     stop: &CancellationToken,
     watcher: &Arc<dyn Watcher>,
 ) {
+    if let Some(recorded) = recording.left_out(plan) {
+        let id = recording.place_of(plan).map(|(id, _)| id).ok();
+        return watcher.ended(RunEnd {
+            source: plan.directory.clone(),
+            id,
+            left_out: Some(recorded),
+            ..RunEnd::default()
+        });
+    }
     let mut run = match recording.open(plan) {
         Ok(run) => run,
         Err(error) => {

@@ -11,6 +11,7 @@ use crate::checkpoint::{Checkpoint, Description};
 use crate::convert::template::Template;
 use crate::known_runs::KnownRuns;
 use crate::model::{LogPosition, RunId, WallTime};
+use crate::pipeline::report::LeftOut;
 use crate::pipeline::uploads::RunToUpload;
 use crate::recorder::{AskedDescription, Described, End, RecordError, RecordOptions, Recorder};
 use crate::settings::SingleRun;
@@ -241,11 +242,27 @@ impl Recording {
 
     /// The latest wall time of a run that was never recorded. Reads all of it, and writes nothing.
     pub fn newest_event(&self, plan: &PlannedRun) -> Option<WallTime> {
-        let options = RecordOptions { dry_run: true, ..self.options.clone() };
-        let nowhere = self.wandb_directory.join(format!("offline-run-{}", plan.id));
-        let mut recorder = Recorder::open(&nowhere, &plan.id, plan, &Described::default(), &options).ok()?;
+        let mut recorder = self.open_dry(plan)?;
         recorder.pass(&plan.sources, End::CloseRow, |_| {}, |_| true).ok()?;
         recorder.newest_event()
+    }
+
+    /// Whether filters leave out all there is of a run that was never recorded: then it is not to be made.
+    pub fn left_out(&self, plan: &PlannedRun) -> Option<LeftOut> {
+        if self.options.filter.takes_all() || self.place_of(plan).is_ok_and(|(_, known)| known.is_some()) {
+            return None;
+        }
+        let mut recorder = self.open_dry(plan)?;
+        let pass = recorder.pass_if_all_is_left_out(&plan.sources)?;
+        let keys = recorder.keys().map(str::to_owned).collect();
+        Some(LeftOut { name: self.naming.described(plan, None).default.name, pass, keys })
+    }
+
+    /// A recorder for a run that was never recorded. It writes nothing.
+    fn open_dry(&self, plan: &PlannedRun) -> Option<Recorder> {
+        let options = RecordOptions { dry_run: true, ..self.options.clone() };
+        let nowhere = self.wandb_directory.join(format!("offline-run-{}", plan.id));
+        Recorder::open(&nowhere, &plan.id, plan, &Described::default(), &options).ok()
     }
 
     /// Opens a run, and makes its directory when it is new.

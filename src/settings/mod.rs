@@ -18,8 +18,7 @@ mod value;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::cli::{Cli, Command, Layout, Mode, RunArgs, TargetArgs};
-use crate::convert::axes::AxisRule;
+use crate::cli::{Cli, Command, DataArgs, Layout, Mode, Restarts, RunArgs, TargetArgs};
 use crate::model::RunId;
 
 pub use environment::Environment;
@@ -55,6 +54,8 @@ pub struct Settings {
     pub wandb_dir: PathBuf,
     /// What a run is, and what it is called.
     pub runs: RunShape,
+    /// Which data a run holds, and how it is shown.
+    pub data: DataArgs,
     /// What the environment says about a run, valid only if exactly one run is made.
     pub single_run: SingleRun,
     /// How many runs and files are uploaded at once.
@@ -92,8 +93,6 @@ pub struct RunShape {
     pub tags: Option<Setting<Vec<String>>>,
     /// Template of the notes.
     pub notes: Option<String>,
-    /// Step axes, the first match wins.
-    pub axes: Vec<AxisRule>,
     /// 0 unless fresh runs beside the old ones were asked for.
     pub generation: u32,
 }
@@ -160,6 +159,11 @@ impl Settings {
             value::check_project_setting(project)?;
         }
         let runs = command.runs().cloned();
+        let data = command.data().cloned().unwrap_or_default();
+        if matches!(command, Command::Watch(_)) && data.restarts == Restarts::Purge {
+            let why = "rows that are on the server cannot be taken back, so `purge` is for `import` into a new run";
+            return Err(SettingsError::Value { source: lookup.flag("--restarts"), why: why.to_owned() });
+        }
         let single_run =
             if runs.is_some() { SingleRun::resolve(&lookup, &mut warnings)? } else { SingleRun::default() };
         Ok(Self {
@@ -170,6 +174,7 @@ impl Settings {
             project,
             wandb_dir,
             runs: RunShape::resolve(runs.unwrap_or_default(), &lookup)?,
+            data,
             single_run,
             transfers: network.transfers.unwrap_or(TRANSFERS),
             retries: network.retries.unwrap_or(RETRIES),
@@ -212,7 +217,6 @@ impl RunShape {
             job_type: lookup.find(arguments.job_type, "--job-type", "JOB_TYPE", "run_job_type")?,
             tags,
             notes: arguments.notes,
-            axes: arguments.axes,
             generation: arguments.generation,
         })
     }

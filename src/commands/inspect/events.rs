@@ -14,11 +14,12 @@ use super::limits::{Estimate, Limit, Limits, Volume};
 use super::tags::{Row, Tag, Tags};
 use crate::convert::axes::Axes;
 use crate::convert::kinds::{Carried, CarriedFile, Cell, SessionEnd, assemble, carry_point, counted_as};
+use crate::convert::restarts::Restarts;
 use crate::convert::tag_names::TagNames;
 use crate::model::{Json, KindCount, Kinds, Skipped, SkippedReason, Skips};
 use crate::pipeline::Planned;
 use crate::proto::tensorboard::session_log::SessionStatus;
-use crate::recorder::{place_of_file, place_of_value, reason, rules};
+use crate::recorder::{Judge, RecordOptions, ToScan, find_superseded, place_of_file, place_of_value, reason, rules};
 use crate::survey::PlannedSource;
 use crate::tfevents::{EventFile, FilePosition, Next, SourceEvent, TagTable, ValueKind};
 
@@ -113,17 +114,26 @@ pub(super) struct SessionSeen {
 }
 
 /// Reads all files of a run.
-pub(super) fn look_at_run(planned: &Planned<'_>, axes: &Arc<Axes>) -> RunSeen {
+pub(super) fn look_at_run(planned: &Planned<'_>, options: &RecordOptions, axes: &Arc<Axes>) -> RunSeen {
     let plan = planned.plan;
     let mut reading = Reading::default();
     let mut tables: BTreeMap<&str, TagTable> = BTreeMap::new();
     let mut files = Vec::with_capacity(plan.sources.len());
-    for (source, rule) in
-        plan.sources.iter().zip(rules(planned.recorded.as_ref().map(|(_, checkpoint)| checkpoint), &plan.sources))
-    {
+    let rules = rules(planned.recorded.as_ref().map(|(_, checkpoint)| checkpoint), &plan.sources);
+    let superseded = match options.shape.restarts {
+        Restarts::Keep => Vec::new(),
+        Restarts::Purge => {
+            let files: Vec<_> = plan.sources.iter().zip(&rules).map(|(plan, rule)| ToScan { plan, rule }).collect();
+            find_superseded(&files, axes)
+        }
+    };
+    let mut superseded = superseded.into_iter();
+    for (source, rule) in plan.sources.iter().zip(rules) {
         let table = tables.entry(&source.directory).or_default();
         let names = TagNames::new(rule, axes.clone(), source.from_tf2_writer);
-        files.push(reading.read(source, names, table));
+        let mut judge = Judge::new(options.filter.clone());
+        judge.set_superseded(superseded.next().unwrap_or_default());
+        files.push(reading.read(source, names, judge, table));
     }
     reading.run(planned, files)
 }
@@ -144,7 +154,7 @@ struct Reading {
 }
 
 impl Reading {
-    fn read(&mut self, source: &PlannedSource, names: TagNames, table: &mut TagTable) -> FileSeen {
+    fn read(&mut self, source: &PlannedSource, names: TagNames, mut judge: Judge, table: &mut TagTable) -> FileSeen {
         let mut file = FileSeen {
             path: source.label.clone(),
             bytes: source.size,
@@ -155,11 +165,12 @@ impl Reading {
             damage: Vec::new(),
         };
         let mut tags = Tags::new(names);
-        if let Err(error) = self.read_events(&source.path, &mut tags, table, &mut file) {
+        if let Err(error) = self.read_events(&source.path, &mut tags, &mut judge, table, &mut file) {
             let place = place_of_file(&source.path, &error);
             file.damage.push(error.to_string());
             self.skips.add(SkippedReason::Unreadable, 1, || place);
         }
+        judge.take_counts(&mut self.kinds, &mut self.skips);
         tags.close();
         self.finish_rows(&mut tags, &source.path);
         self.events += file.events;
@@ -171,6 +182,7 @@ impl Reading {
         &mut self,
         path: &Path,
         tags: &mut Tags,
+        judge: &mut Judge,
         table: &mut TagTable,
         seen: &mut FileSeen,
     ) -> std::io::Result<()> {
@@ -179,7 +191,7 @@ impl Reading {
             let next = file.next_event(table)?;
             if next == Next::Event {
                 seen.events += 1;
-                self.event(file.event(), path, tags);
+                self.event(file.event(), path, judge, tags);
                 continue;
             }
             if let Some((reason, place)) = reason(&next, path, file.offset()) {
@@ -204,9 +216,13 @@ impl Reading {
     }
 
     #[inline]
-    fn event(&mut self, event: &SourceEvent, path: &Path, tags: &mut Tags) {
+    fn event(&mut self, event: &SourceEvent, path: &Path, judge: &mut Judge, tags: &mut Tags) {
         let (step, time) = (event.step.0, event.wall_time.seconds());
-        for point in &event.points {
+        let taken = judge.judge(event, path, |tag| tags.place(tag));
+        for (index, point) in event.points.iter().enumerate() {
+            if taken.is_some_and(|taken| taken.get(index) != Some(&true)) {
+                continue;
+            }
             match point.number {
                 Some(number) => tags.scalar(point, number, step, time),
                 None => self.value(point, event, path, tags),

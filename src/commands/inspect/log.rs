@@ -49,6 +49,8 @@ pub(crate) struct LogSeen {
     pub(crate) skipped: Vec<Skipped>,
     #[serde(skip)]
     pub(crate) skips: Skips,
+    #[serde(skip)]
+    pub(crate) outlook: Outlook,
 }
 
 /// A key of a log's history.
@@ -231,12 +233,13 @@ impl Reading {
             limits: self.limits,
             skipped: skips.report(),
             source: log.display().to_string(),
-            name: outlook.name,
-            group: outlook.group,
-            entity: outlook.entity,
-            project: outlook.project,
-            damage: outlook.damage,
+            name: outlook.name.clone(),
+            group: outlook.group.clone(),
+            entity: outlook.entity.clone(),
+            project: outlook.project.clone(),
+            damage: outlook.damage.clone(),
             skips,
+            outlook,
         }
     }
 }

@@ -55,8 +55,10 @@ pub(super) fn run(arguments: &InspectArgs, settings: &Settings, ui: &Arc<Ui>) ->
     }
     let axes = Arc::new(Axes::new(&shape.axes));
     for plans in runs.chunks(AT_ONCE) {
-        let seen: Vec<_> =
-            plans.par_iter().map(|plan| recording.planned(plan).map(|planned| look_at_run(&planned, &axes))).collect();
+        let seen: Vec<_> = plans
+            .par_iter()
+            .map(|plan| recording.planned(plan).map(|planned| look_at_run(&planned, &recording.options, &axes)))
+            .collect();
         for run in seen {
             match run {
                 Ok(run) => {

@@ -186,6 +186,12 @@ impl Tags {
         }
     }
 
+    /// The key and the axis of a tag, which need not have been counted.
+    pub(super) fn place(&mut self, tag: &str) -> (Arc<str>, Arc<str>) {
+        let index = self.key_of(tag);
+        self.keys.get(index).map(|key| (key.name.clone(), key.axis.clone())).unwrap_or_default()
+    }
+
     /// The key of the tag at a place.
     pub(super) fn key(&self, index: usize) -> Arc<str> {
         let key = self.tags.get(index).and_then(|tag| self.keys.get(tag.key));

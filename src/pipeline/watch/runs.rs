@@ -334,14 +334,19 @@ impl<'a> Runs<'a> {
         }
     }
 
-    /// Whether a run had ended before anything was recorded of it, and such runs are left out.
+    /// Whether nothing was recorded of a run, and nothing of it is wanted: it had ended before, or is older than a filter
+    /// lets through.
     fn leaves_out(&self, plan: &PlannedRun) -> bool {
-        if !self.options.new_only || self.recording.place_of(plan).is_ok_and(|(_, directory)| directory.is_some()) {
+        if self.recording.place_of(plan).is_ok_and(|(_, directory)| directory.is_some()) {
             return false;
         }
-        let written = plan.modified.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
         // Nothing is newer than the time of the last write; but a copy of old files was written just now.
-        !self.is_recent(WallTime::new(written)) || !self.is_recent(self.recording.newest_event(plan))
+        let written = plan.modified.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        if WallTime::new(written).is_some_and(|written| self.recording.options.filter.is_before(written)) {
+            return true;
+        }
+        self.options.new_only
+            && (!self.is_recent(WallTime::new(written)) || !self.is_recent(self.recording.newest_event(plan)))
     }
 
     /// Whether a time is recent enough for its run to be alive. No time is not.
