@@ -19,7 +19,7 @@ use crate::convert::run_filter::RunFilter;
 use crate::convert::run_id::Fingerprint;
 use crate::convert::summaries::SummaryRule;
 use crate::convert::template::Template;
-use crate::model::{Json, LogPosition, RunId, WallTime, json_text};
+use crate::model::{Count, Json, LogPosition, RunId, SkippedReason, WallTime, json_text};
 use crate::state_file::{self, StateFileError};
 use crate::tfevents::{FilePosition, TagTable};
 
@@ -119,6 +119,9 @@ pub struct SourceCheckpoint {
     pub latest: Option<WallTime>,
     /// Size of the file when it was last read to its end, in bytes; nothing is new while it stays the same.
     pub seen_size: u64,
+    /// What is lost of everything before `position`: it is still not on the server when nothing is new.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lost: Vec<(SkippedReason, Count)>,
 }
 
 impl SourceCheckpoint {

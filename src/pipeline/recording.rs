@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError, RwLock};
 
 use tokio::sync::watch;
 
-use crate::checkpoint::Description;
+use crate::checkpoint::{Checkpoint, Description};
 use crate::config_files;
 use crate::convert::config;
 use crate::convert::template::Template;
@@ -127,6 +127,19 @@ pub struct Recording {
     single_owner: Mutex<Option<PathBuf>>,
 }
 
+/// A run as it would be recorded now.
+#[derive(Debug)]
+pub struct Planned<'a> {
+    /// What the directories say.
+    pub plan: &'a PlannedRun,
+    /// Its id: the one that an earlier pass chose, if there was one.
+    pub id: RunId,
+    /// Its run directory and what is known of it there, if it was recorded before.
+    pub recorded: Option<(PathBuf, Checkpoint)>,
+    /// How it would be described to people.
+    pub description: Description,
+}
+
 /// A run that is being recorded.
 #[derive(Debug)]
 pub struct OpenRun {
@@ -179,6 +192,27 @@ impl Recording {
         };
         let directory = self.known.read().unwrap_or_else(PoisonError::into_inner).directory_of(&id);
         Ok((id, directory))
+    }
+
+    /// What a run would be called and where it would go. Writes nothing.
+    pub fn planned<'a>(&self, plan: &'a PlannedRun) -> Result<Planned<'a>, RecordError> {
+        let (id, directory) = self.place_of(plan)?;
+        let recorded = match directory {
+            Some(directory) => Checkpoint::load(&directory)?.map(|checkpoint| (directory, checkpoint)),
+            None => None,
+        };
+        let Described { default, asked, .. } = self.naming.described(plan, self.single(plan), Json::object());
+        let chosen = self.naming.project.is_some().then(|| default.project.clone());
+        let mut description = recorded.as_ref().map_or(default, |(_, checkpoint)| checkpoint.description.clone());
+        asked.apply(&mut description);
+        // Only a choice made now replaces where an earlier pass wanted it.
+        if let Some(project) = chosen {
+            description.project = project;
+        }
+        if !self.naming.entity.is_empty() {
+            description.entity.clone_from(&self.naming.entity);
+        }
+        Ok(Planned { plan, id, recorded, description })
     }
 
     /// Puts plans together that are one run: directories that were one run when they were first seen stay one, whatever
@@ -241,7 +275,7 @@ impl Recording {
     /// The latest wall time of a run that was never recorded. Reads all of it, and writes nothing.
     pub fn newest_event(&self, plan: &PlannedRun) -> Option<WallTime> {
         let mut recorder = self.open_dry(plan)?;
-        recorder.pass(&plan.sources, End::CloseRow, |_| {}, || true).ok()?;
+        recorder.pass(&plan.sources, End::CloseRow, |_| {}, |_| true).ok()?;
         recorder.newest_event()
     }
 
