@@ -245,7 +245,7 @@ impl Source {
                 true
             }
             Next::BadRecord { .. } => {
-                for (reason, first) in reason(&next, &self.path, at) {
+                if let Some((reason, first)) = reason(&next, &self.path, at) {
                     skips.add(reason, 1, || first);
                 }
                 true

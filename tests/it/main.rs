@@ -8,6 +8,7 @@ mod ids;
 mod import;
 mod interop;
 mod official_client;
+mod plans;
 mod proto;
 mod screens;
 mod seams;
