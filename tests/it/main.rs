@@ -10,6 +10,7 @@ mod ids;
 mod import;
 mod interop;
 mod official_client;
+mod plans;
 mod proto;
 mod screens;
 mod seams;

@@ -29,7 +29,7 @@ pub(crate) struct LogSeen {
     pub(crate) counts_to: Option<u64>,
     pub(crate) records: BTreeMap<&'static str, u64>,
     pub(crate) rows: u64,
-    pub(crate) keys: Vec<KeySeen>,
+    pub(super) keys: Vec<KeySeen>,
     pub(crate) first_step: Option<i64>,
     pub(crate) last_step: Option<i64>,
     pub(crate) first_time: Option<f64>,
@@ -55,7 +55,7 @@ pub(crate) struct LogSeen {
 
 /// A key of a log's history.
 #[derive(Debug, Serialize)]
-pub(crate) struct KeySeen {
+pub(super) struct KeySeen {
     pub(crate) key: String,
     pub(crate) points: u64,
     pub(crate) nan: u64,
