@@ -7,6 +7,7 @@ mod support;
 mod ids;
 mod import;
 mod interop;
+mod kinds;
 mod official_client;
 mod proto;
 mod screens;
