@@ -25,6 +25,8 @@ pub enum SkippedReason {
     IncompleteTail,
     /// A value of a known kind that makes no sense (wrong shape, wrong size).
     BadValue,
+    /// More images in one value than W&B shows; all of them were carried.
+    NotShown,
     /// A history line above W&B's limit.
     RowTooLarge,
     /// A run file that could not be uploaded, or is not there.
@@ -44,7 +46,7 @@ impl SkippedReason {
             | Self::BadValue
             | Self::RowTooLarge
             | Self::File => true,
-            Self::LeftOut | Self::IncompleteTail | Self::UnknownRecord => false,
+            Self::LeftOut | Self::NotShown | Self::IncompleteTail | Self::UnknownRecord => false,
         }
     }
 }
@@ -59,6 +61,7 @@ impl fmt::Display for SkippedReason {
             Self::Unreadable => "file that cannot be read",
             Self::IncompleteTail => "unfinished last record",
             Self::BadValue => "value that makes no sense",
+            Self::NotShown => "more images in one value than the 108 that W&B shows",
             Self::RowTooLarge => "row above W&B's size limit",
             Self::File => "file that could not be uploaded",
             Self::UnknownRecord => "record of a newer W&B client",
