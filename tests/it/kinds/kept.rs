@@ -104,9 +104,8 @@ fn what_an_experiment_declares_is_kept() {
     assert_eq!(there.len(), 1, "{there:?}");
     let experiment: Value = serde_json::from_str(&there.into_values().next().unwrap().text()).unwrap();
     let read = &read_by_tensorboard()["tf2"]["tags"]["_hparams_/experiment"][0]["experiment"];
-    let names = |infos: &Value| -> Vec<Value> {
-        infos.as_array().unwrap().iter().map(|info| info["name"].clone()).collect()
-    };
+    let names =
+        |infos: &Value| -> Vec<Value> { infos.as_array().unwrap().iter().map(|info| info["name"].clone()).collect() };
     assert_eq!(names(&experiment["hparams"]), names(&read["hparam_infos"]), "{experiment}");
     assert_eq!(experiment["metrics"][0]["tag"], read["metric_infos"][0]["name"]["tag"], "{experiment}");
 }
@@ -127,7 +126,8 @@ fn nothing_else_is_there() {
             };
             assert!(known, "{name}: {path}");
         }
-        let never = ["graph", "acme", "own", "tensor", "keras", "traced", "_hparams_", "custom_scalars", "old histogram"];
+        let never =
+            ["graph", "acme", "own", "tensor", "keras", "traced", "_hparams_", "custom_scalars", "old histogram"];
         for row in rows(run) {
             for key in row.as_object().unwrap().keys() {
                 let words: Vec<&str> = key.split('/').collect();

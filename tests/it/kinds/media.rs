@@ -153,7 +153,7 @@ fn rows_speak_only_of_files_that_are_there() {
             assert!(path.chars().all(safe) && !path.contains("..") && !path.starts_with('/'), "{name}: {path}");
         }
     }
-    assert!(checked > 80, "{checked} values with a digest");
+    assert!(checked > 70, "{checked} values with a digest");
 
     fn check_digests(value: &Value, checked: &mut usize) {
         match value {

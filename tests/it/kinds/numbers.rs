@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{WRITERS, column, imported, paths, read_by_tensorboard, rows, tags, text};
+use super::{column, imported, paths, read_by_tensorboard, tags, text};
 use crate::support::server::RunSnapshot;
 
 /// The most bins that W&B takes.
@@ -125,54 +125,4 @@ fn hyperparameters_become_typed_config() {
         assert_eq!(run.exit_code, Some(0), "{tb_run}");
     }
     assert_eq!(sessions, 3);
-}
-
-/// What TensorBoard reads of one body at one step: vertices, faces and colors of each in the batch.
-#[derive(Default)]
-struct Body {
-    vertices: Vec<Vec<[f64; 3]>>,
-    faces: Vec<Vec<[f64; 3]>>,
-    colors: Vec<Vec<[f64; 3]>>,
-}
-
-fn triples(values: &Value) -> Vec<Vec<[f64; 3]>> {
-    let triple = |value: &Value| <[f64; 3]>::try_from(floats(value)).unwrap();
-    let list = |list: &Value| list.as_array().unwrap().iter().map(triple).collect();
-    values.as_array().unwrap().iter().map(list).collect()
-}
-
-#[test]
-fn bodies_are_whole() {
-    let mut bodies = 0;
-    for writer in WRITERS {
-        let run = &imported().runs[writer];
-        let mut read: std::collections::BTreeMap<(String, i64), Body> = Default::default();
-        for point in read_by_tensorboard()[writer]["tags"].as_object().unwrap().values().flat_map(|tag| tag.as_array().unwrap())
-        {
-            if point["kind"] != "mesh" {
-                continue;
-            }
-            let key = (point["name"].as_str().unwrap().to_owned(), point["step"].as_i64().unwrap());
-            let body = read.entry(key).or_default();
-            match point["part"].as_str().unwrap() {
-                "VERTEX" => body.vertices = triples(&point["values"]),
-                "FACE" => body.faces = triples(&point["values"]),
-                _ => body.colors = triples(&point["values"]),
-            }
-        }
-        for ((name, step), body) in read {
-            let what = format!("{writer}, `{name}` at {step}");
-            let cells: Vec<Value> =
-                column(run, &name).into_iter().filter(|(at, _)| *at == step).map(|(_, cell)| cell).collect();
-            assert_eq!(cells.len(), 1, "{what}: {cells:?}");
-            check_body(run, &cells[0], &body, &what);
-            bodies += 1;
-        }
-        // No part stands in a row by itself.
-        for row in rows(run) {
-            let parts = row.as_object().unwrap().keys().filter(|key| key.ends_with("_VERTEX") || key.ends_with("_FACE"));
-            assert_eq!(parts.count(), 0, "{writer}: {row}");
-        }
-    }
-    assert_eq!(bodies, 18);
 }
