@@ -4,7 +4,7 @@
 //! holds the position that counts → tell the uploader. Whatever the log holds behind the checkpoint's position is cut off
 //! at the next start, and its sources are read again from the checkpoint's offsets.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,10 +13,14 @@ use std::time::Instant;
 
 use crate::checkpoint::{Checkpoint, Description, Ending, STATE_DIRECTORY, Shape};
 use crate::convert::axes::Axes;
+use crate::convert::filters::Filter;
+use crate::convert::config;
 use crate::convert::kinds::SessionEnd;
 use crate::convert::merge::Merge;
+use crate::convert::restarts::Restarts;
 use crate::convert::rows::SourceRow;
 use crate::convert::run::{RunConverter, RunState};
+use crate::convert::summaries::SummaryRule;
 use crate::model::{
     Host, InvalidRunId, Json, Kinds, LogPosition, RowValue, RunId, RunInfo, RunUpdate, Skips, WallTime,
 };
@@ -27,16 +31,22 @@ use crate::survey::{PlannedRun, PlannedSource};
 use crate::tfevents::{TagTable, ValueKind};
 use crate::wandb_format::{LogError, is_synced, unmark_synced};
 
+mod judge;
+mod numbers;
 mod places;
 mod run_files;
+mod side;
 mod source;
 #[cfg(test)]
 mod tests;
 mod values;
 
+use judge::{ToScan, find_superseded};
+use numbers::numbers_of;
 use places::places_of;
 use run_files::RunFiles;
 pub use run_files::Written;
+use side::Side;
 use source::Source;
 use values::Beside;
 
@@ -150,8 +160,14 @@ impl Pass {
 pub struct RecordOptions {
     /// Options that decide about rows.
     pub shape: Shape,
+    /// The filters of the shape, ready to be asked.
+    pub filter: Arc<Filter>,
+    /// `--summary`; none asks for nothing else than before.
+    pub summaries: Vec<SummaryRule>,
     /// `--generation`
     pub generation: u32,
+    /// `--save-events`: whether the event files themselves become files of the run.
+    pub save_events: bool,
     /// Whether nothing may be written at all.
     pub dry_run: bool,
 }
@@ -166,12 +182,17 @@ pub struct Recorder {
     sink: Sink,
     sources: Vec<Source>,
     axes: Arc<Axes>,
+    filter: Arc<Filter>,
     /// What is known about tags, by directory: its files share it.
     tags: HashMap<String, Arc<Mutex<TagTable>>>,
     /// Files that rows speak of, and config.
     beside: Arc<Mutex<Beside>>,
     /// The config that was written by this process.
     config: HashMap<Vec<String>, Json>,
+    /// What is known of files beside the event files.
+    side: Side,
+    /// Where config values stood that look like credentials.
+    masked: BTreeSet<String>,
     dry_run: bool,
     /// Whether anything was appended or read since the last commit.
     dirty: bool,
@@ -189,6 +210,8 @@ pub struct Described {
     pub default: Description,
     /// Values that were asked for: they also change a run that is there already.
     pub asked: AskedDescription,
+    /// What files and flags say of its config.
+    pub config: Json,
 }
 
 /// The parts of a description that were asked for.
@@ -204,6 +227,10 @@ pub struct AskedDescription {
     pub notes: Option<String>,
     /// `--tags`
     pub tags: Option<Vec<String>>,
+    /// `--entity`
+    pub entity: Option<String>,
+    /// `--project`
+    pub project: Option<String>,
 }
 
 impl AskedDescription {
@@ -218,6 +245,8 @@ impl AskedDescription {
         set(&mut description.group, &self.group);
         set(&mut description.job_type, &self.job_type);
         set(&mut description.notes, &self.notes);
+        set(&mut description.entity, &self.entity);
+        set(&mut description.project, &self.project);
         if let Some(tags) = &self.tags {
             description.tags.clone_from(tags);
         }
@@ -248,13 +277,13 @@ impl Recorder {
         let log = directory.join(format!("run-{id}.wandb"));
         let known = Checkpoint::load(directory)?;
         if let Some(checkpoint) = &known {
-            let differences = checkpoint.shape.differences(&options.shape);
+            let differences = checkpoint.shape.differences(&options.shape, &plan.tb_runs);
             if !differences.is_empty() {
                 return Err(RecordError::OtherShape(differences));
             }
         }
         let new = known.is_none();
-        let checkpoint = known.unwrap_or_else(|| Checkpoint {
+        let mut checkpoint = known.unwrap_or_else(|| Checkpoint {
             run_id: id.clone(),
             generation: options.generation,
             shape: options.shape.clone(),
@@ -268,7 +297,14 @@ impl Recorder {
             sources: Vec::new(),
             tags: Default::default(),
             session: None,
+            summaries: options.summaries.clone(),
+            other_keys: Default::default(),
+            side_files: Default::default(),
+            saved_events: Default::default(),
+            config: Json::object(),
         });
+        // Where filters differ, they did so for other runs only; what is to come is left out by the new one.
+        checkpoint.shape.clone_from(&options.shape);
         let mut description = checkpoint.description.clone();
         described.asked.apply(&mut description);
         let failed = |source| RecordError::Log { path: log.clone(), source };
@@ -282,8 +318,9 @@ impl Recorder {
         };
         let mut recorder = Self {
             directory: directory.to_owned(),
-            converter: RunConverter::new(checkpoint.state.clone()),
+            converter: RunConverter::new(checkpoint.state.clone(), checkpoint.summaries.clone()),
             axes: Arc::new(Axes::new(&options.shape.axes)),
+            filter: options.filter.clone(),
             sources: Vec::new(),
             tags: HashMap::new(),
             beside: Arc::new(Mutex::new(Beside {
@@ -291,6 +328,8 @@ impl Recorder {
                 config: Vec::new(),
             })),
             config: HashMap::new(),
+            side: Side::new(options.save_events),
+            masked: BTreeSet::new(),
             dry_run: options.dry_run,
             dirty: false,
             marked: is_synced(&log),
@@ -306,7 +345,45 @@ impl Recorder {
             recorder.checkpoint.description = description;
             recorder.write(&RunUpdate::Run(Box::new(recorder.run_info())))?;
         }
+        if !options.summaries.is_empty() && options.summaries != recorder.checkpoint.summaries {
+            recorder.summarize_anew(&options.summaries)?;
+        }
+        recorder.set_config(described.config.clone())?;
         Ok(recorder)
+    }
+
+    /// Takes other rules for the summary. The rows stay what they are; what the summary says of them is read from the log.
+    fn summarize_anew(&mut self, rules: &[SummaryRule]) -> Result<(), RecordError> {
+        self.checkpoint.summaries = rules.to_vec();
+        self.dirty = true;
+        let metrics = self.converter.metrics_summarized_anew(rules);
+        let mut numbers = Default::default();
+        if !metrics.is_empty() && !self.dry_run {
+            self.reopen()?;
+            numbers = numbers_of(&self.log, self.checkpoint.position, metrics)
+                .map_err(|source| RecordError::Log { path: self.log.clone(), source })?;
+        }
+        let mut updates = Vec::new();
+        self.converter.summarize_anew(rules.to_vec(), numbers, |update| updates.push(update));
+        updates.iter().try_for_each(|update| self.write(update))
+    }
+
+    /// Lays config from files and flags over what was written of it, with the next commit. What is there already is not
+    /// written again, and what is not in it any more stays.
+    pub fn set_config(&mut self, mut config: Json) -> Result<(), RecordError> {
+        self.masked.extend(config::mask(&mut config));
+        let new = config::changes(&self.checkpoint.config, &config);
+        if new.is_empty() {
+            return Ok(());
+        }
+        self.reopen()?;
+        config::lay_over(&mut self.checkpoint.config, config);
+        self.write(&RunUpdate::Config(new))
+    }
+
+    /// Where config values stood that look like credentials; they were masked.
+    pub fn masked(&self) -> &BTreeSet<String> {
+        &self.masked
     }
 
     /// The run's log.
@@ -330,9 +407,10 @@ impl Recorder {
         self.converter.repeated()
     }
 
-    /// The keys of all metrics of the run.
-    pub fn metrics(&self) -> impl Iterator<Item = &str> + Clone {
-        self.converter.state().metrics.iter().filter(|(_, axis)| !axis.is_empty()).map(|(key, _)| key.as_str())
+    /// All keys of the run that options can speak of: of metrics, of media, and of what filters left out.
+    pub fn keys(&self) -> impl Iterator<Item = &str> + Clone {
+        let metrics = self.converter.state().metrics.iter().filter(|(_, axis)| !axis.is_empty()).map(|(key, _)| key);
+        metrics.chain(&self.checkpoint.other_keys).map(String::as_str)
     }
 
     /// Rows that wait for more values of their steps.
@@ -394,7 +472,7 @@ impl Recorder {
             let due = || pass.rows - rows_at_commit >= ROWS_PER_COMMIT || locked(&self.beside).files.are_due();
             if result.is_ok() && split == 0 && due() {
                 rows_at_commit = pass.rows;
-                for source in merge.sources() {
+                for source in merge.sources_mut() {
                     self.checkpoint_source(source);
                 }
                 result = self.commit(&mut committed);
@@ -406,19 +484,39 @@ impl Recorder {
         }
         for mut source in merge.into_sources() {
             source.end_pass(&mut pass, result.is_ok() && !stopped);
-            self.checkpoint_source(&source);
+            self.checkpoint_source(&mut source);
             // A pass that was stopped drops what it had read ahead; then the checkpoint says where to read on.
             if result.is_ok() && !stopped {
                 self.sources.push(source);
             }
         }
         result?;
+        if !stopped {
+            self.keep_beside(planned, end, &mut pass)?;
+        }
+        // Whatever is written has its place before the exit record.
+        self.write_beside()?;
         if let (End::Exit(code), false) = (end, stopped) {
             self.exit(if code == 0 { self.session_code() } else { code })?;
         }
         self.commit(&mut committed)?;
         pass.files = locked(&self.beside).files.take_count();
         Ok(pass)
+    }
+
+    /// Reads all there is, if filters leave out all of it; `None` as soon as anything is not. For a dry run.
+    pub fn pass_if_all_is_left_out(&mut self, planned: &[PlannedSource]) -> Option<Pass> {
+        let mut pass = Pass::default();
+        let mut merge = Merge::new(self.ready_sources(planned, End::CloseRow));
+        if merge.next_row().ok()?.is_some() {
+            return None;
+        }
+        for mut source in merge.into_sources() {
+            source.end_pass(&mut pass, true);
+            self.checkpoint_source(&mut source);
+        }
+        let sum = pass.kinds.sum();
+        (sum.left_out > 0 && sum.left_out == sum.read).then_some(pass)
     }
 
     /// Writes the end of the run. One that has ended, and to which nothing came, keeps the end that it has.
@@ -491,7 +589,14 @@ impl Recorder {
             self.reopen()?;
             self.write(&RunUpdate::Files(files))?;
         }
-        let new: Vec<_> = config.into_iter().filter(|(path, value)| self.config.get(path) != Some(value)).collect();
+        let mut new = Vec::new();
+        for (path, mut value) in config {
+            self.masked.extend(config::mask_value(&path, &mut value));
+            // Files and flags are nearer than events.
+            if !config::speaks_of(&self.checkpoint.config, &path) && self.config.get(&path) != Some(&value) {
+                new.push((path, value));
+            }
+        }
         if !new.is_empty() {
             self.config.extend(new.iter().cloned());
             self.reopen()?;
@@ -580,10 +685,21 @@ impl Recorder {
                     .tags
                     .entry(directory.to_owned())
                     .or_insert_with(|| Arc::new(Mutex::new(saved.cloned().unwrap_or_default())));
-                Source::new(index, plan, checkpoint, self.axes.clone(), tags.clone(), self.beside.clone())
+                Source::new(
+                    index,
+                    plan,
+                    checkpoint,
+                    self.axes.clone(),
+                    tags.clone(),
+                    self.beside.clone(),
+                    self.filter.clone(),
+                )
             });
             source.start_pass(plan, end);
             ready.push(source);
+        }
+        if self.checkpoint.shape.restarts == Restarts::Purge {
+            self.purge(planned, &mut ready);
         }
         // Files that are gone keep their place: a file may come back.
         self.sources = known.into_values().collect();
@@ -591,7 +707,28 @@ impl Recorder {
         ready
     }
 
-    fn checkpoint_source(&mut self, source: &Source) {
+    /// Tells the sources, which stand in the order of the plan, what later starts superseded. What was recorded before
+    /// stays: then the steps of the restart are steps that were passed already.
+    fn purge(&self, planned: &[PlannedSource], ready: &mut [Source]) {
+        if ready.iter().all(Source::has_nothing_new) {
+            return;
+        }
+        let files: Vec<ToScan<'_>> = planned
+            .iter()
+            .zip(&*ready)
+            .filter_map(|(plan, source)| Some(ToScan { plan, rule: &self.checkpoint.sources.get(source.index)?.rule }))
+            .collect();
+        for (source, superseded) in ready.iter_mut().zip(find_superseded(&files, &self.axes)) {
+            source.set_superseded(superseded);
+        }
+    }
+
+    fn checkpoint_source(&mut self, source: &mut Source) {
+        for key in source.take_new_keys() {
+            if !self.converter.state().metrics.contains_key(&*key) {
+                self.checkpoint.other_keys.insert(key.to_string());
+            }
+        }
         self.checkpoint.session = source.session().or(self.checkpoint.session);
         let Some(saved) = self.checkpoint.sources.get_mut(source.index) else { return };
         if let Some(position) = source.position() {

@@ -38,7 +38,7 @@ struct State {
     /// Runs that the server has rows of.
     shown_at: HashSet<RunId>,
     repeated: u64,
-    metrics: BTreeSet<String>,
+    keys: BTreeSet<String>,
     /// The 401 is said once, not for every run that it stops.
     key_refused: bool,
 }
@@ -84,9 +84,9 @@ impl Reporter {
         self.state().totals.add_skips(skips);
     }
 
-    /// The keys of all metrics that were met.
-    pub(super) fn metrics(&self) -> BTreeSet<String> {
-        self.state().metrics.clone()
+    /// All keys that were met.
+    pub(super) fn keys(&self) -> BTreeSet<String> {
+        self.state().keys.clone()
     }
 
     /// Says the last lines. `more` are exit codes that the command itself knows of.
@@ -128,13 +128,22 @@ impl Watcher for Reporter {
         if let Some(recorded) = &run.recorded {
             state.totals.bytes += recorded.pass.bytes;
             state.repeated += recorded.repeated;
-            state.metrics.extend(recorded.metrics.iter().cloned());
+            state.keys.extend(recorded.keys.iter().cloned());
+            if !recorded.masked.is_empty() {
+                let names: Vec<String> = recorded.masked.iter().map(|name| format!("`{name}`")).collect();
+                let text = format!("config values that look like credentials are masked: {}", names.join(", "));
+                self.ui.warn_once(&text.clone(), || text);
+            }
             if recorded.is_copy {
                 self.ui.note(format!(
                     "`{}` begins like another directory, so its own name is part of its run id",
                     run.source.display()
                 ));
             }
+        }
+        if let Some(left_out) = &run.left_out {
+            state.totals.bytes += left_out.pass.bytes;
+            state.keys.extend(left_out.keys.iter().cloned());
         }
         state.totals.add(&report, &skips);
         state.shown.runs_done += 1;
@@ -233,6 +242,12 @@ fn report(run: &RunEnd) -> (RunReport, Skips, Option<CommandError>) {
         report.rows = recorded.pass.rows;
         report.kinds.clone_from(&recorded.pass.kinds);
         report.events = report.kinds.sum().sent;
+    }
+    if let Some(left_out) = &run.left_out {
+        report.state = RunState::Skipped;
+        report.name.clone_from(&left_out.name);
+        report.kinds.clone_from(&left_out.pass.kinds);
+        skips.merge(&left_out.pass.skips);
     }
     let mut trouble = None;
     if let Some(uploaded) = &run.uploaded {

@@ -101,6 +101,18 @@ impl RowBuilder {
         self.keys.get(index).map(|key| key.name.clone()).unwrap_or_default()
     }
 
+    /// The key that a tag has in the run, and the axis that it lies on.
+    pub fn place(&mut self, tag: &Arc<str>) -> (Arc<str>, Arc<str>) {
+        let known = self.tags.get(tag).copied();
+        let index = known.unwrap_or_else(|| self.meet(tag));
+        self.keys.get(index).map(|key| (key.name.clone(), key.axis.clone())).unwrap_or_default()
+    }
+
+    /// The keys of all tags that were met, in the order in which they were.
+    pub fn keys(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.keys.iter().map(|key| &key.name)
+    }
+
     /// Takes the cells of one event, which lies at `before`. Rows that it closes go to `closed`.
     pub fn push<'a>(
         &mut self,

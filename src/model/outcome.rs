@@ -15,6 +15,10 @@ pub enum SkippedReason {
     Kind(String),
     /// A filter that the user gave left it out.
     LeftOut,
+    /// A restart of the training wrote its step again, and the user wants only the later values.
+    Superseded,
+    /// An event file that was not read, because the user's filters leave out its TB run.
+    LeftOutFile,
     /// A record whose checksum or content is wrong; what follows it was read.
     DamagedRecord,
     /// The rest of a file behind a length that cannot be believed.
@@ -46,7 +50,12 @@ impl SkippedReason {
             | Self::BadValue
             | Self::RowTooLarge
             | Self::File => true,
-            Self::LeftOut | Self::NotShown | Self::IncompleteTail | Self::UnknownRecord => false,
+            Self::LeftOut
+            | Self::LeftOutFile
+            | Self::NotShown
+            | Self::Superseded
+            | Self::IncompleteTail
+            | Self::UnknownRecord => false,
         }
     }
 }
@@ -56,6 +65,8 @@ impl fmt::Display for SkippedReason {
         let text = match self {
             Self::Kind(kind) => return write!(formatter, "{kind}: not carried"),
             Self::LeftOut => "left out by a filter",
+            Self::Superseded => "superseded by a restart",
+            Self::LeftOutFile => "event file left out by `--include` or `--exclude`",
             Self::DamagedRecord => "damaged record",
             Self::DamagedFile => "damaged file",
             Self::Unreadable => "file that cannot be read",

@@ -32,6 +32,15 @@ fn import_run(
     stop: &CancellationToken,
     watcher: &Arc<dyn Watcher>,
 ) {
+    if let Some(recorded) = recording.left_out(plan) {
+        let id = recording.place_of(plan).map(|(id, _)| id).ok();
+        return watcher.ended(RunEnd {
+            source: plan.directory.clone(),
+            id,
+            left_out: Some(recorded),
+            ..RunEnd::default()
+        });
+    }
     let mut run = match recording.open(plan) {
         Ok(run) => run,
         Err(error) => {
@@ -40,6 +49,7 @@ fn import_run(
             return watcher.ended(RunEnd { source, id, record_error: Some(error), ..RunEnd::default() });
         }
     };
+    run.notes.drain(..).for_each(|note| watcher.note(note));
     let halves =
         Halves::new(watcher.clone(), plan.directory.clone(), run.id.clone(), if uploads.is_some() { 2 } else { 1 });
     let published = Published::new(&run.recorder);

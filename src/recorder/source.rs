@@ -9,10 +9,13 @@ use std::time::Instant;
 
 use crate::checkpoint::SourceCheckpoint;
 use crate::convert::axes::Axes;
+use crate::convert::filters::Filter;
 use crate::convert::kinds::{Cell, SessionEnd};
 use crate::convert::merge::RowSource;
+use crate::convert::restarts::Superseded;
 use crate::convert::rows::{Resume, RowBuilder, SourceRow};
 use crate::model::{SkippedReason, Skips, WallTime};
+use crate::recorder::judge::Judge;
 use crate::recorder::values::{Beside, Values};
 use crate::recorder::{End, OpenRow, Pass, RecordError};
 use crate::survey::PlannedSource;
@@ -36,6 +39,9 @@ pub(super) struct Source {
     tags: Arc<Mutex<TagTable>>,
     beside: Arc<Mutex<Beside>>,
     values: Values,
+    judge: Judge,
+    /// How many of its keys were told.
+    told_keys: usize,
     file: Option<EventFile>,
     /// Where reading goes on: ahead of `resume_at` while rows wait.
     at: Resume,
@@ -70,6 +76,7 @@ impl Source {
         axes: Arc<Axes>,
         tags: Arc<Mutex<TagTable>>,
         beside: Arc<Mutex<Beside>>,
+        filter: Arc<Filter>,
     ) -> Self {
         let at = Resume { offset: saved.position.offset, wall_time: saved.position.wall_time };
         Self {
@@ -87,6 +94,8 @@ impl Source {
             tags,
             beside,
             values: Values::default(),
+            judge: Judge::new(filter),
+            told_keys: 0,
             file: None,
             at,
             close_at_end: false,
@@ -111,6 +120,23 @@ impl Source {
         self.ended = nothing_new && !(self.close_at_end && self.rows.has_open_row());
     }
 
+    /// Whether the file gives nothing in this pass.
+    pub(super) fn has_nothing_new(&self) -> bool {
+        self.size == self.seen_size
+    }
+
+    /// Says what of it a restart superseded.
+    pub(super) fn set_superseded(&mut self, superseded: Superseded) {
+        self.judge.set_superseded(superseded);
+    }
+
+    /// The keys of tags that were met since the last call.
+    pub(super) fn take_new_keys(&mut self) -> Vec<Arc<str>> {
+        let new: Vec<_> = self.rows.keys().skip(self.told_keys).cloned().collect();
+        self.told_keys += new.len();
+        new
+    }
+
     /// Lets go of the file, and adds up what the pass read.
     ///
     /// `complete` says that every row that it gave was kept.
@@ -127,6 +153,7 @@ impl Source {
         pass.bytes += std::mem::take(&mut self.bytes);
         pass.skips.merge(&std::mem::take(&mut self.skips));
         pass.kinds.merge(&std::mem::take(&mut self.values.kinds));
+        self.judge.take_counts(&mut pass.kinds, &mut pass.skips);
         if complete && self.ended && self.closed.is_empty() && !self.rows.has_open_row() {
             self.resume_at = Some(self.at);
         }
@@ -193,11 +220,14 @@ impl Source {
                 self.events += 1;
                 let event = file.event();
                 let (wall_time, step) = (event.wall_time, event.step);
+                let taken = self.judge.judge(event, &self.path, &mut self.rows);
                 if event.points.iter().all(|point| point.number.is_some()) {
-                    let cells = event.points.iter().filter_map(|point| Some((&point.tag, Cell::Number(point.number?))));
+                    let is_taken = |index: usize| taken.is_none_or(|taken| taken.get(index) == Some(&true));
+                    let taken = event.points.iter().enumerate().filter(|(index, _)| is_taken(*index));
+                    let cells = taken.filter_map(|(_, point)| Some((&point.tag, Cell::Number(point.number?))));
                     self.rows.push(wall_time, step, cells, self.at, &mut self.closed);
                 } else {
-                    let cells = self.values.cells(event, &self.path, &mut self.rows, &self.beside, skips)?;
+                    let cells = self.values.cells(event, taken, &self.path, &mut self.rows, &self.beside, skips)?;
                     let cells = cells.iter().map(|(tag, cell)| (tag, cell.clone()));
                     self.rows.push(wall_time, step, cells, self.at, &mut self.closed);
                 }

@@ -42,7 +42,14 @@ impl Place {
     }
 
     fn open(&self) -> Recorder {
-        let options = RecordOptions { shape: Shape::default(), generation: 0, dry_run: false };
+        let options = RecordOptions {
+            shape: Shape::default(),
+            filter: Arc::default(),
+            summaries: Vec::new(),
+            generation: 0,
+            save_events: false,
+            dry_run: false,
+        };
         let plan = self.plan();
         Recorder::open(&self.path("run"), &plan.id, &plan, &Described::default(), &options).unwrap()
     }

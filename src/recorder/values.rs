@@ -29,17 +29,19 @@ pub(super) struct Values {
 }
 
 impl Values {
-    /// The cells of an event that holds more than scalars.
+    /// The cells of an event that holds more than scalars, of those values that are `taken`.
     pub(super) fn cells(
         &mut self,
         event: &SourceEvent,
+        taken: Option<&[bool]>,
         path: &Path,
         rows: &mut RowBuilder,
         beside: &Mutex<Beside>,
         skips: &mut Skips,
     ) -> Result<Vec<(Arc<str>, Cell)>, RecordError> {
         let mut cells = Vec::with_capacity(event.points.len());
-        for point in &event.points {
+        let is_taken = |index: usize| taken.is_none_or(|taken| taken.get(index) == Some(&true));
+        for (_, point) in event.points.iter().enumerate().filter(|(index, _)| is_taken(*index)) {
             if let Some(number) = point.number {
                 cells.push((point.tag.clone(), Cell::Number(number)));
                 continue;

@@ -66,6 +66,13 @@ pub struct SourceEvent {
     pub session: Option<SessionStatus>,
 }
 
+impl SourceEvent {
+    /// Whether a training session says that it begins, or goes on, with this step.
+    pub fn starts_session(&self) -> bool {
+        self.session == Some(SessionStatus::Start)
+    }
+}
+
 /// One value of a tag.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Point {

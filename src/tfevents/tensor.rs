@@ -56,7 +56,7 @@ impl NotScalar {
 }
 
 /// Added to the number of a type for a reference to it.
-pub const REFERENCE: i32 = 100;
+const REFERENCE: i32 = 100;
 
 /// Returns the one number of a tensor that has exactly one element, whatever its rank.
 pub fn scalar(tensor: &TensorProto) -> Result<Number, NotScalar> {
@@ -99,7 +99,7 @@ pub fn texts(tensor: &TensorProto) -> Result<(Vec<usize>, &[Bytes]), BadTensor> 
 }
 
 /// The dimensions of a shape; a missing shape is that of a scalar.
-pub fn dimensions(shape: Option<&TensorShapeProto>) -> Option<Vec<usize>> {
+fn dimensions(shape: Option<&TensorShapeProto>) -> Option<Vec<usize>> {
     let Some(shape) = shape else { return Some(Vec::new()) };
     if shape.unknown_rank || shape.dim.len() > 254 {
         return None;

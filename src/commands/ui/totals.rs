@@ -155,7 +155,7 @@ fn account(totals: &Totals) -> Vec<String> {
     for (reason, count) in totals.skips.iter() {
         if reason.is_loss() {
             lost += count.count;
-        } else if *reason == SkippedReason::LeftOut {
+        } else if matches!(reason, SkippedReason::LeftOut | SkippedReason::Superseded) {
             left_out += count.count;
         }
     }
