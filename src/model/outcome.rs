@@ -37,6 +37,8 @@ pub enum SkippedReason {
     File,
     /// A record of a log that is newer than this program.
     UnknownRecord,
+    /// A histogram with more bins than W&B takes, which were put together: its weight is all there.
+    Rebinned,
 }
 
 impl SkippedReason {
@@ -55,7 +57,8 @@ impl SkippedReason {
             | Self::NotShown
             | Self::Superseded
             | Self::IncompleteTail
-            | Self::UnknownRecord => false,
+            | Self::UnknownRecord
+            | Self::Rebinned => false,
         }
     }
 }
@@ -76,6 +79,7 @@ impl fmt::Display for SkippedReason {
             Self::RowTooLarge => "row above W&B's size limit",
             Self::File => "file that could not be uploaded",
             Self::UnknownRecord => "record of a newer W&B client",
+            Self::Rebinned => "histogram with more than 512 bins, put together to 512",
         };
         formatter.write_str(text)
     }

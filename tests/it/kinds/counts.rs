@@ -12,6 +12,9 @@ fn counted_by_tensorboard() -> BTreeMap<String, u64> {
     for (kind, count) in read_by_tensorboard().values().flat_map(|run| run["counts"].as_object().unwrap()) {
         *counts.entry(kind.clone()).or_default() += count.as_u64().unwrap();
     }
+    // Files beside the events, counted by hand: two of a profiler's in each directory; of the projector's a configuration
+    // and labels, and by tensorboardX and torch a table and a sprite, too.
+    counts.extend([("profile".to_owned(), 4 * 2), ("projector".to_owned(), 4 * 2 + 2 * 2)]);
     counts
 }
 
@@ -32,6 +35,7 @@ fn every_value_is_accounted_for() {
         assert_eq!((of(count, "left_out"), of(count, "lost")), (0, 0), "{kind}: {count}");
         let kept = match kind.as_str() {
             "acme_board" | "custom_scalars" | "graphs" | "obsolete_histograms" | "tensors" => sum,
+            "profile" | "projector" => sum,
             // What is no picture.
             "images" => 1,
             // What experiments declare.
@@ -64,6 +68,16 @@ fn the_summary_is_the_sum_of_the_runs() {
     let skipped = summary["skipped"].as_array().unwrap();
     assert_eq!(skipped.len(), 1, "{skipped:?}");
     assert_eq!((skipped[0]["count"].as_u64(), skipped[0]["loss"].as_bool()), (Some(4), Some(false)), "{skipped:?}");
+}
+
+#[test]
+fn the_files_that_were_sent_are_counted() {
+    for line in imported().ended.json_runs() {
+        let run = &imported().runs[line["name"].as_str().unwrap()];
+        assert_eq!(line["files"], run.files.len(), "{line}");
+    }
+    let all: usize = imported().runs.values().map(|run| run.files.len()).sum();
+    assert_eq!(imported().ended.json_summary()["files"], all);
 }
 
 #[test]

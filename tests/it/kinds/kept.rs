@@ -1,10 +1,13 @@
 //! What W&B has no type for: kept as files of the run, whole, and no row speaks of it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
 
 use serde_json::{Value, json};
 
 use super::{WRITERS, expected_files, imported, read_by_tensorboard, rows, tags};
+use crate::support::bridge::fixture_path;
 use crate::support::server::{RunSnapshot, StoredFile};
 
 /// The files of a run below `tensorboard/KIND/`.
@@ -110,11 +113,49 @@ fn what_an_experiment_declares_is_kept() {
     assert_eq!(experiment["metrics"][0]["tag"], read["metric_infos"][0]["name"]["tag"], "{experiment}");
 }
 
+#[test]
+fn files_beside_the_events_are_kept_byte_for_byte() {
+    for writer in WRITERS {
+        let run = &imported().runs[writer];
+        let mut wanted = BTreeMap::new();
+        below(&fixture_path("every_kind").join(writer), &mut |path| {
+            let name = path.file_name().unwrap().to_str().unwrap();
+            if !name.contains("tfevents") {
+                wanted.insert(name.to_owned(), fs::read(path).unwrap());
+            }
+        });
+        assert!(wanted.len() >= 4, "{wanted:?}");
+        let mut there = kept(run, "profile");
+        there.extend(kept(run, "projector"));
+        let there: BTreeMap<String, Vec<u8>> = there
+            .into_iter()
+            .map(|(path, file)| (path.rsplit('/').next().unwrap().to_owned(), file.bytes.as_ref().unwrap().to_vec()))
+            .collect();
+        assert_eq!(there, wanted, "{writer}");
+    }
+}
+
+fn below(directory: &Path, see: &mut impl FnMut(&Path)) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { below(&path, see) } else { see(&path) }
+    }
+}
+
 /// No row holds a key of what was kept, and every file beside the media is accounted for.
 #[test]
 fn nothing_else_is_there() {
-    const KINDS: [&str; 7] =
-        ["acme_board", "custom_scalars", "graphs", "hparams", "images", "obsolete_histograms", "tensors"];
+    const KINDS: [&str; 9] = [
+        "acme_board",
+        "custom_scalars",
+        "graphs",
+        "hparams",
+        "images",
+        "obsolete_histograms",
+        "profile",
+        "projector",
+        "tensors",
+    ];
     const OWN: [&str; 3] = ["config.yaml", "wandb-metadata.json", "wandb-summary.json"];
     for (name, run) in &imported().runs {
         for path in run.files.keys() {
