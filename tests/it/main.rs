@@ -9,6 +9,7 @@ mod habits;
 mod ids;
 mod import;
 mod interop;
+mod kinds;
 mod official_client;
 mod plans;
 mod proto;
