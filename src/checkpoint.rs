@@ -15,10 +15,11 @@ use crate::convert::kinds::SessionEnd;
 use crate::convert::layout::Layout;
 use crate::convert::restarts::Restarts;
 use crate::convert::run::RunState;
+use crate::convert::run_filter::RunFilter;
 use crate::convert::run_id::Fingerprint;
 use crate::convert::summaries::SummaryRule;
 use crate::convert::template::Template;
-use crate::model::{LogPosition, RunId, WallTime};
+use crate::model::{Json, LogPosition, RunId, WallTime, json_text};
 use crate::state_file::{self, StateFileError};
 use crate::tfevents::{FilePosition, TagTable};
 
@@ -41,12 +42,16 @@ pub struct Shape {
     /// `--tags-include`, `--tags-exclude`, `--kinds`, `--since`, `--until`
     #[serde(default)]
     pub filters: Filters,
+    /// `--include` and `--exclude`
+    #[serde(default, skip_serializing_if = "RunFilter::is_empty")]
+    pub runs: RunFilter,
 }
 
 impl Shape {
-    /// The flags in which two shapes differ.
-    pub fn differences(&self, other: &Self) -> Vec<&'static str> {
-        let Self { layout, join, axes, restarts, filters } = self;
+    /// The flags in which two shapes differ, for a run that these TB runs belong to. A filter that leaves out others, or
+    /// none of them, makes no difference to it.
+    pub fn differences(&self, other: &Self, tb_runs: &[String]) -> Vec<&'static str> {
+        let Self { layout, join, axes, restarts, filters, runs } = self;
         let Filters { tags_include, tags_exclude, kinds, since, until } = filters;
         [
             ("--layout", *layout == other.layout),
@@ -61,6 +66,7 @@ impl Shape {
         ]
         .into_iter()
         .filter_map(|(flag, same)| (!same).then_some(flag))
+        .chain(runs.differences(&other.runs, tb_runs))
         .collect()
     }
 }
@@ -122,6 +128,15 @@ impl SourceCheckpoint {
     }
 }
 
+/// Enough to see that a file changed since it was copied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SideMark {
+    /// Bytes.
+    pub size: u64,
+    /// Nanoseconds since the Unix epoch; 0 where the file system does not say.
+    pub modified_ns: u64,
+}
+
 /// The recorded part of a run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Checkpoint {
@@ -139,6 +154,9 @@ pub struct Checkpoint {
     pub ending: Option<Ending>,
     /// How the run is described to people, as the log says it last.
     pub description: Description,
+    /// What files and flags say of the config, as the log says it last: nothing that an event holds may change that.
+    #[serde(default = "Json::object", with = "json_text")]
+    pub config: Json,
     /// The machine that wrote the event files.
     pub host: String,
     /// Rows, times and metrics so far.
@@ -159,6 +177,12 @@ pub struct Checkpoint {
     /// Keys of the run of which there are no numbers: of media, or left out by filters.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub other_keys: BTreeSet<String>,
+    /// Files beside the event files that were copied, by their path below `files/`, as they were then.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub side_files: BTreeMap<String, SideMark>,
+    /// Event files that are files of the run too, by their path below `files/`.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub saved_events: BTreeSet<String>,
 }
 
 impl Checkpoint {

@@ -4,7 +4,7 @@
 //! holds the position that counts → tell the uploader. Whatever the log holds behind the checkpoint's position is cut off
 //! at the next start, and its sources are read again from the checkpoint's offsets.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,6 +14,7 @@ use std::time::Instant;
 use crate::checkpoint::{Checkpoint, Description, Ending, STATE_DIRECTORY, Shape};
 use crate::convert::axes::Axes;
 use crate::convert::filters::Filter;
+use crate::convert::config;
 use crate::convert::kinds::SessionEnd;
 use crate::convert::merge::Merge;
 use crate::convert::restarts::Restarts;
@@ -34,6 +35,7 @@ mod judge;
 mod numbers;
 mod places;
 mod run_files;
+mod side;
 mod source;
 #[cfg(test)]
 mod tests;
@@ -44,6 +46,7 @@ use numbers::numbers_of;
 use places::places_of;
 use run_files::RunFiles;
 pub use run_files::Written;
+use side::Side;
 use source::Source;
 use values::Beside;
 
@@ -163,6 +166,8 @@ pub struct RecordOptions {
     pub summaries: Vec<SummaryRule>,
     /// `--generation`
     pub generation: u32,
+    /// `--save-events`: whether the event files themselves become files of the run.
+    pub save_events: bool,
     /// Whether nothing may be written at all.
     pub dry_run: bool,
 }
@@ -184,6 +189,10 @@ pub struct Recorder {
     beside: Arc<Mutex<Beside>>,
     /// The config that was written by this process.
     config: HashMap<Vec<String>, Json>,
+    /// What is known of files beside the event files.
+    side: Side,
+    /// Where config values stood that look like credentials.
+    masked: BTreeSet<String>,
     dry_run: bool,
     /// Whether anything was appended or read since the last commit.
     dirty: bool,
@@ -201,6 +210,8 @@ pub struct Described {
     pub default: Description,
     /// Values that were asked for: they also change a run that is there already.
     pub asked: AskedDescription,
+    /// What files and flags say of its config.
+    pub config: Json,
 }
 
 /// The parts of a description that were asked for.
@@ -216,6 +227,10 @@ pub struct AskedDescription {
     pub notes: Option<String>,
     /// `--tags`
     pub tags: Option<Vec<String>>,
+    /// `--entity`
+    pub entity: Option<String>,
+    /// `--project`
+    pub project: Option<String>,
 }
 
 impl AskedDescription {
@@ -230,6 +245,8 @@ impl AskedDescription {
         set(&mut description.group, &self.group);
         set(&mut description.job_type, &self.job_type);
         set(&mut description.notes, &self.notes);
+        set(&mut description.entity, &self.entity);
+        set(&mut description.project, &self.project);
         if let Some(tags) = &self.tags {
             description.tags.clone_from(tags);
         }
@@ -260,13 +277,13 @@ impl Recorder {
         let log = directory.join(format!("run-{id}.wandb"));
         let known = Checkpoint::load(directory)?;
         if let Some(checkpoint) = &known {
-            let differences = checkpoint.shape.differences(&options.shape);
+            let differences = checkpoint.shape.differences(&options.shape, &plan.tb_runs);
             if !differences.is_empty() {
                 return Err(RecordError::OtherShape(differences));
             }
         }
         let new = known.is_none();
-        let checkpoint = known.unwrap_or_else(|| Checkpoint {
+        let mut checkpoint = known.unwrap_or_else(|| Checkpoint {
             run_id: id.clone(),
             generation: options.generation,
             shape: options.shape.clone(),
@@ -282,7 +299,12 @@ impl Recorder {
             session: None,
             summaries: options.summaries.clone(),
             other_keys: Default::default(),
+            side_files: Default::default(),
+            saved_events: Default::default(),
+            config: Json::object(),
         });
+        // Where filters differ, they did so for other runs only; what is to come is left out by the new one.
+        checkpoint.shape.clone_from(&options.shape);
         let mut description = checkpoint.description.clone();
         described.asked.apply(&mut description);
         let failed = |source| RecordError::Log { path: log.clone(), source };
@@ -306,6 +328,8 @@ impl Recorder {
                 config: Vec::new(),
             })),
             config: HashMap::new(),
+            side: Side::new(options.save_events),
+            masked: BTreeSet::new(),
             dry_run: options.dry_run,
             dirty: false,
             marked: is_synced(&log),
@@ -324,6 +348,7 @@ impl Recorder {
         if !options.summaries.is_empty() && options.summaries != recorder.checkpoint.summaries {
             recorder.summarize_anew(&options.summaries)?;
         }
+        recorder.set_config(described.config.clone())?;
         Ok(recorder)
     }
 
@@ -341,6 +366,24 @@ impl Recorder {
         let mut updates = Vec::new();
         self.converter.summarize_anew(rules.to_vec(), numbers, |update| updates.push(update));
         updates.iter().try_for_each(|update| self.write(update))
+    }
+
+    /// Lays config from files and flags over what was written of it, with the next commit. What is there already is not
+    /// written again, and what is not in it any more stays.
+    pub fn set_config(&mut self, mut config: Json) -> Result<(), RecordError> {
+        self.masked.extend(config::mask(&mut config));
+        let new = config::changes(&self.checkpoint.config, &config);
+        if new.is_empty() {
+            return Ok(());
+        }
+        self.reopen()?;
+        config::lay_over(&mut self.checkpoint.config, config);
+        self.write(&RunUpdate::Config(new))
+    }
+
+    /// Where config values stood that look like credentials; they were masked.
+    pub fn masked(&self) -> &BTreeSet<String> {
+        &self.masked
     }
 
     /// The run's log.
@@ -448,6 +491,11 @@ impl Recorder {
             }
         }
         result?;
+        if !stopped {
+            self.keep_beside(planned, end, &mut pass)?;
+        }
+        // Whatever is written has its place before the exit record.
+        self.write_beside()?;
         if let (End::Exit(code), false) = (end, stopped) {
             self.exit(if code == 0 { self.session_code() } else { code })?;
         }
@@ -541,7 +589,14 @@ impl Recorder {
             self.reopen()?;
             self.write(&RunUpdate::Files(files))?;
         }
-        let new: Vec<_> = config.into_iter().filter(|(path, value)| self.config.get(path) != Some(value)).collect();
+        let mut new = Vec::new();
+        for (path, mut value) in config {
+            self.masked.extend(config::mask_value(&path, &mut value));
+            // Files and flags are nearer than events.
+            if !config::speaks_of(&self.checkpoint.config, &path) && self.config.get(&path) != Some(&value) {
+                new.push((path, value));
+            }
+        }
         if !new.is_empty() {
             self.config.extend(new.iter().cloned());
             self.reopen()?;

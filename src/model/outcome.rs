@@ -17,6 +17,8 @@ pub enum SkippedReason {
     LeftOut,
     /// A restart of the training wrote its step again, and the user wants only the later values.
     Superseded,
+    /// An event file that was not read, because the user's filters leave out its TB run.
+    LeftOutFile,
     /// A record whose checksum or content is wrong; what follows it was read.
     DamagedRecord,
     /// The rest of a file behind a length that cannot be believed.
@@ -27,6 +29,8 @@ pub enum SkippedReason {
     IncompleteTail,
     /// A value of a known kind that makes no sense (wrong shape, wrong size).
     BadValue,
+    /// More images in one value than W&B shows; all of them were carried.
+    NotShown,
     /// A history line above W&B's limit.
     RowTooLarge,
     /// A run file that could not be uploaded, or is not there.
@@ -46,7 +50,12 @@ impl SkippedReason {
             | Self::BadValue
             | Self::RowTooLarge
             | Self::File => true,
-            Self::LeftOut | Self::Superseded | Self::IncompleteTail | Self::UnknownRecord => false,
+            Self::LeftOut
+            | Self::LeftOutFile
+            | Self::NotShown
+            | Self::Superseded
+            | Self::IncompleteTail
+            | Self::UnknownRecord => false,
         }
     }
 }
@@ -57,11 +66,13 @@ impl fmt::Display for SkippedReason {
             Self::Kind(kind) => return write!(formatter, "{kind}: not carried"),
             Self::LeftOut => "left out by a filter",
             Self::Superseded => "superseded by a restart",
+            Self::LeftOutFile => "event file left out by `--include` or `--exclude`",
             Self::DamagedRecord => "damaged record",
             Self::DamagedFile => "damaged file",
             Self::Unreadable => "file that cannot be read",
             Self::IncompleteTail => "unfinished last record",
             Self::BadValue => "value that makes no sense",
+            Self::NotShown => "more images in one value than the 108 that W&B shows",
             Self::RowTooLarge => "row above W&B's size limit",
             Self::File => "file that could not be uploaded",
             Self::UnknownRecord => "record of a newer W&B client",

@@ -5,6 +5,8 @@
 mod support;
 
 mod filters;
+mod config;
+mod habits;
 mod ids;
 mod import;
 mod interop;
@@ -12,6 +14,7 @@ mod official_client;
 mod proto;
 mod screens;
 mod seams;
+mod side_files;
 mod sync;
 mod tidy;
 mod upload;

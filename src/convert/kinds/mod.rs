@@ -11,11 +11,12 @@ mod histograms;
 mod hparams;
 mod images;
 mod mesh;
+mod npy;
 mod pr_curves;
 mod tensors;
 mod text;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use bytes::Bytes;
@@ -121,6 +122,13 @@ impl Carried {
     fn json(value: Json) -> Self {
         Self { cell: Some(Cell::Json(value)), ..Self::default() }
     }
+
+    /// Drops all but the first of files that are the same.
+    fn with_each_file_once(mut self) -> Self {
+        let mut paths = BTreeSet::new();
+        self.files.retain(|file| paths.insert(file.path.clone()));
+        self
+    }
 }
 
 impl CarriedFile {
@@ -176,6 +184,16 @@ fn safe_name(name: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_') { c } else { '_' };
     let safe: String = name.chars().map(plain).take(80).collect();
     if safe.trim_matches('.').is_empty() { format!("_{safe}") } else { safe }
+}
+
+/// So many bytes from a place on; `None` where there are fewer.
+fn bytes_at<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
+    bytes.get(at..)?.first_chunk().copied()
+}
+
+/// A text from a log, which need not be UTF-8.
+fn lossy(text: &[u8]) -> String {
+    String::from_utf8_lossy(text).into_owned()
 }
 
 #[cfg(test)]
