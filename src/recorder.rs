@@ -13,8 +13,8 @@ use std::time::Instant;
 
 use crate::checkpoint::{Checkpoint, Description, Ending, STATE_DIRECTORY, Shape};
 use crate::convert::axes::Axes;
-use crate::convert::filters::Filter;
 use crate::convert::config;
+use crate::convert::filters::Filter;
 use crate::convert::kinds::SessionEnd;
 use crate::convert::merge::Merge;
 use crate::convert::restarts::Restarts;

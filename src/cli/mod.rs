@@ -12,11 +12,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::convert::axes::AxisRule;
+use crate::convert::config::ConfigFlag;
 use crate::convert::filters::{KindName, Moment};
 use crate::convert::globs::MetricGlob;
-use crate::convert::summaries::SummaryRule;
-use crate::convert::config::ConfigFlag;
 use crate::convert::run_filter::RunPattern;
+use crate::convert::summaries::SummaryRule;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 pub use values::parse_duration;

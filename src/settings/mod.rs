@@ -19,8 +19,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::cli::{Cli, Command, DataArgs, Layout, Mode, Restarts, RunArgs, TargetArgs};
-use crate::convert::run_filter::RunFilter;
 use crate::convert::config::ConfigFlag;
+use crate::convert::run_filter::RunFilter;
 use crate::model::RunId;
 
 pub use environment::Environment;

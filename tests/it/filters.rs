@@ -214,6 +214,19 @@ fn other_filters_on_a_second_pass_touch_nothing() {
     assert_eq!(server.runs().len(), 2);
 }
 
+#[test]
+fn files_beside_event_files_are_kinds_too() {
+    let place = Place::new();
+    Writer::new(&place.path("logs/exp")).scalars("loss", [(0, 1.0)]);
+    let profile = place.path("logs/exp/plugins/profile/1");
+    fs::create_dir_all(&profile).unwrap();
+    fs::write(profile.join("host.xplane.pb"), "x").unwrap();
+    let ended = place.import_offline([place.path("logs")]).args(["--kinds", "scalars", "--json"]).run().ok();
+    check_sums(&ended);
+    assert_eq!((counts(&ended, "profile"), counts(&ended, "scalars")), ([1, 0, 1], [1, 1, 0]));
+    assert!(!place.log().parent().unwrap().join("files/tensorboard").exists());
+}
+
 fn session_start(step: i64) -> Event {
     let log = SessionLog { status: SessionStatus::Start.into(), ..SessionLog::default() };
     Event { step, what: Some(event::What::SessionLog(log)), ..Event::default() }
@@ -291,20 +304,20 @@ fn summaries_go_on_from_pass_to_pass() {
     writer.scalars("loss", [(3, 5.0)]);
     let run = import(&rules);
     assert_eq!(summary(&run, "loss"), json!({"min": 1, "max": 5, "mean": 3, "first": 3, "last": 5}));
-    assert_eq!(run.config_value().get("_wandb").unwrap().get("value").unwrap().get("m").unwrap().to_string(), METRICS);
+    assert_eq!(run.config_value().get("_wandb").unwrap().get("m").unwrap().to_string(), METRICS);
 
     // Other rules only describe: the rows stay, and what they say of the past is read from the log.
     let run = import(&["*=max"]);
-    assert_eq!(run.history.len(), 5);
+    assert_eq!(run.history.len(), 4);
     assert_eq!(summary(&run, "loss"), json!({"max": 5}));
     assert_eq!((summary(&run, "hidden"), summary(&run, "plain")), (json!({"max": 1}), json!({"max": 1})));
     // Without any, nothing changes.
     writer.scalars("loss", [(4, 4.0)]);
     let run = import(&[]);
-    assert_eq!((run.history.len(), summary(&run, "loss")), (6, json!({"max": 5})));
+    assert_eq!((run.history.len(), summary(&run, "loss")), (5, json!({"max": 5})));
     let run = import(&["loss=none"]);
     assert_eq!((summary(&run, "loss"), summary(&run, "plain")), (json!(null), json!(1)));
-    assert_eq!(run.history.len(), 6);
+    assert_eq!(run.history.len(), 5);
 }
 
 const METRICS: &str = concat!(

@@ -4,8 +4,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-mod filters;
 mod config;
+mod filters;
 mod habits;
 mod ids;
 mod import;

@@ -154,7 +154,7 @@ fn summaries_are_those_that_the_official_client_computes() {
     assert!(text(&run, "nan").unwrap().contains(r#""mean":NaN"#), "{:?}", text(&run, "nan"));
     let wanted = |run: &RunSnapshot| -> BTreeMap<String, String> {
         let config = run.config_value();
-        let metrics = config.get("_wandb").and_then(|own| own.get("value")?.get("m")).cloned();
+        let metrics = config.get("_wandb").and_then(|own| own.get("m")).cloned();
         let Some(Json::Array(metrics)) = metrics else { panic!("{config}") };
         let sorted = |metric: &Json| match metric.get("7") {
             Some(Json::Array(numbers)) => {
