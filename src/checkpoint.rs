@@ -15,10 +15,11 @@ use crate::convert::kinds::SessionEnd;
 use crate::convert::layout::Layout;
 use crate::convert::restarts::Restarts;
 use crate::convert::run::RunState;
+use crate::convert::run_filter::RunFilter;
 use crate::convert::run_id::Fingerprint;
 use crate::convert::summaries::SummaryRule;
 use crate::convert::template::Template;
-use crate::model::{Json, LogPosition, RunId, WallTime, json_text};
+use crate::model::{Count, Json, LogPosition, RunId, SkippedReason, WallTime, json_text};
 use crate::state_file::{self, StateFileError};
 use crate::tfevents::{FilePosition, TagTable};
 
@@ -41,12 +42,16 @@ pub struct Shape {
     /// `--tags-include`, `--tags-exclude`, `--kinds`, `--since`, `--until`
     #[serde(default)]
     pub filters: Filters,
+    /// `--include` and `--exclude`
+    #[serde(default, skip_serializing_if = "RunFilter::is_empty")]
+    pub runs: RunFilter,
 }
 
 impl Shape {
-    /// The flags in which two shapes differ.
-    pub fn differences(&self, other: &Self) -> Vec<&'static str> {
-        let Self { layout, join, axes, restarts, filters } = self;
+    /// The flags in which two shapes differ, for a run that these TB runs belong to. A filter that leaves out others, or
+    /// none of them, makes no difference to it.
+    pub fn differences(&self, other: &Self, tb_runs: &[String]) -> Vec<&'static str> {
+        let Self { layout, join, axes, restarts, filters, runs } = self;
         let Filters { tags_include, tags_exclude, kinds, since, until } = filters;
         [
             ("--layout", *layout == other.layout),
@@ -61,6 +66,7 @@ impl Shape {
         ]
         .into_iter()
         .filter_map(|(flag, same)| (!same).then_some(flag))
+        .chain(runs.differences(&other.runs, tb_runs))
         .collect()
     }
 }
@@ -122,6 +128,9 @@ pub struct SourceCheckpoint {
     pub latest: Option<WallTime>,
     /// Size of the file when it was last read to its end, in bytes; nothing is new while it stays the same.
     pub seen_size: u64,
+    /// What is lost of everything before `position`: it is still not on the server when nothing is new.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lost: Vec<(SkippedReason, Count)>,
 }
 
 impl SourceCheckpoint {
@@ -129,6 +138,15 @@ impl SourceCheckpoint {
     pub fn directory(&self) -> &str {
         self.label.strip_suffix(&self.file_name).map_or("", |directory| directory.trim_end_matches('/'))
     }
+}
+
+/// Enough to see that a file changed since it was copied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SideMark {
+    /// Bytes.
+    pub size: u64,
+    /// Nanoseconds since the Unix epoch; 0 where the file system does not say.
+    pub modified_ns: u64,
 }
 
 /// The recorded part of a run.
@@ -175,6 +193,12 @@ pub struct Checkpoint {
     /// Keys of the run of which there are no numbers: of media, or left out by filters.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub other_keys: BTreeSet<String>,
+    /// Files beside the event files that were copied, by their path below `files/`, as they were then.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub side_files: BTreeMap<String, SideMark>,
+    /// Event files that are files of the run too, by their path below `files/`.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub saved_events: BTreeSet<String>,
 }
 
 impl Checkpoint {

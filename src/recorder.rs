@@ -32,19 +32,25 @@ use crate::tfevents::{TagTable, ValueKind};
 use crate::wandb_format::{LogError, is_synced, unmark_synced};
 
 mod judge;
+mod losses;
 mod numbers;
 mod places;
+mod reasons;
 mod run_files;
+mod side;
 mod source;
 #[cfg(test)]
 mod tests;
 mod values;
 
-use judge::{ToScan, find_superseded};
+pub use judge::{Judge, ToScan, find_superseded};
 use numbers::numbers_of;
 use places::places_of;
+pub use places::rules;
+pub use reasons::{place_of_file, place_of_value, reason};
 use run_files::RunFiles;
 pub use run_files::Written;
+use side::Side;
 use source::Source;
 use values::Beside;
 
@@ -136,8 +142,12 @@ pub struct Pass {
     pub rows: u64,
     /// Bytes read from event files.
     pub bytes: u64,
+    /// By how much the log grew.
+    pub log_bytes: u64,
     /// What was not carried.
     pub skips: Skips,
+    /// What earlier processes could not carry of the same files: it is not there yet.
+    pub known: Skips,
 }
 
 impl Pass {
@@ -149,7 +159,9 @@ impl Pass {
         self.files.bytes += other.files.bytes;
         self.rows += other.rows;
         self.bytes += other.bytes;
+        self.log_bytes += other.log_bytes;
         self.skips.merge(&other.skips);
+        self.known.merge(&other.known);
     }
 }
 
@@ -164,6 +176,8 @@ pub struct RecordOptions {
     pub summaries: Vec<SummaryRule>,
     /// `--generation`
     pub generation: u32,
+    /// `--save-events`: whether the event files themselves become files of the run.
+    pub save_events: bool,
     /// Whether nothing may be written at all.
     pub dry_run: bool,
 }
@@ -176,6 +190,9 @@ pub struct Recorder {
     checkpoint: Checkpoint,
     converter: RunConverter,
     sink: Sink,
+    /// Where the log ended when its growth was counted last.
+    counted_to: u64,
+    rows_before: u64,
     sources: Vec<Source>,
     axes: Arc<Axes>,
     filter: Arc<Filter>,
@@ -185,6 +202,8 @@ pub struct Recorder {
     beside: Arc<Mutex<Beside>>,
     /// The config that was written by this process.
     config: HashMap<Vec<String>, Json>,
+    /// What is known of files beside the event files.
+    side: Side,
     /// Where config values stood that look like credentials.
     masked: BTreeSet<String>,
     dry_run: bool,
@@ -229,7 +248,7 @@ pub struct AskedDescription {
 
 impl AskedDescription {
     /// Replaces what was asked for.
-    fn apply(&self, description: &mut Description) {
+    pub fn apply(&self, description: &mut Description) {
         let set = |place: &mut String, value: &Option<String>| {
             if let Some(value) = value {
                 place.clone_from(value);
@@ -269,13 +288,13 @@ impl Recorder {
         let log = directory.join(format!("run-{id}.wandb"));
         let known = Checkpoint::load(directory)?;
         if let Some(checkpoint) = &known {
-            let differences = checkpoint.shape.differences(&options.shape);
+            let differences = checkpoint.shape.differences(&options.shape, &plan.tb_runs);
             if !differences.is_empty() {
                 return Err(RecordError::OtherShape(differences));
             }
         }
         let new = known.is_none();
-        let checkpoint = known.unwrap_or_else(|| Checkpoint {
+        let mut checkpoint = known.unwrap_or_else(|| Checkpoint {
             run_id: id.clone(),
             generation: options.generation,
             shape: options.shape.clone(),
@@ -289,16 +308,20 @@ impl Recorder {
             sources: Vec::new(),
             tags: Default::default(),
             session: None,
-            config: Json::object(),
-            target: None,
             summaries: options.summaries.clone(),
             other_keys: Default::default(),
+            side_files: Default::default(),
+            saved_events: Default::default(),
+            config: Json::object(),
+            target: None,
         });
+        // Where filters differ, they did so for other runs only; what is to come is left out by the new one.
+        checkpoint.shape.clone_from(&options.shape);
         let mut description = checkpoint.description.clone();
         described.asked.apply(&mut description);
         let failed = |source| RecordError::Log { path: log.clone(), source };
         let sink = match (options.dry_run, new) {
-            (true, _) => Sink::Nothing,
+            (true, _) => Sink::nowhere(checkpoint.position, checkpoint.next_num).map_err(failed)?,
             (false, true) => {
                 set_aside(&log).map_err(|source| RecordError::Io { path: log.clone(), source })?;
                 Sink::create(&log).map_err(failed)?
@@ -317,12 +340,15 @@ impl Recorder {
                 config: Vec::new(),
             })),
             config: HashMap::new(),
+            side: Side::new(options.save_events),
             masked: BTreeSet::new(),
             dry_run: options.dry_run,
             dirty: false,
             marked: is_synced(&log),
             new,
             log,
+            counted_to: checkpoint.position.0,
+            rows_before: checkpoint.state.rows,
             checkpoint,
             sink,
             _lock: lock,
@@ -334,10 +360,10 @@ impl Recorder {
             recorder.write(&RunUpdate::Run(Box::new(recorder.run_info())))?;
         }
         recorder.set_target(&described.asked)?;
-        recorder.set_config(described.config.clone())?;
         if !options.summaries.is_empty() && options.summaries != recorder.checkpoint.summaries {
             recorder.summarize_anew(&options.summaries)?;
         }
+        recorder.set_config(described.config.clone())?;
         Ok(recorder)
     }
 
@@ -410,6 +436,11 @@ impl Recorder {
         open.chain(self.checkpoint.sources.iter().filter_map(|source| source.latest)).max()
     }
 
+    /// Rows that were there when it was opened.
+    pub fn rows_before(&self) -> u64 {
+        self.rows_before
+    }
+
     /// Values at steps that the same metric had passed before.
     pub fn repeated(&self) -> u64 {
         self.converter.repeated()
@@ -435,14 +466,14 @@ impl Recorder {
     }
 
     /// Reads what is new in the sources, to the end of what is there now. `committed` is called after each commit with
-    /// the position up to which the log may be read. `go_on` is asked now and then; a pass that is told to stop commits
-    /// what it has.
+    /// the position up to which the log may be read. `go_on` is asked now and then, and told how far the pass is; a pass
+    /// that is told to stop commits what it has.
     pub fn pass(
         &mut self,
         planned: &[PlannedSource],
         end: End,
         mut committed: impl FnMut(LogPosition),
-        go_on: impl Fn() -> bool,
+        go_on: impl Fn(&Pass) -> bool,
     ) -> Result<Pass, RecordError> {
         let mut pass = Pass::default();
         let ready = self.ready_sources(planned, end);
@@ -484,7 +515,10 @@ impl Recorder {
                     self.checkpoint_source(source);
                 }
                 result = self.commit(&mut committed);
-                stopped = !go_on();
+                pass.bytes = merge.sources_mut().iter().map(|source| source.bytes()).sum();
+                stopped = !go_on(&pass);
+                // Each source adds its own at the end.
+                pass.bytes = 0;
             }
             if stopped || result.is_err() {
                 break;
@@ -499,11 +533,18 @@ impl Recorder {
             }
         }
         result?;
+        if !stopped {
+            self.keep_beside(planned, end, &mut pass)?;
+        }
+        // Whatever is written has its place before the exit record.
+        self.write_beside()?;
         if let (End::Exit(code), false) = (end, stopped) {
             self.exit(if code == 0 { self.session_code() } else { code })?;
         }
         self.commit(&mut committed)?;
         pass.files = locked(&self.beside).files.take_count();
+        pass.log_bytes = self.sink.position().0.0.saturating_sub(self.counted_to);
+        self.counted_to = self.sink.position().0.0;
         Ok(pass)
     }
 
@@ -549,10 +590,14 @@ impl Recorder {
     fn commit(&mut self, committed: &mut impl FnMut(LogPosition)) -> Result<(), RecordError> {
         self.write_beside()?;
         self.commit_rows()?;
-        if !self.dirty || self.dry_run {
+        if !self.dirty {
             return Ok(());
         }
         locked(&self.beside).files.sync()?;
+        if self.dry_run {
+            self.dirty = false;
+            return Ok(());
+        }
         self.sink.sync().map_err(|source| RecordError::Log { path: self.log.clone(), source })?;
         (self.checkpoint.position, self.checkpoint.next_num) = self.sink.position();
         self.checkpoint.state.clone_from(self.converter.state());
@@ -646,8 +691,11 @@ impl Recorder {
     /// only ever the last record of a log, is cut off. The mark goes first and the checkpoint before the log, so that a
     /// crash in between leaves a log that is cut at the next start. Nothing is changed here before it is saved.
     fn reopen(&mut self) -> Result<(), RecordError> {
+        let failed = |source| RecordError::Log { path: self.log.clone(), source };
         if self.dry_run {
-            self.checkpoint.ending = None;
+            if let Some(ending) = self.checkpoint.ending.take() {
+                self.sink = Sink::nowhere(ending.before_exit, ending.exit_num).map_err(failed)?;
+            }
             return Ok(());
         }
         if std::mem::take(&mut self.marked) {
@@ -657,7 +705,6 @@ impl Recorder {
         let mut cut = self.checkpoint.clone();
         (cut.ending, cut.position, cut.next_num) = (None, ending.before_exit, ending.exit_num);
         cut.save(&self.directory)?;
-        let failed = |source| RecordError::Log { path: self.log.clone(), source };
         self.sink = Sink::open_at(&self.log, ending.before_exit, ending.exit_num).map_err(failed)?;
         self.checkpoint = cut;
         Ok(())
@@ -741,8 +788,10 @@ impl Recorder {
         self.checkpoint.session = source.session().or(self.checkpoint.session);
         let Some(saved) = self.checkpoint.sources.get_mut(source.index) else { return };
         if let Some(position) = source.position() {
-            self.dirty |= saved.position != position;
+            let lost = source.lost();
+            self.dirty |= saved.position != position || saved.lost != lost;
             saved.position = position;
+            saved.lost = lost;
             saved.latest = source.latest();
             saved.seen_size = source.recorded_size();
         }

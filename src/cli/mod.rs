@@ -15,6 +15,7 @@ use crate::convert::axes::AxisRule;
 use crate::convert::config::ConfigFlag;
 use crate::convert::filters::{KindName, Moment};
 use crate::convert::globs::MetricGlob;
+use crate::convert::run_filter::RunPattern;
 use crate::convert::summaries::SummaryRule;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
@@ -167,6 +168,12 @@ pub struct InspectArgs {
     /// Directories, event files, run directories or `.wandb` files to look at
     #[arg(value_name = "PATH", required = true)]
     pub paths: Vec<PathBuf>,
+    /// Show runs as they would be made in this folder's `wandb`, or were made before [env: WANDB_DIR] [default: .]
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Show runs in this project; a template [env: WANDB_PROJECT] [default: uncategorized]
+    #[arg(short, long, value_name = "PROJECT")]
+    pub project: Option<String>,
     /// What a run is, and what it is called.
     #[command(flatten)]
     pub runs: RunArgs,
@@ -270,6 +277,9 @@ pub struct RunArgs {
     /// Describe the run
     #[arg(long, value_name = "TEMPLATE")]
     pub notes: Option<String>,
+    /// Upload the event files themselves too, for the TensorBoard that W&B hosts
+    #[arg(long)]
+    pub save_events: bool,
     /// Set a config value, typed as in YAML; dots in KEY nest; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     pub config: Vec<ConfigFlag>,
@@ -279,6 +289,12 @@ pub struct RunArgs {
     /// Do not look for config files beside the event files
     #[arg(long)]
     pub no_config_files: bool,
+    /// Read only the TB runs that match GLOB, a path below PATH such as `*/train`; may be repeated
+    #[arg(long = "include", value_name = "GLOB")]
+    pub include: Vec<RunPattern>,
+    /// Leave out the TB runs that match GLOB; may be repeated
+    #[arg(long = "exclude", value_name = "GLOB")]
+    pub exclude: Vec<RunPattern>,
     /// Make fresh runs beside those of an earlier generation
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub generation: u32,
@@ -368,14 +384,23 @@ impl Command {
         }
     }
 
-    /// The flags about the destination, where the command has them.
-    pub fn target(&self) -> Option<&TargetArgs> {
+    /// The flags about the destination.
+    pub fn target(&self) -> TargetArgs {
         match self {
-            Self::Import(arguments) => Some(&arguments.target),
-            Self::Watch(arguments) => Some(&arguments.target),
-            Self::Sync(arguments) => Some(&arguments.target),
-            Self::Inspect(_) | Self::Completions(_) => None,
+            Self::Import(arguments) => arguments.target.clone(),
+            Self::Watch(arguments) => arguments.target.clone(),
+            Self::Sync(arguments) => arguments.target.clone(),
+            Self::Inspect(arguments) => {
+                let (dir, project) = (arguments.dir.clone(), arguments.project.clone());
+                TargetArgs { dir, project, ..TargetArgs::default() }
+            }
+            Self::Completions(_) => TargetArgs::default(),
         }
+    }
+
+    /// Whether the command may talk to a server.
+    pub fn uses_server(&self) -> bool {
+        self.network().is_some()
     }
 
     /// The flags about the network, where the command has them.

@@ -14,6 +14,8 @@ pub mod merge;
 pub mod restarts;
 pub mod rows;
 pub mod run;
+pub mod run_filter;
 pub mod run_id;
 pub mod summaries;
+pub mod tag_names;
 pub mod template;

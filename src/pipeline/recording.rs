@@ -90,8 +90,8 @@ impl Naming {
             project: self.project.as_ref().map(|_| self.project(plan)),
         };
         let default = Description {
-            name: place.name(),
-            group: place.parent(),
+            name: plan.name(),
+            group: plan.group(),
             entity: self.entity.clone(),
             project: self.project(plan),
             ..Description::default()
@@ -125,6 +125,19 @@ pub struct Recording {
     projects: Mutex<HashMap<String, String>>,
     /// The experiment that the environment speaks of.
     single_owner: Mutex<Option<PathBuf>>,
+}
+
+/// A run as it would be recorded now.
+#[derive(Debug)]
+pub struct Planned<'a> {
+    /// What the directories say.
+    pub plan: &'a PlannedRun,
+    /// Its id: the one that an earlier pass chose, if there was one.
+    pub id: RunId,
+    /// Its run directory and what is known of it there, if it was recorded before.
+    pub recorded: Option<(PathBuf, Checkpoint)>,
+    /// How it would be described to people.
+    pub description: Description,
 }
 
 /// A run that is being recorded.
@@ -181,6 +194,27 @@ impl Recording {
         Ok((id, directory))
     }
 
+    /// What a run would be called and where it would go. Writes nothing.
+    pub fn planned<'a>(&self, plan: &'a PlannedRun) -> Result<Planned<'a>, RecordError> {
+        let (id, directory) = self.place_of(plan)?;
+        let recorded = match directory {
+            Some(directory) => Checkpoint::load(&directory)?.map(|checkpoint| (directory, checkpoint)),
+            None => None,
+        };
+        let Described { default, asked, .. } = self.naming.described(plan, self.single(plan), Json::object());
+        let chosen = self.naming.project.is_some().then(|| default.project.clone());
+        let mut description = recorded.as_ref().map_or(default, |(_, checkpoint)| checkpoint.description.clone());
+        asked.apply(&mut description);
+        // Only a choice made now replaces where an earlier pass wanted it.
+        if let Some(project) = chosen {
+            description.project = project;
+        }
+        if !self.naming.entity.is_empty() {
+            description.entity.clone_from(&self.naming.entity);
+        }
+        Ok(Planned { plan, id, recorded, description })
+    }
+
     /// Puts plans together that are one run: directories that were one run when they were first seen stay one, whatever
     /// the layout makes of them now. Those that have no id of their own come back with the reason.
     pub fn assign(&self, plans: Vec<PlannedRun>) -> (Vec<PlannedRun>, Vec<RecordError>) {
@@ -199,6 +233,7 @@ impl Recording {
                 Some(run) => {
                     run.started_at = run.started_at.min(plan.started_at);
                     run.modified = run.modified.max(plan.modified);
+                    run.tb_runs.extend(plan.tb_runs);
                     run.sources.extend(plan.sources);
                 }
                 None => {
@@ -237,7 +272,7 @@ impl Recording {
     /// The latest wall time of a run that was never recorded. Reads all of it, and writes nothing.
     pub fn newest_event(&self, plan: &PlannedRun) -> Option<WallTime> {
         let mut recorder = self.open_dry(plan)?;
-        recorder.pass(&plan.sources, End::CloseRow, |_| {}, || true).ok()?;
+        recorder.pass(&plan.sources, End::CloseRow, |_| {}, |_| true).ok()?;
         recorder.newest_event()
     }
 
@@ -249,7 +284,7 @@ impl Recording {
         let mut recorder = self.open_dry(plan)?;
         let pass = recorder.pass_if_all_is_left_out(&plan.sources)?;
         let keys = recorder.keys().map(str::to_owned).collect();
-        Some(LeftOut { name: self.naming.described(plan, None, Json::Null).default.name, pass, keys })
+        Some(LeftOut { name: self.naming.described(plan, None, Json::object()).default.name, pass, keys })
     }
 
     /// A recorder for a run that was never recorded. It writes nothing.

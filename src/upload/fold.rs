@@ -80,6 +80,8 @@ pub(crate) struct RunParameters {
 pub(crate) enum Policy {
     /// As soon as it is named.
     Now,
+    /// As soon as it is named, and again as it changes.
+    Live,
     /// When the run ends.
     End,
 }
@@ -215,6 +217,11 @@ impl Fold {
         }
     }
 
+    /// Whether there are files that are uploaded again as they change.
+    pub(crate) fn has_live_files(&self) -> bool {
+        self.files.values().any(|policy| *policy == Policy::Live)
+    }
+
     /// The environment; `None` when the log says nothing about it.
     pub(crate) fn environment(&self) -> Option<Json> {
         Some(self.environment.to_json()).filter(|environment| *environment != Json::object())
@@ -264,7 +271,8 @@ impl Fold {
     fn add_file(&mut self, file: &FilesItem) {
         let policy = match file.policy() {
             PolicyType::Now => Policy::Now,
-            PolicyType::End | PolicyType::Live => Policy::End,
+            PolicyType::Live => Policy::Live,
+            PolicyType::End => Policy::End,
         };
         self.files.insert(file.path.clone(), policy);
     }

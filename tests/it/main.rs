@@ -5,13 +5,17 @@
 mod support;
 
 mod config;
+mod habits;
 mod ids;
 mod import;
 mod interop;
+mod kinds;
 mod official_client;
+mod plans;
 mod proto;
 mod screens;
 mod seams;
+mod side_files;
 mod sync;
 mod tidy;
 mod upload;

@@ -425,7 +425,7 @@ fn read(
     total: &mut Pass,
     stopping: &Stopping,
 ) -> Result<Pass, RecordError> {
-    let pass = run.recorder.pass(sources, end, |position| published.up_to(position), || stopping.may_read_on())?;
+    let pass = run.recorder.pass(sources, end, |position| published.up_to(position), |_| stopping.may_read_on())?;
     total.merge(&pass);
     Ok(pass)
 }
