@@ -104,6 +104,26 @@ fn what_a_configuration_names_elsewhere_is_said_to_be_missing() {
     assert_eq!(fs::read_dir(files.join("tensorboard/projector")).unwrap().count(), 1);
 }
 
+#[test]
+fn kinds_choose_among_side_files_too() {
+    let place = Place::new();
+    experiment(&place);
+    let left = |read: u64| serde_json::json!({"read": read, "sent": 0, "kept": 0, "left_out": read, "lost": 0});
+    let import = |arguments: &[&str]| {
+        let call = place.import_offline(["logs", "--json"]).args(["--generation", arguments[0]]);
+        call.args(&arguments[1..]).run().ok()
+    };
+    let some = import(&["0", "--kinds", "scalars,profile"]);
+    assert_eq!((kind(&some, "projector"), kind(&some, "profile")), (left(2), counts(1)));
+    let again = import(&["0", "--kinds", "scalars,profile"]);
+    assert_eq!((kind(&again, "projector"), kind(&again, "profile")), (Value::Null, Value::Null));
+    // Asked for by name they make a run alone; where events are left out for another reason, they do not.
+    let alone = import(&["1", "--kinds", "profile"]);
+    assert_eq!((kind(&alone, "profile"), alone.json_runs()[0]["state"].clone()), (counts(1), "offline".into()));
+    let none = import(&["2", "--since", "2040-01-01"]);
+    assert_eq!((kind(&none, "profile"), none.json_runs()[0]["state"].clone()), (Value::Null, "skipped".into()));
+}
+
 /// Values that are files alone, behind the last row: the run ends all the same, and its end stays the last record.
 #[test]
 fn files_behind_the_last_row_do_not_undo_the_end() {
