@@ -18,7 +18,7 @@ use crate::convert::run::RunState;
 use crate::convert::run_id::Fingerprint;
 use crate::convert::summaries::SummaryRule;
 use crate::convert::template::Template;
-use crate::model::{LogPosition, RunId, WallTime};
+use crate::model::{Json, LogPosition, RunId, WallTime, json_text};
 use crate::state_file::{self, StateFileError};
 use crate::tfevents::{FilePosition, TagTable};
 
@@ -148,6 +148,9 @@ pub struct Checkpoint {
     pub ending: Option<Ending>,
     /// How the run is described to people, as the log says it last.
     pub description: Description,
+    /// What files and flags say of the config, as the log says it last: nothing that an event holds may change that.
+    #[serde(default = "Json::object", with = "json_text")]
+    pub config: Json,
     /// The machine that wrote the event files.
     pub host: String,
     /// Rows, times and metrics so far.

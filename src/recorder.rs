@@ -4,7 +4,7 @@
 //! holds the position that counts → tell the uploader. Whatever the log holds behind the checkpoint's position is cut off
 //! at the next start, and its sources are read again from the checkpoint's offsets.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,6 +13,7 @@ use std::time::Instant;
 
 use crate::checkpoint::{Checkpoint, Description, Ending, STATE_DIRECTORY, Shape};
 use crate::convert::axes::Axes;
+use crate::convert::config;
 use crate::convert::filters::{Filter, KindName};
 use crate::convert::kinds::SessionEnd;
 use crate::convert::merge::Merge;
@@ -190,6 +191,8 @@ pub struct Recorder {
     config: HashMap<Vec<String>, Json>,
     /// What is known of files beside the event files.
     side: Side,
+    /// Where config values stood that look like credentials.
+    masked: BTreeSet<String>,
     dry_run: bool,
     /// Whether anything was appended or read since the last commit.
     dirty: bool,
@@ -207,6 +210,8 @@ pub struct Described {
     pub default: Description,
     /// Values that were asked for: they also change a run that is there already.
     pub asked: AskedDescription,
+    /// What files and flags say of its config.
+    pub config: Json,
 }
 
 /// The parts of a description that were asked for.
@@ -222,6 +227,10 @@ pub struct AskedDescription {
     pub notes: Option<String>,
     /// `--tags`
     pub tags: Option<Vec<String>>,
+    /// `--entity`
+    pub entity: Option<String>,
+    /// `--project`
+    pub project: Option<String>,
 }
 
 impl AskedDescription {
@@ -236,6 +245,8 @@ impl AskedDescription {
         set(&mut description.group, &self.group);
         set(&mut description.job_type, &self.job_type);
         set(&mut description.notes, &self.notes);
+        set(&mut description.entity, &self.entity);
+        set(&mut description.project, &self.project);
         if let Some(tags) = &self.tags {
             description.tags.clone_from(tags);
         }
@@ -290,6 +301,7 @@ impl Recorder {
             other_keys: Default::default(),
             side_files: Default::default(),
             saved_events: Default::default(),
+            config: Json::object(),
         });
         let mut description = checkpoint.description.clone();
         described.asked.apply(&mut description);
@@ -315,6 +327,7 @@ impl Recorder {
             })),
             config: HashMap::new(),
             side: Side::new(options.save_events),
+            masked: BTreeSet::new(),
             dry_run: options.dry_run,
             dirty: false,
             marked: is_synced(&log),
@@ -333,6 +346,7 @@ impl Recorder {
         if !options.summaries.is_empty() && options.summaries != recorder.checkpoint.summaries {
             recorder.summarize_anew(&options.summaries)?;
         }
+        recorder.set_config(described.config.clone())?;
         Ok(recorder)
     }
 
@@ -350,6 +364,24 @@ impl Recorder {
         let mut updates = Vec::new();
         self.converter.summarize_anew(rules.to_vec(), numbers, |update| updates.push(update));
         updates.iter().try_for_each(|update| self.write(update))
+    }
+
+    /// Lays config from files and flags over what was written of it, with the next commit. What is there already is not
+    /// written again, and what is not in it any more stays.
+    pub fn set_config(&mut self, mut config: Json) -> Result<(), RecordError> {
+        self.masked.extend(config::mask(&mut config));
+        let new = config::changes(&self.checkpoint.config, &config);
+        if new.is_empty() {
+            return Ok(());
+        }
+        self.reopen()?;
+        config::lay_over(&mut self.checkpoint.config, config);
+        self.write(&RunUpdate::Config(new))
+    }
+
+    /// Where config values stood that look like credentials; they were masked.
+    pub fn masked(&self) -> &BTreeSet<String> {
+        &self.masked
     }
 
     /// The run's log.
@@ -559,7 +591,14 @@ impl Recorder {
             self.reopen()?;
             self.write(&RunUpdate::Files(files))?;
         }
-        let new: Vec<_> = config.into_iter().filter(|(path, value)| self.config.get(path) != Some(value)).collect();
+        let mut new = Vec::new();
+        for (path, mut value) in config {
+            self.masked.extend(config::mask_value(&path, &mut value));
+            // Files and flags are nearer than events.
+            if !config::speaks_of(&self.checkpoint.config, &path) && self.config.get(&path) != Some(&value) {
+                new.push((path, value));
+            }
+        }
         if !new.is_empty() {
             self.config.extend(new.iter().cloned());
             self.reopen()?;

@@ -14,6 +14,7 @@ use std::time::SystemTime;
 use rayon::prelude::*;
 
 use crate::checkpoint::Shape;
+use crate::convert::config::{ConfigPlaces, RunDirectories};
 use crate::convert::keys::KeyRule;
 use crate::convert::layout::{self, Directory, Layout};
 use crate::convert::run_id::{self, Fingerprint, Origin};
@@ -46,6 +47,8 @@ pub struct PlannedRun {
     pub modified: SystemTime,
     /// Its files, in the order that breaks ties between equal wall times.
     pub sources: Vec<PlannedSource>,
+    /// Where its config files may lie.
+    pub config: ConfigPlaces,
 }
 
 impl PlannedRun {
@@ -301,12 +304,15 @@ impl Survey {
                 if let Some(draft) = joined.get(&value).and_then(|index| drafts.get_mut(*index)) {
                     draft.sources.append(&mut sources);
                     draft.modified = draft.modified.max(modified);
+                    draft.experiments.push(directory);
                     continue;
                 }
                 joined.insert(value.clone(), drafts.len());
                 drafts.push(Draft {
                     root: root_name.clone(),
+                    root_directory: root.directory.clone(),
                     path: vec![value],
+                    experiments: vec![directory.clone()],
                     directory,
                     sources,
                     modified,
@@ -325,7 +331,16 @@ impl Survey {
                 (Some((known, beside)), Some(parent)) if known == parent => beside.clone(),
                 (place, Some(parent)) => place.insert((parent.to_owned(), directories_beside(parent, root))).1.clone(),
             };
-            drafts.push(Draft { root: root_name.clone(), path: experiment.path, directory, sources, modified, beside });
+            drafts.push(Draft {
+                root: root_name.clone(),
+                root_directory: root.directory.clone(),
+                path: experiment.path,
+                experiments: vec![directory.clone()],
+                directory,
+                sources,
+                modified,
+                beside,
+            });
         }
     }
 
@@ -381,18 +396,22 @@ impl Survey {
                 }
             }
         }
-        let plan = |((draft, origin), copy_names): ((Draft, Origin), Vec<String>)| PlannedRun {
-            id: run_id::derive(&origin, self.generation, &copy_names),
-            copy_names,
-            host: draft.first().and_then(|first| host_of(&first.file_name)).unwrap_or_default().to_owned(),
-            started_at: draft.sources.iter().map(|source| source.first_due).min().unwrap_or_default(),
-            root: draft.root,
-            path: draft.path,
-            directory: draft.directory,
-            modified: draft.modified,
-            sources: draft.sources,
-        };
-        drafts.into_iter().zip(origins).zip(copy_names).map(plan).collect()
+        let directories: Vec<RunDirectories<'_>> = drafts.iter().map(Draft::directories).collect();
+        let places = ConfigPlaces::of_all(&directories);
+        let plan =
+            |(((draft, origin), copy_names), config): (((Draft, Origin), Vec<String>), ConfigPlaces)| PlannedRun {
+                id: run_id::derive(&origin, self.generation, &copy_names),
+                copy_names,
+                host: draft.first().and_then(|first| host_of(&first.file_name)).unwrap_or_default().to_owned(),
+                started_at: draft.sources.iter().map(|source| source.first_due).min().unwrap_or_default(),
+                root: draft.root,
+                path: draft.path,
+                directory: draft.directory,
+                modified: draft.modified,
+                sources: draft.sources,
+                config,
+            };
+        drafts.into_iter().zip(origins).zip(copy_names).zip(places).map(plan).collect()
     }
 }
 
@@ -439,8 +458,11 @@ impl Member {
 /// A run that has no id yet. Has at least one source.
 struct Draft {
     root: String,
+    root_directory: PathBuf,
     path: Vec<String>,
     directory: PathBuf,
+    /// Its directory, and those of the experiments that were joined to it.
+    experiments: Vec<PathBuf>,
     sources: Vec<PlannedSource>,
     modified: SystemTime,
     /// Directories beside it that were not looked at.
@@ -460,6 +482,10 @@ impl Draft {
 
     fn last_names(&self, count: usize) -> Vec<String> {
         last_names(&self.directory, count)
+    }
+
+    fn directories(&self) -> RunDirectories<'_> {
+        RunDirectories { root: &self.root_directory, experiments: &self.experiments }
     }
 
     /// Whether a directory beside this one, outside of what was looked at, holds a file of the same name with the same

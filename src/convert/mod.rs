@@ -4,6 +4,7 @@
 //! plans and [`RunUpdate`](crate::model::RunUpdate)s away.
 
 pub mod axes;
+pub mod config;
 pub mod filters;
 pub mod globs;
 pub mod keys;

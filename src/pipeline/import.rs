@@ -49,6 +49,7 @@ fn import_run(
             return watcher.ended(RunEnd { source, id, record_error: Some(error), ..RunEnd::default() });
         }
     };
+    run.notes.drain(..).for_each(|note| watcher.note(note));
     let halves =
         Halves::new(watcher.clone(), plan.directory.clone(), run.id.clone(), if uploads.is_some() { 2 } else { 1 });
     let published = Published::new(&run.recorder);

@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::cli::{Cli, Command, DataArgs, Layout, Mode, Restarts, RunArgs, TargetArgs};
+use crate::convert::config::ConfigFlag;
 use crate::model::RunId;
 
 pub use environment::Environment;
@@ -95,6 +96,12 @@ pub struct RunShape {
     pub notes: Option<String>,
     /// Whether the event files themselves become files of their runs.
     pub save_events: bool,
+    /// Config values, a later one over an earlier one.
+    pub config: Vec<ConfigFlag>,
+    /// Config files for all runs, a later one over an earlier one.
+    pub config_files: Option<Setting<Vec<PathBuf>>>,
+    /// Whether config files beside the event files are left alone.
+    pub no_config_files: bool,
     /// 0 unless fresh runs beside the old ones were asked for.
     pub generation: u32,
 }
@@ -220,6 +227,12 @@ impl RunShape {
             tags,
             notes: arguments.notes,
             save_events: arguments.save_events,
+            config: arguments.config,
+            config_files: (!arguments.config_files.is_empty()).then(|| Setting {
+                value: arguments.config_files.iter().map(|file| lookup.environment.expand_home(file)).collect(),
+                source: lookup.flag("--config-file"),
+            }),
+            no_config_files: arguments.no_config_files,
             generation: arguments.generation,
         })
     }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Count, Json, LogPosition, Number, SkippedReason, Skips};
+use crate::model::{Count, Json, LogPosition, Number, SkippedReason, Skips, json_text};
 use crate::proto::wandb_internal::files_item::PolicyType;
 use crate::proto::wandb_internal::record::RecordType;
 use crate::proto::wandb_internal::{FilesItem, RunRecord, StatsRecord, Timestamp};
@@ -313,20 +313,4 @@ fn bad_values(count: u64, what: &'static str) -> Change {
 
 fn nanoseconds(time: &Timestamp) -> i64 {
     time.seconds.saturating_mul(1_000_000_000).saturating_add(i64::from(time.nanos))
-}
-
-/// W&B's JSON has numbers that JSON has not, so it is kept as text.
-mod json_text {
-    use serde::{Deserialize, Deserializer, Serializer, de::Error as _};
-
-    use crate::model::Json;
-
-    pub(super) fn serialize<S: Serializer>(value: &Json, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(value)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Json, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        Json::parse(&text).map_err(D::Error::custom)
-    }
 }

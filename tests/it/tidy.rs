@@ -10,6 +10,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("model", &[]),
     ("proto", &[]),
     ("state_file", &[]),
+    ("config_files", &["convert"]),
     ("tfevents", &["proto"]),
     ("convert", &["proto", "tfevents"]),
     ("wandb_format", &["proto"]),
@@ -29,6 +30,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         &[
             "api",
             "checkpoint",
+            "config_files",
             "convert",
             "known_runs",
             "recorder",
@@ -46,6 +48,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "api",
             "checkpoint",
             "cli",
+            "config_files",
             "convert",
             "pipeline",
             "proto",
