@@ -15,6 +15,7 @@ use crate::convert::kinds::SessionEnd;
 use crate::convert::layout::Layout;
 use crate::convert::restarts::Restarts;
 use crate::convert::run::RunState;
+use crate::convert::run_filter::RunFilter;
 use crate::convert::run_id::Fingerprint;
 use crate::convert::summaries::SummaryRule;
 use crate::convert::template::Template;
@@ -41,12 +42,16 @@ pub struct Shape {
     /// `--tags-include`, `--tags-exclude`, `--kinds`, `--since`, `--until`
     #[serde(default)]
     pub filters: Filters,
+    /// `--include` and `--exclude`
+    #[serde(default, skip_serializing_if = "RunFilter::is_empty")]
+    pub runs: RunFilter,
 }
 
 impl Shape {
-    /// The flags in which two shapes differ.
-    pub fn differences(&self, other: &Self) -> Vec<&'static str> {
-        let Self { layout, join, axes, restarts, filters } = self;
+    /// The flags in which two shapes differ, for a run that these TB runs belong to. A filter that leaves out others, or
+    /// none of them, makes no difference to it.
+    pub fn differences(&self, other: &Self, tb_runs: &[String]) -> Vec<&'static str> {
+        let Self { layout, join, axes, restarts, filters, runs } = self;
         let Filters { tags_include, tags_exclude, kinds, since, until } = filters;
         [
             ("--layout", *layout == other.layout),
@@ -61,6 +66,7 @@ impl Shape {
         ]
         .into_iter()
         .filter_map(|(flag, same)| (!same).then_some(flag))
+        .chain(runs.differences(&other.runs, tb_runs))
         .collect()
     }
 }

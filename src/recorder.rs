@@ -277,13 +277,13 @@ impl Recorder {
         let log = directory.join(format!("run-{id}.wandb"));
         let known = Checkpoint::load(directory)?;
         if let Some(checkpoint) = &known {
-            let differences = checkpoint.shape.differences(&options.shape);
+            let differences = checkpoint.shape.differences(&options.shape, &plan.tb_runs);
             if !differences.is_empty() {
                 return Err(RecordError::OtherShape(differences));
             }
         }
         let new = known.is_none();
-        let checkpoint = known.unwrap_or_else(|| Checkpoint {
+        let mut checkpoint = known.unwrap_or_else(|| Checkpoint {
             run_id: id.clone(),
             generation: options.generation,
             shape: options.shape.clone(),
@@ -303,6 +303,8 @@ impl Recorder {
             saved_events: Default::default(),
             config: Json::object(),
         });
+        // Where filters differ, they did so for other runs only; what is to come is left out by the new one.
+        checkpoint.shape.clone_from(&options.shape);
         let mut description = checkpoint.description.clone();
         described.asked.apply(&mut description);
         let failed = |source| RecordError::Log { path: log.clone(), source };

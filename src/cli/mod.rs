@@ -15,6 +15,7 @@ use crate::convert::axes::AxisRule;
 use crate::convert::config::ConfigFlag;
 use crate::convert::filters::{KindName, Moment};
 use crate::convert::globs::MetricGlob;
+use crate::convert::run_filter::RunPattern;
 use crate::convert::summaries::SummaryRule;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
@@ -282,6 +283,12 @@ pub struct RunArgs {
     /// Do not look for config files beside the event files
     #[arg(long)]
     pub no_config_files: bool,
+    /// Read only the TB runs that match GLOB, a path below PATH such as `*/train`; may be repeated
+    #[arg(long = "include", value_name = "GLOB")]
+    pub include: Vec<RunPattern>,
+    /// Leave out the TB runs that match GLOB; may be repeated
+    #[arg(long = "exclude", value_name = "GLOB")]
+    pub exclude: Vec<RunPattern>,
     /// Make fresh runs beside those of an earlier generation
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub generation: u32,

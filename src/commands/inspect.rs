@@ -41,6 +41,11 @@ pub(super) fn run(arguments: &InspectArgs, settings: &Settings, ui: &Arc<Ui>) ->
     for (path, why) in &found.unreadable {
         ui.warning(format!("cannot read `{}`: {why}", path.display()));
     }
+    session::warn_of_idle_patterns(&found.idle_patterns, ui);
+    if !found.left_out.is_empty() {
+        let count = found.left_out.len() as u64;
+        ui.note(format!("`--include` and `--exclude` leave out {}", counted(count, "event file")));
+    }
     let mut damaged = !found.unreadable.is_empty();
     let mut show = |seen: Seen| {
         damaged |= seen.damaged;
@@ -131,8 +136,8 @@ fn look_at_run(plan: &PlannedRun, naming: &crate::pipeline::Naming) -> Seen {
     let run = RunSeen {
         source: plan.directory.display().to_string(),
         run_id: plan.id.to_string(),
-        name: naming.name.as_ref().map_or_else(|| place.name(), |name| name.expand(place)),
-        group: naming.group.as_ref().map_or_else(|| place.parent(), |group| group.expand(place)),
+        name: naming.name.as_ref().map_or_else(|| plan.name(), |name| name.expand(place)),
+        group: naming.group.as_ref().map_or_else(|| plan.group(), |group| group.expand(place)),
         project: naming.project(plan),
         events: files.iter().map(|file| file.events).sum(),
         bytes: files.iter().map(|file| file.bytes).sum(),

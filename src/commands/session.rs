@@ -22,7 +22,7 @@ use crate::convert::filters::{Filter, Filters};
 use crate::convert::layout::Layout;
 use crate::convert::restarts::Restarts;
 use crate::convert::template::Template;
-use crate::model::Json;
+use crate::model::{Json, SkippedReason, Skips};
 use crate::pipeline::{
     DEFAULT_PROJECT, GivenConfig, Naming, Recording, Signal, Signals, Uploads, open_many_files, runtime,
 };
@@ -55,6 +55,7 @@ pub(super) fn shape(settings: &Settings) -> Result<Shape, CommandError> {
             since: data.since.clone(),
             until: data.until.clone(),
         },
+        runs: settings.runs.filter.clone(),
     })
 }
 
@@ -182,6 +183,22 @@ pub(super) fn no_key(settings: &Settings) -> bool {
 /// How many runs may be made at once: a project that is nobody's is not filled with many.
 pub(super) fn most_runs(settings: &Settings) -> Option<usize> {
     (settings.project.is_none() && settings.mode.value == Mode::Online).then_some(RUNS_WITHOUT_PROJECT)
+}
+
+/// A pattern that matches nothing is a misspelled pattern.
+pub(super) fn warn_of_idle_patterns(patterns: &[String], ui: &Ui) {
+    for pattern in patterns {
+        ui.warning(format!("`{pattern}` matches no TB run"));
+    }
+}
+
+/// Counts the event files that filters leave out.
+pub(super) fn left_out(files: &[PathBuf]) -> Skips {
+    let mut skips = Skips::default();
+    if let Some(first) = files.first() {
+        skips.add(SkippedReason::LeftOutFile, files.len() as u64, || format!("`{}`", first.display()));
+    }
+    skips
 }
 
 /// Refuses to fill the project that is nobody's with many runs.

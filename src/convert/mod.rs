@@ -14,6 +14,7 @@ pub mod merge;
 pub mod restarts;
 pub mod rows;
 pub mod run;
+pub mod run_filter;
 pub mod run_id;
 pub mod summaries;
 pub mod template;

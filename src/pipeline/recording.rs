@@ -90,8 +90,8 @@ impl Naming {
             project: self.project.as_ref().map(|_| self.project(plan)),
         };
         let default = Description {
-            name: place.name(),
-            group: place.parent(),
+            name: plan.name(),
+            group: plan.group(),
             entity: self.entity.clone(),
             project: self.project(plan),
             ..Description::default()
@@ -199,6 +199,7 @@ impl Recording {
                 Some(run) => {
                     run.started_at = run.started_at.min(plan.started_at);
                     run.modified = run.modified.max(plan.modified);
+                    run.tb_runs.extend(plan.tb_runs);
                     run.sources.extend(plan.sources);
                 }
                 None => {

@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use crate::cli::{Cli, Command, DataArgs, Layout, Mode, Restarts, RunArgs, TargetArgs};
 use crate::convert::config::ConfigFlag;
+use crate::convert::run_filter::RunFilter;
 use crate::model::RunId;
 
 pub use environment::Environment;
@@ -102,6 +103,8 @@ pub struct RunShape {
     pub config_files: Option<Setting<Vec<PathBuf>>>,
     /// Whether config files beside the event files are left alone.
     pub no_config_files: bool,
+    /// Which TB runs are read.
+    pub filter: RunFilter,
     /// 0 unless fresh runs beside the old ones were asked for.
     pub generation: u32,
 }
@@ -233,6 +236,7 @@ impl RunShape {
                 source: lookup.flag("--config-file"),
             }),
             no_config_files: arguments.no_config_files,
+            filter: RunFilter { include: arguments.include, exclude: arguments.exclude },
             generation: arguments.generation,
         })
     }

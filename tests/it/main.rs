@@ -5,6 +5,7 @@
 mod support;
 
 mod config;
+mod habits;
 mod ids;
 mod import;
 mod interop;

@@ -197,6 +197,9 @@ fn lossy(text: &[u8]) -> String {
 }
 
 #[cfg(test)]
+mod fixture;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
