@@ -19,10 +19,12 @@
 //! |---|---|---|
 //! | [`model`] | ids, numbers, JSON, run updates, counted skips | protobuf, files, the network, the clock |
 //! | [`tfevents`] | bytes → events; which files there are | W&B |
-//! | [`convert`] | events → run updates: layout, keys, axes, rows, ids | files, the clock, the network |
+//! | [`convert`] | events → run updates: layout, keys, axes, rows, ids; one file a kind | files, the clock, the network |
 //! | [`wandb_format`] | bytes ↔ entries of a log; run directories | TensorBoard, HTTP |
+//! | [`config_files`] | config files of runs: which are there, what they say | events, runs |
 //! | [`survey`] | paths → the runs that would be made | writing |
 //! | [`checkpoint`], [`sink`], [`recorder`] | one run's left half: read, convert, append, commit | the server |
+//! | [`side_files`] | what TensorBoard reads beside event files: projector, profiles | what a run is, copying |
 //! | [`known_runs`] | runs that were recorded before | the server |
 //! | [`watch`] | what changed between two looks (pure), hints to look sooner | what a run is |
 //! | [`api`] | GraphQL, file stream, signed URLs, retries, credentials: all HTTP | logs |
@@ -37,7 +39,7 @@
 //!
 //! # Invariants
 //!
-//! - **Crash order**: append and sync the log → save the checkpoint (it holds the published position) → wake the uploader.
+//! - **Crash order**: write the files that rows speak of → append and sync the log → save the checkpoint (it holds the published position) → wake the uploader.
 //!   A log is cut back to its checkpoint before anything is appended, and read only up to it.
 //! - Nothing is uploaded that is not durable in the log; nothing is called synced that the server did not acknowledge.
 //! - A line of history has one offset for ever: a request that is sent again says the same at the same place.
@@ -49,13 +51,14 @@
 //!
 //! # What is not here
 //!
-//! Kinds other than scalars are counted by name and not carried yet; artifacts and console output of foreign logs are
-//! counted, not sent. There is no second path to the server beside the log, no database, and no background service.
+//! Artifacts and console output of foreign logs are counted, not sent. What W&B has no type for is kept as a file of
+//! the run. There is no second path to the server beside the log, no database, and no background service.
 
 pub mod api;
 pub mod checkpoint;
 pub mod cli;
 pub mod commands;
+pub mod config_files;
 pub mod convert;
 pub mod known_runs;
 pub mod model;
@@ -63,6 +66,7 @@ pub mod pipeline;
 pub mod proto;
 pub mod recorder;
 pub mod settings;
+pub mod side_files;
 pub mod sink;
 pub mod state_file;
 pub mod survey;

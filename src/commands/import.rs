@@ -7,7 +7,6 @@ use crate::cli::{ImportArgs, Mode};
 use crate::commands::error::{CommandError, ExitCode, IoContext as _};
 use crate::commands::session::{self, Stop};
 use crate::commands::ui::{Ui, counted};
-use crate::convert::axes::Axes;
 use crate::model::{SkippedReason, Skips};
 use crate::pipeline::{self, Uploads, Watcher};
 use crate::settings::Settings;
@@ -30,6 +29,7 @@ pub(super) fn run(
     let first = arguments.paths.first().cloned().unwrap_or_default();
     let found = Survey::new(&shape, settings.runs.generation).look(&arguments.paths).context("look at", &first)?;
     let outside = say_unreadable(&found, ui);
+    session::warn_of_idle_patterns(&found.idle_patterns, ui);
     if found.runs.is_empty() {
         return Err(nothing_found(&arguments.paths, &found));
     }
@@ -54,16 +54,16 @@ pub(super) fn run(
     if let Some(uploads) = &uploads {
         runtime.block_on(uploads.finish(None));
     }
-    let metrics = reporter.metrics();
-    // Where every run was refused, nobody knows what a rule would match.
-    if !metrics.is_empty() {
-        warn_of_idle_rules(&shape.axes, &metrics, ui);
+    let keys = reporter.keys();
+    // Where every run was refused, nobody knows what a glob would match.
+    if !keys.is_empty() {
+        session::warn_of_idle_globs(settings, &keys, ui);
     }
     Ok(reporter.finish("imported", stop.exit_code()))
 }
 
-/// Names what could not be read, and counts it.
-fn say_unreadable(found: &Found, ui: &Ui) -> Skips {
+/// Names what could not be read, and counts it and what was not to be read.
+pub(super) fn say_unreadable(found: &Found, ui: &Ui) -> Skips {
     let mut skips = Skips::default();
     for (path, why) in &found.unreadable {
         ui.warning(format!("cannot read `{}`: {why}", path.display()));
@@ -71,15 +71,23 @@ fn say_unreadable(found: &Found, ui: &Ui) -> Skips {
     }
     if let Some(first) = found.waiting.first() {
         let count = found.waiting.len() as u64;
-        skips.add(SkippedReason::IncompleteTail, count, || format!("`{}` has no whole record yet", first.display()));
+        skips.add(SkippedReason::IncompleteTail, count, || format!("`{}`: its writer has only begun", first.display()));
     }
+    skips.merge(&session::left_out(&found.left_out));
     skips
 }
 
 /// The error for paths without any event file.
 fn nothing_found(paths: &[PathBuf], found: &Found) -> CommandError {
     let paths: Vec<String> = paths.iter().map(|path| format!("`{}`", path.display())).collect();
+    if let Some((path, why)) = found.unreadable.first() {
+        let error = CommandError::new(ExitCode::Failed, format!("nothing can be read in {}", paths.join(", ")));
+        return error.hint(format!("`{}`: {why}", path.display()));
+    }
     let error = CommandError::new(ExitCode::NothingFound, format!("nothing to import in {}", paths.join(", ")));
+    if let (left_out @ 1.., []) = (found.left_out.len() as u64, found.waiting.as_slice()) {
+        return error.hint(format!("`--include` and `--exclude` leave out {}", counted(left_out, "event file")));
+    }
     match (found.waiting.len() as u64, found.other_files) {
         (0, other) => error.hint(format!(
             "files named `*tfevents*` are looked for in all subdirectories; {} with other names {} ignored",
@@ -87,19 +95,8 @@ fn nothing_found(paths: &[PathBuf], found: &Found) -> CommandError {
             if other == 1 { "was" } else { "were" }
         )),
         (waiting, _) => error.hint(format!(
-            "{} without a whole record: wait for the writer, or use `wandb-bridge watch`",
+            "{} whose writer has only begun: wait for it, or use `wandb-bridge watch`",
             counted(waiting, "event file")
         )),
-    }
-}
-
-/// A rule that matches nothing is a misspelled rule.
-pub(super) fn warn_of_idle_rules(
-    rules: &[crate::convert::axes::AxisRule],
-    metrics: &std::collections::BTreeSet<String>,
-    ui: &Ui,
-) {
-    for rule in Axes::new(rules).unmatched(metrics.iter().map(String::as_str)) {
-        ui.warning(format!("`--axis {rule}` matches no metric"));
     }
 }

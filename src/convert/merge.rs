@@ -54,8 +54,8 @@ impl<S: RowSource> Merge<S> {
     }
 
     /// The sources, in the order they were given.
-    pub fn sources(&self) -> &[S] {
-        &self.sources
+    pub fn sources_mut(&mut self) -> &mut [S] {
+        &mut self.sources
     }
 
     /// One source, by the index that its rows come with.
@@ -92,6 +92,7 @@ mod tests {
                 timestamp: order,
                 order: WallTime::new(order).expect("finite"),
                 values: Vec::new(),
+                parts: Vec::new(),
                 events: 1,
                 resume_at: None,
             }))

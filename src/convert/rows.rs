@@ -7,8 +7,10 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use crate::convert::axes::Axes;
-use crate::convert::keys::{KeyRule, apart_from_axes};
-use crate::model::{Number, Step, WallTime};
+use crate::convert::keys::KeyRule;
+use crate::convert::kinds::{Cell, MeshPart};
+use crate::convert::tag_names::TagNames;
+use crate::model::{RowValue, Step, WallTime};
 
 /// A row of one source, before it has its place among the rows of the run.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,7 +24,9 @@ pub struct SourceRow {
     /// The latest wall time that the source had shown by then: never smaller than that of an earlier row.
     pub order: WallTime,
     /// The values in the order of the file; no key stands here twice.
-    pub values: Vec<(Arc<str>, Number)>,
+    pub values: Vec<(Arc<str>, RowValue)>,
+    /// Parts of bodies, by the keys of their tags: they become values when the row is whole.
+    pub parts: Vec<(Arc<str>, MeshPart)>,
     /// How many events have their last value in this row.
     pub events: u64,
     /// Where in the source to read on when everything up to this row is kept. `None` in the middle of an
@@ -42,9 +46,7 @@ pub struct Resume {
 /// Builds the rows of one source.
 #[derive(Debug)]
 pub struct RowBuilder {
-    rule: KeyRule,
-    axes: Arc<Axes>,
-    from_tf2_writer: bool,
+    names: TagNames,
     /// The key of each tag, as an index into `keys`. Two tags may have one key: `loss` and `train/loss` in `train/`.
     tags: HashMap<Arc<str>, usize>,
     keys: Vec<Key>,
@@ -68,7 +70,8 @@ impl RowBuilder {
     /// `latest` is the latest wall time that earlier passes over this source have seen.
     pub fn new(rule: KeyRule, axes: Arc<Axes>, from_tf2_writer: bool, latest: Option<WallTime>) -> Self {
         let (tags, keys, by_name) = (HashMap::new(), Vec::new(), HashMap::new());
-        Self { rule, axes, from_tf2_writer, tags, keys, by_name, open: None, serial: 0, latest, within_event: false }
+        let names = TagNames::new(rule, axes, from_tf2_writer);
+        Self { names, tags, keys, by_name, open: None, serial: 0, latest, within_event: false }
     }
 
     /// The latest wall time seen so far.
@@ -91,19 +94,38 @@ impl RowBuilder {
         self.open.as_ref().map(|_| self.serial)
     }
 
-    /// Takes the scalars of one event, which lies at `before`. Rows that it closes go to `closed`.
+    /// The key that a tag has in the run.
+    pub fn key(&mut self, tag: &Arc<str>) -> Arc<str> {
+        let known = self.tags.get(tag).copied();
+        let index = known.unwrap_or_else(|| self.meet(tag));
+        self.keys.get(index).map(|key| key.name.clone()).unwrap_or_default()
+    }
+
+    /// The key that a tag has in the run, and the axis that it lies on.
+    pub fn place(&mut self, tag: &Arc<str>) -> (Arc<str>, Arc<str>) {
+        let known = self.tags.get(tag).copied();
+        let index = known.unwrap_or_else(|| self.meet(tag));
+        self.keys.get(index).map(|key| (key.name.clone(), key.axis.clone())).unwrap_or_default()
+    }
+
+    /// The keys of all tags that were met, in the order in which they were.
+    pub fn keys(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.keys.iter().map(|key| &key.name)
+    }
+
+    /// Takes the cells of one event, which lies at `before`. Rows that it closes go to `closed`.
     pub fn push<'a>(
         &mut self,
         wall_time: WallTime,
         step: Step,
-        points: impl Iterator<Item = (&'a Arc<str>, Number)>,
+        points: impl Iterator<Item = (&'a Arc<str>, Cell)>,
         before: Resume,
         closed: &mut VecDeque<SourceRow>,
     ) {
         let latest = self.latest.map_or(wall_time, |latest| latest.max(wall_time));
         self.latest = Some(latest);
         let mut first_point = true;
-        for (tag, number) in points {
+        for (tag, cell) in points {
             let known = self.tags.get(tag).copied();
             let index = known.unwrap_or_else(|| self.meet(tag));
             // Met, so it is there.
@@ -126,13 +148,19 @@ impl RowBuilder {
                     timestamp: wall_time.seconds(),
                     order: latest,
                     values: Vec::with_capacity(4),
+                    parts: Vec::new(),
                     events: 0,
                     resume_at: None,
                 });
             }
             key.in_row = self.serial;
             if let Some(row) = &mut self.open {
-                row.values.push((key.name.clone(), number));
+                let name = key.name.clone();
+                match cell {
+                    Cell::Number(number) => row.values.push((name, RowValue::Number(number))),
+                    Cell::Json(json) => row.values.push((name, RowValue::Json(Box::new(json)))),
+                    Cell::MeshPart(part) => row.parts.push((name, *part)),
+                }
                 row.timestamp = wall_time.seconds();
                 row.order = latest;
             }
@@ -154,17 +182,16 @@ impl RowBuilder {
     }
 
     fn meet(&mut self, tag: &Arc<str>) -> usize {
-        let key = apart_from_axes(self.rule.key(tag), |key| self.axes.is_axis(key, self.from_tf2_writer));
-        let axis = self.axes.axis(tag, &key, self.from_tf2_writer).clone();
+        let (key, axis) = self.names.of(tag);
         // The same name on another axis never shares a row with this one.
-        let same = |index: &usize| self.keys.get(*index).is_some_and(|known| known.axis == axis);
+        let same = |index: &usize| self.keys.get(*index).is_some_and(|known| known.axis == *axis);
         let known = self.by_name.get(key.as_str()).copied().filter(same);
         let index = known.unwrap_or_else(|| {
             let name: Arc<str> = if key == **tag { tag.clone() } else { Arc::from(key) };
             let index = self.keys.len();
             self.by_name.insert(name.clone(), index);
             // Serial 0 is never an open row's.
-            self.keys.push(Key { name, axis, in_row: 0 });
+            self.keys.push(Key { name, axis: axis.clone(), in_row: 0 });
             index
         });
         self.tags.insert(tag.clone(), index);
@@ -175,6 +202,7 @@ impl RowBuilder {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Number;
 
     /// Events are `step:tag,tag`, one second apart, ten bytes each; rows are printed as `step[axis]:key,key@resume`.
     fn check(events: &[&str], expected: &[&str]) {
@@ -191,7 +219,7 @@ mod tests {
             builder.push(
                 WallTime::new(index as f64).expect("finite"),
                 Step(step.parse().expect("a step")),
-                tags.iter().map(|tag| (tag, Number::F32(1.0))),
+                tags.iter().map(|tag| (tag, Cell::Number(Number::F32(1.0)))),
                 Resume { offset: start, wall_time: None },
                 &mut closed,
             );

@@ -15,6 +15,10 @@ pub enum SkippedReason {
     Kind(String),
     /// A filter that the user gave left it out.
     LeftOut,
+    /// A restart of the training wrote its step again, and the user wants only the later values.
+    Superseded,
+    /// An event file that was not read, because the user's filters leave out its TB run.
+    LeftOutFile,
     /// A record whose checksum or content is wrong; what follows it was read.
     DamagedRecord,
     /// The rest of a file behind a length that cannot be believed.
@@ -33,6 +37,8 @@ pub enum SkippedReason {
     File,
     /// A record of a log that is newer than this program.
     UnknownRecord,
+    /// A histogram with more bins than W&B takes, which were put together: its weight is all there.
+    Rebinned,
 }
 
 impl SkippedReason {
@@ -46,7 +52,13 @@ impl SkippedReason {
             | Self::BadValue
             | Self::RowTooLarge
             | Self::File => true,
-            Self::LeftOut | Self::NotShown | Self::IncompleteTail | Self::UnknownRecord => false,
+            Self::LeftOut
+            | Self::LeftOutFile
+            | Self::NotShown
+            | Self::Superseded
+            | Self::IncompleteTail
+            | Self::UnknownRecord
+            | Self::Rebinned => false,
         }
     }
 }
@@ -56,6 +68,8 @@ impl fmt::Display for SkippedReason {
         let text = match self {
             Self::Kind(kind) => return write!(formatter, "{kind}: not carried"),
             Self::LeftOut => "left out by a filter",
+            Self::Superseded => "superseded by a restart",
+            Self::LeftOutFile => "event file left out by `--include` or `--exclude`",
             Self::DamagedRecord => "damaged record",
             Self::DamagedFile => "damaged file",
             Self::Unreadable => "file that cannot be read",
@@ -65,6 +79,7 @@ impl fmt::Display for SkippedReason {
             Self::RowTooLarge => "row above W&B's size limit",
             Self::File => "file that could not be uploaded",
             Self::UnknownRecord => "record of a newer W&B client",
+            Self::Rebinned => "histogram with more than 512 bins, put together to 512",
         };
         formatter.write_str(text)
     }
@@ -82,6 +97,72 @@ pub struct Count {
 /// All that was skipped, by reason.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Skips(BTreeMap<SkippedReason, Count>);
+
+/// What became of the values of one kind. `read` is the sum of the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct KindCount {
+    /// Values in the files.
+    pub read: u64,
+    /// Values that went into rows or config.
+    pub sent: u64,
+    /// Values that were kept as files of the run, because W&B has nothing nearer.
+    pub kept: u64,
+    /// Values that the user's filters left out.
+    pub left_out: u64,
+    /// Values that could not be carried.
+    pub lost: u64,
+}
+
+impl KindCount {
+    /// Adds another count.
+    pub fn add(&mut self, other: &Self) {
+        self.read += other.read;
+        self.sent += other.sent;
+        self.kept += other.kept;
+        self.left_out += other.left_out;
+        self.lost += other.lost;
+    }
+}
+
+/// What became of all values, by the name of their kind.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[serde(transparent)]
+pub struct Kinds(BTreeMap<String, KindCount>);
+
+impl Kinds {
+    /// The counts of a kind.
+    pub fn of(&mut self, kind: &str) -> &mut KindCount {
+        self.0.entry(kind.to_owned()).or_default()
+    }
+
+    /// Adds all that `other` counted.
+    pub fn merge(&mut self, other: &Self) {
+        for (kind, count) in &other.0 {
+            self.of(kind).add(count);
+        }
+    }
+
+    /// Whether no value was read.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// All kinds together.
+    pub fn sum(&self) -> KindCount {
+        self.0.values().fold(KindCount::default(), |sum, count| KindCount {
+            read: sum.read + count.read,
+            sent: sum.sent + count.sent,
+            kept: sum.kept + count.kept,
+            left_out: sum.left_out + count.left_out,
+            lost: sum.lost + count.lost,
+        })
+    }
+
+    /// Each kind with its counts.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &KindCount)> {
+        self.0.iter().map(|(kind, count)| (kind.as_str(), count))
+    }
+}
 
 /// One line of the report.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

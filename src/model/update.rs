@@ -13,6 +13,8 @@ pub enum RunUpdate {
     Config(Vec<(Vec<String>, Json)>),
     /// How a metric is to be charted and summarized. Comes before the first row that holds the metric.
     Metric(MetricDefinition),
+    /// Files of the run, by their paths below its `files/`: they are there already.
+    Files(Vec<(String, FileCategory)>),
     /// One history row.
     Row(Row),
     /// Summary values that changed.
@@ -30,6 +32,8 @@ pub enum FileCategory {
     Media,
     /// Anything else.
     Other,
+    /// A file that grows while the run goes on: it is uploaded again as it does, and when the run ends.
+    Growing,
 }
 
 /// What describes a run.
@@ -68,6 +72,27 @@ pub struct MetricDefinition {
     pub name: Arc<str>,
     /// The key of the step axis; `None` defines an axis itself.
     pub step_metric: Option<Arc<str>>,
+    /// What the summary holds of it; `None` is the latest value.
+    pub summary: Option<MetricSummary>,
+    /// Whether nothing of an earlier definition counts any more.
+    pub anew: bool,
+}
+
+/// What the summary holds of a metric. When it is all false, that is the latest value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct MetricSummary {
+    /// The lowest value.
+    pub min: bool,
+    /// The highest value.
+    pub max: bool,
+    /// The mean of all values.
+    pub mean: bool,
+    /// The latest value.
+    pub last: bool,
+    /// The first value.
+    pub first: bool,
+    /// Nothing at all, whatever else is wanted.
+    pub none: bool,
 }
 
 /// One history row. Its `_step` only counts rows.
@@ -84,7 +109,32 @@ pub struct Row {
     /// The TensorBoard step.
     pub axis_value: i64,
     /// The values, in the order of the file. No key stands here twice.
-    pub values: Vec<(Arc<str>, Number)>,
+    pub values: Vec<(Arc<str>, RowValue)>,
+}
+
+/// A value of a history row.
+#[derive(Debug, Clone, PartialEq)]
+pub enum RowValue {
+    /// A number, as nearly all are.
+    Number(Number),
+    /// Anything else, such as what history says of a media file.
+    Json(Box<Json>),
+}
+
+impl RowValue {
+    /// The value as JSON.
+    pub fn to_json(&self) -> Json {
+        match self {
+            Self::Number(number) => Json::Number(*number),
+            Self::Json(json) => Json::clone(json),
+        }
+    }
+}
+
+impl From<Number> for RowValue {
+    fn from(number: Number) -> Self {
+        Self::Number(number)
+    }
 }
 
 /// A summary value.

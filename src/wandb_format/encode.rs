@@ -5,7 +5,9 @@
 
 use prost::Message;
 
-use crate::model::{Exit, Json, MetricDefinition, Number, Row, RunInfo, RunUpdate, SummaryItem};
+use crate::model::{
+    Exit, FileCategory, Json, MetricDefinition, MetricSummary, Number, Row, RowValue, RunInfo, RunUpdate, SummaryItem,
+};
 use crate::proto::wandb_internal as proto;
 use crate::proto::wandb_internal::Record;
 use crate::proto::wandb_internal::record::RecordType;
@@ -30,6 +32,7 @@ impl RecordEncoder {
             RunUpdate::Row(row) => return self.row(row, body),
             RunUpdate::Run(run) => run_record(run),
             RunUpdate::Config(values) => config_record(values),
+            RunUpdate::Files(files) => files_record(files),
             RunUpdate::Metric(metric) => metric_record(metric),
             RunUpdate::Summary(items) => summary_record(items),
             RunUpdate::Preempting => RecordType::Preempting(proto::RunPreemptingRecord {}),
@@ -41,12 +44,19 @@ impl RecordEncoder {
     fn row(&mut self, row: &Row, body: &mut Vec<u8>) {
         debug_assert!(row.values.iter().all(|(key, _)| *key != row.axis), "a row holds its axis once");
         self.history.clear();
-        self.item("_step", Number::U64(row.index));
-        self.item("_timestamp", Number::F64(row.timestamp));
-        self.item("_runtime", Number::F64(row.runtime));
-        self.item(&row.axis, Number::I64(row.axis_value));
+        self.number("_step", Number::U64(row.index));
+        self.number("_timestamp", Number::F64(row.timestamp));
+        self.number("_runtime", Number::F64(row.runtime));
+        self.number(&row.axis, Number::I64(row.axis_value));
         for (key, value) in &row.values {
-            self.item(key, *value);
+            match value {
+                RowValue::Number(number) => self.number(key, *number),
+                RowValue::Json(json) => {
+                    self.value.clear();
+                    json.write(&mut self.value);
+                    self.item(key);
+                }
+            }
         }
         // HistoryStep { num = 1 }, field 2.
         self.value.clear();
@@ -58,10 +68,14 @@ impl RecordEncoder {
         put_bytes(2, &self.history, body);
     }
 
-    /// HistoryItem { nested_key = 2: [key], value_json = 16 }, field 1.
-    fn item(&mut self, key: &str, number: Number) {
+    fn number(&mut self, key: &str, number: Number) {
         self.value.clear();
         number.write_json(&mut self.value);
+        self.item(key);
+    }
+
+    /// HistoryItem { nested_key = 2: [key], value_json = 16: the value }, field 1.
+    fn item(&mut self, key: &str) {
         let (key, value) = (key.as_bytes(), self.value.as_slice());
         let length =
             1 + varint_length(key.len() as u64) + key.len() + 2 + varint_length(value.len() as u64) + value.len();
@@ -102,17 +116,22 @@ pub fn environment_record(host: &str, started_at: f64) -> RecordType {
     })
 }
 
-/// A record of files of the run, by their paths below `files/`, to be uploaded at once.
-pub fn files_record<S: Into<String>>(
-    paths: impl IntoIterator<Item = S>,
-    kind: proto::files_item::FileType,
-) -> RecordType {
-    let file = |path: S| proto::FilesItem {
-        path: path.into(),
-        policy: proto::files_item::PolicyType::Now.into(),
-        r#type: kind.into(),
+/// A record of files of the run, by their paths below `files/`: to be uploaded at once, and again when they grow.
+pub fn files_record<S: AsRef<str>>(files: &[(S, FileCategory)]) -> RecordType {
+    let file = |(path, category): &(S, FileCategory)| proto::FilesItem {
+        path: path.as_ref().to_owned(),
+        policy: match category {
+            FileCategory::Media | FileCategory::Other => proto::files_item::PolicyType::Now,
+            FileCategory::Growing => proto::files_item::PolicyType::Live,
+        }
+        .into(),
+        r#type: match category {
+            FileCategory::Media => proto::files_item::FileType::Media,
+            FileCategory::Other | FileCategory::Growing => proto::files_item::FileType::Other,
+        }
+        .into(),
     };
-    RecordType::Files(proto::FilesRecord { files: paths.into_iter().map(file).collect() })
+    RecordType::Files(proto::FilesRecord { files: files.iter().map(file).collect() })
 }
 
 fn tool() -> String {
@@ -150,6 +169,16 @@ fn metric_record(metric: &MetricDefinition) -> RecordType {
         name: metric.name.to_string(),
         step_metric: metric.step_metric.as_deref().unwrap_or_default().to_owned(),
         options: Some(proto::MetricOptions { defined: true, ..proto::MetricOptions::default() }),
+        summary: metric.summary.map(|MetricSummary { min, max, mean, last, first, none }| proto::MetricSummary {
+            min,
+            max,
+            mean,
+            last,
+            first,
+            none,
+            ..proto::MetricSummary::default()
+        }),
+        control: metric.anew.then_some(proto::MetricControl { overwrite: true }),
         ..proto::MetricRecord::default()
     })
 }
@@ -194,7 +223,7 @@ mod tests {
             runtime: 0.5,
             axis: "global_step".into(),
             axis_value: -7,
-            values: values.into_iter().map(|(key, value)| (key.into(), value)).collect(),
+            values: values.into_iter().map(|(key, value)| (key.into(), value.into())).collect(),
         }
     }
 
@@ -230,8 +259,8 @@ mod tests {
     #[test]
     fn items_have_the_known_form() {
         let mut encoder = RecordEncoder::default();
-        encoder.item("_step", Number::U64(0));
-        encoder.item("loss", Number::F32(0.5));
+        encoder.number("_step", Number::U64(0));
+        encoder.number("loss", Number::F32(0.5));
         let hex: String = encoder.history.iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(hex, "0a0b12055f73746570820101300a0c12046c6f7373820103302e35");
     }
@@ -255,10 +284,21 @@ mod tests {
         assert_eq!((run.run_id.as_str(), run.display_name.as_str(), run.run_group.as_str()), ("abc", "n", "g"));
         assert_eq!(run.start_time, Some(proto::Timestamp { seconds: -1, nanos: 750_000_000 }));
 
-        let metric = MetricDefinition { name: "loss".into(), step_metric: Some("global_step".into()) };
-        let RecordType::Metric(metric) = decode(RunUpdate::Metric(metric)) else { unreachable!() };
-        assert_eq!(metric.step_metric, "global_step");
-        assert_eq!(metric.options, Some(proto::MetricOptions { defined: true, ..Default::default() }));
+        let metric = MetricDefinition {
+            name: "loss".into(),
+            step_metric: Some("global_step".into()),
+            summary: None,
+            anew: false,
+        };
+        let RecordType::Metric(plain) = decode(RunUpdate::Metric(metric.clone())) else { unreachable!() };
+        assert_eq!(plain.step_metric, "global_step");
+        assert_eq!(plain.options, Some(proto::MetricOptions { defined: true, ..Default::default() }));
+        assert_eq!((plain.summary, plain.control), (None, None));
+        let summary = MetricSummary { min: true, first: true, ..MetricSummary::default() };
+        let metric = MetricDefinition { summary: Some(summary), anew: true, ..metric };
+        let RecordType::Metric(anew) = decode(RunUpdate::Metric(metric)) else { unreachable!() };
+        assert_eq!(anew.summary, Some(proto::MetricSummary { min: true, first: true, ..Default::default() }));
+        assert_eq!(anew.control, Some(proto::MetricControl { overwrite: true }));
 
         let values = vec![(vec!["a".to_owned(), "b".to_owned()], Json::from("c"))];
         let RecordType::Config(config) = decode(RunUpdate::Config(values)) else { unreachable!() };

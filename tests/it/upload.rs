@@ -10,10 +10,10 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 use wandb_bridge::api::{ApiClient, ApiKey, ApiOptions, Class, RetryPolicy};
+use wandb_bridge::model::FileCategory;
 use wandb_bridge::model::{
     Exit, Host, Json, LogPosition, MetricDefinition, Number, Row, RunId, RunInfo, RunUpdate, SummaryItem,
 };
-use wandb_bridge::proto::wandb_internal::files_item::FileType;
 use wandb_bridge::upload::{
     Close, Fleet, LogEnd, Overrides, Progress, RunState, UploadError, UploadJob, UploadOutcome, upload_run,
 };
@@ -59,7 +59,7 @@ impl Log {
         log.update(&RunUpdate::Config(vec![(vec!["lr".to_owned()], Number::F64(0.1).into())]));
         for (name, axis) in [("global_step", None), ("loss", Some("global_step"))] {
             let (name, step_metric) = (name.into(), axis.map(Into::into));
-            log.update(&RunUpdate::Metric(MetricDefinition { name, step_metric }));
+            log.update(&RunUpdate::Metric(MetricDefinition { name, step_metric, summary: None, anew: false }));
         }
         log
     }
@@ -88,7 +88,7 @@ impl Log {
                 runtime: index as f64,
                 axis: "global_step".into(),
                 axis_value: 10 * index as i64,
-                values: vec![("loss".into(), Number::F32(1.0 / (index + 1) as f32))],
+                values: vec![("loss".into(), Number::F32(1.0 / (index + 1) as f32).into())],
             }));
         }
         let value = Json::from(self.rows as i64);
@@ -178,7 +178,9 @@ fn a_finished_log_arrives_whole_and_once() {
     fs::create_dir_all(log.files().join("media")).unwrap();
     fs::write(log.files().join("media/a.txt"), "hello").unwrap();
     fs::write(log.files().join("media/empty.txt"), "").unwrap();
-    log.writer.append(files_record(["media/a.txt", "media/empty.txt"], FileType::Media)).unwrap();
+    log.writer
+        .append(files_record(&[("media/a.txt", FileCategory::Media), ("media/empty.txt", FileCategory::Media)]))
+        .unwrap();
     log.rows(25).exit();
 
     let outcome = log.upload(&server);
@@ -292,7 +294,7 @@ fn bad_weather_changes_nothing() {
     let mut log = Log::new();
     fs::create_dir_all(log.files()).unwrap();
     fs::write(log.files().join("a"), "a").unwrap();
-    log.writer.append(files_record(["a"], FileType::Other)).unwrap();
+    log.writer.append(files_record(&[("a", FileCategory::Other)])).unwrap();
     log.rows(10).exit();
     server.fault(Fault::status(Route::graphql("UpsertBucket"), 409));
     server.fault(Fault::reset(Route::graphql("RunResumeStatus")));
@@ -433,7 +435,7 @@ fn a_ca_file_without_certificates_is_refused() {
 fn what_cannot_be_carried_is_counted() {
     let server = FakeServer::start();
     let mut log = Log::new();
-    log.writer.append(files_record(["gone.png", "../secret"], FileType::Media)).unwrap();
+    log.writer.append(files_record(&[("gone.png", FileCategory::Media), ("../secret", FileCategory::Media)])).unwrap();
     log.rows(1);
     let key: Arc<str> = "x".repeat(10_383_361).into();
     log.update(&RunUpdate::Row(Row {
@@ -442,7 +444,7 @@ fn what_cannot_be_carried_is_counted() {
         runtime: 0.0,
         axis: "global_step".into(),
         axis_value: 0,
-        values: vec![(key, Number::I64(1))],
+        values: vec![(key, Number::I64(1).into())],
     }));
     log.rows(1).exit();
     let outcome = log.upload(&server);

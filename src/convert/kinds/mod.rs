@@ -11,6 +11,7 @@ mod histograms;
 mod hparams;
 mod images;
 mod mesh;
+mod npy;
 mod pr_curves;
 mod tensors;
 mod text;
@@ -19,13 +20,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 pub use crate::convert::kinds::mesh::{MeshPart, assemble};
 
-use crate::model::{FileCategory, Json, SkippedReason};
-use crate::tfevents::ValueKind;
+use crate::model::{FileCategory, Json, Number, SkippedReason};
 use crate::tfevents::event::Value;
+use crate::tfevents::{Point, ValueKind};
 
 /// What one value becomes.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -42,9 +44,11 @@ pub struct Carried {
     pub notes: Vec<SkippedReason>,
 }
 
-/// A cell of a row that is no number.
+/// A cell of a row.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Cell {
+    /// A number.
+    Number(Number),
     /// A value as history holds it.
     Json(Json),
     /// A part of a body; the parts of one row are put together when the row is whole, by [`assemble`].
@@ -64,7 +68,8 @@ pub struct CarriedFile {
 }
 
 /// How a session of a hyperparameter sweep ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum SessionEnd {
     /// It finished.
     Finished,
@@ -94,6 +99,22 @@ pub struct Subject<'a> {
     pub step: i64,
 }
 
+/// Carries a point that is no scalar, under the key that its tag has in the run.
+pub fn carry_point(point: &Point, key: &str, step: i64) -> Result<Carried, BadValue> {
+    match &point.value {
+        Some(value) => carry(&Subject { tag: &point.tag, key, step }, &point.kind, value),
+        None => Err(BadValue::new("no value")),
+    }
+}
+
+/// The name that values of a kind are counted under. What should have been a scalar is counted as one.
+pub fn counted_as(kind: &ValueKind) -> &str {
+    match kind {
+        ValueKind::Bad(_) => ValueKind::Scalar.name(),
+        kind => kind.name(),
+    }
+}
+
 /// Carries a value of any kind but a scalar.
 pub fn carry(subject: &Subject<'_>, kind: &ValueKind, value: &Value) -> Result<Carried, BadValue> {
     match kind {
@@ -113,6 +134,11 @@ pub fn carry(subject: &Subject<'_>, kind: &ValueKind, value: &Value) -> Result<C
 }
 
 impl Carried {
+    /// Whether the value is only kept as files of the run, because W&B has nothing nearer.
+    pub fn is_kept(&self) -> bool {
+        self.cell.is_none() && self.config.is_empty() && self.session.is_none() && !self.files.is_empty()
+    }
+
     /// A history value, and nothing else.
     fn json(value: Json) -> Self {
         Self { cell: Some(Cell::Json(value)), ..Self::default() }
@@ -185,6 +211,14 @@ fn safe_name(name: &str) -> String {
 fn bytes_at<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
     bytes.get(at..)?.first_chunk().copied()
 }
+
+/// A text from a log, which need not be UTF-8.
+fn lossy(text: &[u8]) -> String {
+    String::from_utf8_lossy(text).into_owned()
+}
+
+#[cfg(test)]
+mod fixture;
 
 #[cfg(test)]
 mod tests {

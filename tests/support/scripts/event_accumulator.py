@@ -61,7 +61,9 @@ def scalars(directory):
     for tag in accumulator.Tags()[event_accumulator.SCALARS]:
         found[tag] = [[e.step, bits(e.wall_time), bits(e.value), "float32"] for e in accumulator.Scalars(tag)]
     for tag in accumulator.Tags()[event_accumulator.TENSORS]:
-        if accumulator.SummaryMetadata(tag).plugin_data.plugin_name == "scalars":
+        # Not every tensor has metadata.
+        metadata = accumulator.summary_metadata.get(tag)
+        if metadata is not None and metadata.plugin_data.plugin_name == "scalars":
             points = [point for point in map(tensor_point, accumulator.Tensors(tag)) if point is not None]
             found[tag] = found.get(tag, []) + points
     return found

@@ -1,0 +1,140 @@
+//! `sync`: upload runs that are in the run datastore already, ours or any W&B client's.
+
+mod plan;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::api::project_url;
+use crate::cli::{Mode, SyncArgs};
+use crate::commands::error::{CommandError, ExitCode};
+use crate::commands::session::{self, Stop};
+use crate::commands::ui::{Destination, Ui, counted};
+use crate::convert::template::{Template, TemplateError};
+use crate::pipeline::{self, Uploads, Watcher};
+use crate::settings::{Setting, Settings, check_project};
+use crate::upload::Overrides;
+use crate::wandb_format::{find_logs, is_synced};
+
+/// Runs the command.
+pub(super) fn run(
+    arguments: &SyncArgs,
+    typed: &[String],
+    settings: &Settings,
+    ui: &Arc<Ui>,
+) -> Result<ExitCode, CommandError> {
+    if settings.mode.value == Mode::Disabled {
+        ui.note("W&B is disabled: nothing was read, written or sent");
+        return Ok(ExitCode::Success);
+    }
+    let overrides = overrides(settings)?;
+    let client = if arguments.dry_run { None } else { session::client(settings)? };
+    session::check_paths(&arguments.paths)?;
+    let paths = if arguments.paths.is_empty() { vec![settings.wandb_dir.clone()] } else { arguments.paths.clone() };
+    let found = find_logs(&paths);
+    let chosen = choose(found.logs, arguments);
+    if chosen.found == 0 {
+        return Err(nothing_found(&paths));
+    }
+    for (path, error) in &found.failed {
+        ui.warning(format!("cannot look at `{}`: {error}", path.display()));
+    }
+    let not_looked_at = (!found.failed.is_empty()).then_some(ExitCode::Partial);
+    for (count, what, flag) in
+        [(chosen.synced, "synced", "--include-synced"), (chosen.online, "online", "--include-online")]
+    {
+        if count > 0 {
+            ui.note(format!("left out: {} ({what} already; `{flag}` takes them too)", counted(count, "run")));
+        }
+    }
+    let reporter = session::reporter(
+        ui,
+        settings,
+        destination(settings, &overrides, arguments.dry_run),
+        Some(session::same_command(typed)),
+    );
+    reporter.found(0, chosen.logs.len(), 0);
+    let Some(client) = client else {
+        let code = plan::show(&chosen.logs, &overrides, settings, ui);
+        return Ok(ExitCode::combine([code].into_iter().chain(not_looked_at)));
+    };
+    let runtime = session::start_runtime()?;
+    let watcher: Arc<dyn Watcher> = reporter.clone();
+    let uploads = Uploads::new(runtime.clone(), client, settings.transfers, watcher.clone());
+    let stop = Stop::listen(&runtime, settings.max_duration, Some(&uploads))?;
+    pipeline::sync(chosen.logs, &overrides, &uploads, &watcher);
+    runtime.block_on(uploads.finish(None));
+    Ok(reporter.finish("synced", stop.exit_code().into_iter().chain(not_looked_at)))
+}
+
+/// What was chosen for this program replaces what the logs say; the official client's variables are for the process that
+/// trains.
+fn overrides(settings: &Settings) -> Result<Overrides, CommandError> {
+    let for_us = |setting: &Option<Setting<String>>| setting.as_ref().filter(|setting| setting.is_for_us()).cloned();
+    let entity = for_us(&settings.entity).map(|setting| setting.value);
+    let project = match for_us(&settings.project) {
+        Some(setting) => Some(plain_project(&setting)?),
+        None => None,
+    };
+    Ok(Overrides { entity, project, ..Overrides::default() })
+}
+
+/// A log knows nothing of the directory that it was made from, so there is nothing that placeholders could stand for.
+fn plain_project(setting: &Setting<String>) -> Result<String, CommandError> {
+    let usage = |why: String| CommandError::new(ExitCode::Usage, format!("{} cannot be used: {why}", setting.source));
+    let template: Template = setting.value.parse().map_err(|error: TemplateError| usage(error.to_string()))?;
+    let Some(project) = template.literal() else {
+        let why = format!("`{}` holds a placeholder, and logs have no directories to fill it in", setting.value);
+        return Err(usage(why).hint("name one project, or none: each log names its own"));
+    };
+    check_project(project).map_err(usage)?;
+    Ok(project.to_owned())
+}
+
+/// Where the runs go, as far as it was typed: otherwise each log says it for its own run.
+fn destination(settings: &Settings, overrides: &Overrides, dry_run: bool) -> Destination {
+    if dry_run {
+        return Destination::Nowhere;
+    }
+    let app_url = &settings.server.app_url;
+    Destination::Server(match (&overrides.entity, &overrides.project) {
+        (Some(entity), Some(project)) => project_url(app_url, entity, project),
+        (None, Some(project)) => format!("{app_url}, project `{project}`"),
+        (Some(entity), None) => format!("{app_url}, entity `{entity}`"),
+        (None, None) => app_url.clone(),
+    })
+}
+
+struct Chosen {
+    logs: Vec<PathBuf>,
+    found: usize,
+    synced: u64,
+    online: u64,
+}
+
+/// The official client's choice: runs that are marked as synced, and runs that were recorded online, are left out.
+fn choose(found: Vec<PathBuf>, arguments: &SyncArgs) -> Chosen {
+    let mut chosen = Chosen { logs: Vec::new(), found: found.len(), synced: 0, online: 0 };
+    for log in found {
+        if is_synced(&log) && !arguments.include_synced {
+            chosen.synced += 1;
+        } else if !is_offline(&log) && !arguments.include_online {
+            chosen.online += 1;
+        } else {
+            chosen.logs.push(log);
+        }
+    }
+    chosen
+}
+
+fn is_offline(log: &Path) -> bool {
+    let directory = log.parent().and_then(|directory| directory.canonicalize().ok());
+    let name = directory.as_deref().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
+    name.is_some_and(|name| name.starts_with("offline-"))
+}
+
+fn nothing_found(paths: &[PathBuf]) -> CommandError {
+    let paths: Vec<String> = paths.iter().map(|path| format!("`{}`", path.display())).collect();
+    CommandError::new(ExitCode::NothingFound, format!("no runs to sync in {}", paths.join(", ")))
+        .hint("name a `wandb` folder, a run directory or a `.wandb` file; for event files use `wandb-bridge import`")
+}
