@@ -69,7 +69,12 @@ impl Filter {
 
     /// Whether values of a kind are taken.
     pub fn takes_kind(&self, kind: &ValueKind) -> bool {
-        self.filters.kinds.is_empty() || self.filters.kinds.contains(&KindName::of(kind))
+        self.takes(KindName::of(kind))
+    }
+
+    /// Whether a kind is taken, by its name.
+    pub fn takes(&self, kind: KindName) -> bool {
+        self.filters.kinds.is_empty() || self.filters.kinds.contains(&kind)
     }
 
     /// Whether a metric is taken, by its final name.
@@ -109,6 +114,10 @@ pub enum KindName {
     Tensors,
     /// Data of plugins that are not known.
     Plugins,
+    /// Files beside event files, for the embedding projector.
+    Projector,
+    /// Files beside event files, for the profiler.
+    Profile,
 }
 
 /// A name that is not one of a kind.
@@ -119,7 +128,7 @@ pub struct UnknownKind {
 }
 
 impl KindName {
-    const ALL: [(Self, &'static str); 12] = [
+    const ALL: [(Self, &'static str); 14] = [
         (Self::Scalars, "scalars"),
         (Self::Images, "images"),
         (Self::Audio, "audio"),
@@ -132,6 +141,8 @@ impl KindName {
         (Self::Graphs, "graphs"),
         (Self::Tensors, "tensors"),
         (Self::Plugins, "plugins"),
+        (Self::Projector, "projector"),
+        (Self::Profile, "profile"),
     ];
 
     /// The name of a value's kind. What should have been a scalar counts as one.
@@ -311,7 +322,7 @@ mod tests {
         for bad in ["", "yesterday", "2", "d", "14.07.2026", "2026-13-01", "2x"] {
             assert!(bad.parse::<Moment>().is_err(), "{bad}");
         }
-        assert_eq!("9000y".parse::<Moment>().unwrap().seconds(&now()), Timestamp::MIN.as_second() as f64);
+        assert_eq!("19000y".parse::<Moment>().unwrap().seconds(&now()), Timestamp::MIN.as_second() as f64);
     }
 
     #[test]
