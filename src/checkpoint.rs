@@ -19,7 +19,7 @@ use crate::convert::run_filter::RunFilter;
 use crate::convert::run_id::Fingerprint;
 use crate::convert::summaries::SummaryRule;
 use crate::convert::template::Template;
-use crate::model::{Json, LogPosition, RunId, WallTime, json_text};
+use crate::model::{Count, Json, LogPosition, RunId, SkippedReason, WallTime, json_text};
 use crate::state_file::{self, StateFileError};
 use crate::tfevents::{FilePosition, TagTable};
 
@@ -91,6 +91,15 @@ pub struct Description {
     pub project: String,
 }
 
+/// Where a run is sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Target {
+    /// Empty: the server's default.
+    pub entity: String,
+    /// Empty: the server's default.
+    pub project: String,
+}
+
 /// A run that ended. More may still come: then the log is cut back to before its exit record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ending {
@@ -119,6 +128,9 @@ pub struct SourceCheckpoint {
     pub latest: Option<WallTime>,
     /// Size of the file when it was last read to its end, in bytes; nothing is new while it stays the same.
     pub seen_size: u64,
+    /// What is lost of everything before `position`: it is still not on the server when nothing is new.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lost: Vec<(SkippedReason, Count)>,
 }
 
 impl SourceCheckpoint {
@@ -157,6 +169,10 @@ pub struct Checkpoint {
     /// What files and flags say of the config, as the log says it last: nothing that an event holds may change that.
     #[serde(default = "Json::object", with = "json_text")]
     pub config: Json,
+    /// Where the run is sent, if a later pass chose something else than the log names. The log goes on naming what it named
+    /// first: the official client would send the rest of a log that changes its mind to another run.
+    #[serde(default)]
+    pub target: Option<Target>,
     /// The machine that wrote the event files.
     pub host: String,
     /// Rows, times and metrics so far.
@@ -186,6 +202,12 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
+    /// Where the run is sent.
+    pub fn target(&self) -> Target {
+        let Description { entity, project, .. } = &self.description;
+        self.target.clone().unwrap_or_else(|| Target { entity: entity.clone(), project: project.clone() })
+    }
+
     /// Where the checkpoint of a run directory lies.
     pub fn path(run_directory: &Path) -> PathBuf {
         run_directory.join(STATE_DIRECTORY).join("checkpoint.json")

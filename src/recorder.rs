@@ -32,8 +32,10 @@ use crate::tfevents::{TagTable, ValueKind};
 use crate::wandb_format::{LogError, is_synced, unmark_synced};
 
 mod judge;
+mod losses;
 mod numbers;
 mod places;
+mod reasons;
 mod run_files;
 mod side;
 mod source;
@@ -41,9 +43,11 @@ mod source;
 mod tests;
 mod values;
 
-use judge::{ToScan, find_superseded};
+pub use judge::{Judge, ToScan, find_superseded};
 use numbers::numbers_of;
 use places::places_of;
+pub use places::rules;
+pub use reasons::{place_of_file, place_of_value, reason};
 use run_files::RunFiles;
 pub use run_files::Written;
 use side::Side;
@@ -138,8 +142,12 @@ pub struct Pass {
     pub rows: u64,
     /// Bytes read from event files.
     pub bytes: u64,
+    /// By how much the log grew.
+    pub log_bytes: u64,
     /// What was not carried.
     pub skips: Skips,
+    /// What earlier processes could not carry of the same files: it is not there yet.
+    pub known: Skips,
 }
 
 impl Pass {
@@ -151,7 +159,9 @@ impl Pass {
         self.files.bytes += other.files.bytes;
         self.rows += other.rows;
         self.bytes += other.bytes;
+        self.log_bytes += other.log_bytes;
         self.skips.merge(&other.skips);
+        self.known.merge(&other.known);
     }
 }
 
@@ -180,6 +190,9 @@ pub struct Recorder {
     checkpoint: Checkpoint,
     converter: RunConverter,
     sink: Sink,
+    /// Where the log ended when its growth was counted last.
+    counted_to: u64,
+    rows_before: u64,
     sources: Vec<Source>,
     axes: Arc<Axes>,
     filter: Arc<Filter>,
@@ -235,7 +248,7 @@ pub struct AskedDescription {
 
 impl AskedDescription {
     /// Replaces what was asked for.
-    fn apply(&self, description: &mut Description) {
+    pub fn apply(&self, description: &mut Description) {
         let set = |place: &mut String, value: &Option<String>| {
             if let Some(value) = value {
                 place.clone_from(value);
@@ -245,8 +258,6 @@ impl AskedDescription {
         set(&mut description.group, &self.group);
         set(&mut description.job_type, &self.job_type);
         set(&mut description.notes, &self.notes);
-        set(&mut description.entity, &self.entity);
-        set(&mut description.project, &self.project);
         if let Some(tags) = &self.tags {
             description.tags.clone_from(tags);
         }
@@ -302,6 +313,7 @@ impl Recorder {
             side_files: Default::default(),
             saved_events: Default::default(),
             config: Json::object(),
+            target: None,
         });
         // Where filters differ, they did so for other runs only; what is to come is left out by the new one.
         checkpoint.shape.clone_from(&options.shape);
@@ -309,7 +321,7 @@ impl Recorder {
         described.asked.apply(&mut description);
         let failed = |source| RecordError::Log { path: log.clone(), source };
         let sink = match (options.dry_run, new) {
-            (true, _) => Sink::Nothing,
+            (true, _) => Sink::nowhere(checkpoint.position, checkpoint.next_num).map_err(failed)?,
             (false, true) => {
                 set_aside(&log).map_err(|source| RecordError::Io { path: log.clone(), source })?;
                 Sink::create(&log).map_err(failed)?
@@ -335,6 +347,8 @@ impl Recorder {
             marked: is_synced(&log),
             new,
             log,
+            counted_to: checkpoint.position.0,
+            rows_before: checkpoint.state.rows,
             checkpoint,
             sink,
             _lock: lock,
@@ -345,6 +359,7 @@ impl Recorder {
             recorder.checkpoint.description = description;
             recorder.write(&RunUpdate::Run(Box::new(recorder.run_info())))?;
         }
+        recorder.set_target(&described.asked)?;
         if !options.summaries.is_empty() && options.summaries != recorder.checkpoint.summaries {
             recorder.summarize_anew(&options.summaries)?;
         }
@@ -366,6 +381,25 @@ impl Recorder {
         let mut updates = Vec::new();
         self.converter.summarize_anew(rules.to_vec(), numbers, |update| updates.push(update));
         updates.iter().try_for_each(|update| self.write(update))
+    }
+
+    /// Remembers where the run is to be sent from now on. Nothing of the log changes, but it is not whole there.
+    fn set_target(&mut self, asked: &AskedDescription) -> Result<(), RecordError> {
+        let mut target = self.checkpoint.target();
+        for (place, asked) in [(&mut target.entity, &asked.entity), (&mut target.project, &asked.project)] {
+            if let Some(asked) = asked {
+                place.clone_from(asked);
+            }
+        }
+        if target == self.checkpoint.target() {
+            return Ok(());
+        }
+        self.checkpoint.target = Some(target);
+        self.dirty = true;
+        if !self.dry_run && std::mem::take(&mut self.marked) {
+            unmark_synced(&self.log).map_err(|source| RecordError::Io { path: self.log.clone(), source })?;
+        }
+        Ok(())
     }
 
     /// Lays config from files and flags over what was written of it, with the next commit. What is there already is not
@@ -402,6 +436,11 @@ impl Recorder {
         open.chain(self.checkpoint.sources.iter().filter_map(|source| source.latest)).max()
     }
 
+    /// Rows that were there when it was opened.
+    pub fn rows_before(&self) -> u64 {
+        self.rows_before
+    }
+
     /// Values at steps that the same metric had passed before.
     pub fn repeated(&self) -> u64 {
         self.converter.repeated()
@@ -427,14 +466,14 @@ impl Recorder {
     }
 
     /// Reads what is new in the sources, to the end of what is there now. `committed` is called after each commit with
-    /// the position up to which the log may be read. `go_on` is asked now and then; a pass that is told to stop commits
-    /// what it has.
+    /// the position up to which the log may be read. `go_on` is asked now and then, and told how far the pass is; a pass
+    /// that is told to stop commits what it has.
     pub fn pass(
         &mut self,
         planned: &[PlannedSource],
         end: End,
         mut committed: impl FnMut(LogPosition),
-        go_on: impl Fn() -> bool,
+        go_on: impl Fn(&Pass) -> bool,
     ) -> Result<Pass, RecordError> {
         let mut pass = Pass::default();
         let ready = self.ready_sources(planned, end);
@@ -476,7 +515,10 @@ impl Recorder {
                     self.checkpoint_source(source);
                 }
                 result = self.commit(&mut committed);
-                stopped = !go_on();
+                pass.bytes = merge.sources_mut().iter().map(|source| source.bytes()).sum();
+                stopped = !go_on(&pass);
+                // Each source adds its own at the end.
+                pass.bytes = 0;
             }
             if stopped || result.is_err() {
                 break;
@@ -501,6 +543,8 @@ impl Recorder {
         }
         self.commit(&mut committed)?;
         pass.files = locked(&self.beside).files.take_count();
+        pass.log_bytes = self.sink.position().0.0.saturating_sub(self.counted_to);
+        self.counted_to = self.sink.position().0.0;
         Ok(pass)
     }
 
@@ -550,10 +594,14 @@ impl Recorder {
     fn commit(&mut self, committed: &mut impl FnMut(LogPosition)) -> Result<(), RecordError> {
         self.write_beside()?;
         self.commit_rows()?;
-        if !self.dirty || self.dry_run {
+        if !self.dirty {
             return Ok(());
         }
         locked(&self.beside).files.sync()?;
+        if self.dry_run {
+            self.dirty = false;
+            return Ok(());
+        }
         self.sink.sync().map_err(|source| RecordError::Log { path: self.log.clone(), source })?;
         (self.checkpoint.position, self.checkpoint.next_num) = self.sink.position();
         self.checkpoint.state.clone_from(self.converter.state());
@@ -596,13 +644,19 @@ impl Recorder {
         let mut new = Vec::new();
         for (path, mut value) in config {
             self.masked.extend(config::mask_value(&path, &mut value));
+            if self.config.get(&path) == Some(&value) {
+                continue;
+            }
+            self.config.insert(path.clone(), value.clone());
             // Files and flags are nearer than events.
-            if !config::speaks_of(&self.checkpoint.config, &path) && self.config.get(&path) != Some(&value) {
+            if config::speaks_of(&self.checkpoint.config, &path) {
+                let left = config::leaves(&path, &value);
+                new.extend(left.into_iter().filter(|(path, _)| !config::speaks_of(&self.checkpoint.config, path)));
+            } else {
                 new.push((path, value));
             }
         }
         if !new.is_empty() {
-            self.config.extend(new.iter().cloned());
             self.reopen()?;
             self.write(&RunUpdate::Config(new))?;
         }
@@ -641,8 +695,11 @@ impl Recorder {
     /// only ever the last record of a log, is cut off. The mark goes first and the checkpoint before the log, so that a
     /// crash in between leaves a log that is cut at the next start. Nothing is changed here before it is saved.
     fn reopen(&mut self) -> Result<(), RecordError> {
+        let failed = |source| RecordError::Log { path: self.log.clone(), source };
         if self.dry_run {
-            self.checkpoint.ending = None;
+            if let Some(ending) = self.checkpoint.ending.take() {
+                self.sink = Sink::nowhere(ending.before_exit, ending.exit_num).map_err(failed)?;
+            }
             return Ok(());
         }
         if std::mem::take(&mut self.marked) {
@@ -652,7 +709,6 @@ impl Recorder {
         let mut cut = self.checkpoint.clone();
         (cut.ending, cut.position, cut.next_num) = (None, ending.before_exit, ending.exit_num);
         cut.save(&self.directory)?;
-        let failed = |source| RecordError::Log { path: self.log.clone(), source };
         self.sink = Sink::open_at(&self.log, ending.before_exit, ending.exit_num).map_err(failed)?;
         self.checkpoint = cut;
         Ok(())
@@ -736,8 +792,10 @@ impl Recorder {
         self.checkpoint.session = source.session().or(self.checkpoint.session);
         let Some(saved) = self.checkpoint.sources.get_mut(source.index) else { return };
         if let Some(position) = source.position() {
-            self.dirty |= saved.position != position;
+            let lost = source.lost();
+            self.dirty |= saved.position != position || saved.lost != lost;
             saved.position = position;
+            saved.lost = lost;
             saved.latest = source.latest();
             saved.seen_size = source.recorded_size();
         }

@@ -168,6 +168,12 @@ pub struct InspectArgs {
     /// Directories, event files, run directories or `.wandb` files to look at
     #[arg(value_name = "PATH", required = true)]
     pub paths: Vec<PathBuf>,
+    /// Show runs as they would be made in this folder's `wandb`, or were made before [env: WANDB_DIR] [default: .]
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Show runs in this project; a template [env: WANDB_PROJECT] [default: uncategorized]
+    #[arg(short, long, value_name = "PROJECT")]
+    pub project: Option<String>,
     /// What a run is, and what it is called.
     #[command(flatten)]
     pub runs: RunArgs,
@@ -378,14 +384,23 @@ impl Command {
         }
     }
 
-    /// The flags about the destination, where the command has them.
-    pub fn target(&self) -> Option<&TargetArgs> {
+    /// The flags about the destination.
+    pub fn target(&self) -> TargetArgs {
         match self {
-            Self::Import(arguments) => Some(&arguments.target),
-            Self::Watch(arguments) => Some(&arguments.target),
-            Self::Sync(arguments) => Some(&arguments.target),
-            Self::Inspect(_) | Self::Completions(_) => None,
+            Self::Import(arguments) => arguments.target.clone(),
+            Self::Watch(arguments) => arguments.target.clone(),
+            Self::Sync(arguments) => arguments.target.clone(),
+            Self::Inspect(arguments) => {
+                let (dir, project) = (arguments.dir.clone(), arguments.project.clone());
+                TargetArgs { dir, project, ..TargetArgs::default() }
+            }
+            Self::Completions(_) => TargetArgs::default(),
         }
+    }
+
+    /// Whether the command may talk to a server.
+    pub fn uses_server(&self) -> bool {
+        self.network().is_some()
     }
 
     /// The flags about the network, where the command has them.

@@ -63,7 +63,7 @@ pub(super) fn run(
 }
 
 /// Names what could not be read, and counts it and what was not to be read.
-fn say_unreadable(found: &Found, ui: &Ui) -> Skips {
+pub(super) fn say_unreadable(found: &Found, ui: &Ui) -> Skips {
     let mut skips = Skips::default();
     for (path, why) in &found.unreadable {
         ui.warning(format!("cannot read `{}`: {why}", path.display()));
@@ -80,6 +80,10 @@ fn say_unreadable(found: &Found, ui: &Ui) -> Skips {
 /// The error for paths without any event file.
 fn nothing_found(paths: &[PathBuf], found: &Found) -> CommandError {
     let paths: Vec<String> = paths.iter().map(|path| format!("`{}`", path.display())).collect();
+    if let Some((path, why)) = found.unreadable.first() {
+        let error = CommandError::new(ExitCode::Failed, format!("nothing can be read in {}", paths.join(", ")));
+        return error.hint(format!("`{}`: {why}", path.display()));
+    }
     let error = CommandError::new(ExitCode::NothingFound, format!("nothing to import in {}", paths.join(", ")));
     if let (left_out @ 1.., []) = (found.left_out.len() as u64, found.waiting.as_slice()) {
         return error.hint(format!("`--include` and `--exclude` leave out {}", counted(left_out, "event file")));

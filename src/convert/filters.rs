@@ -69,11 +69,11 @@ impl Filter {
 
     /// Whether values of a kind are taken.
     pub fn takes_kind(&self, kind: &ValueKind) -> bool {
-        self.takes_named(KindName::of(kind))
+        self.takes(KindName::of(kind))
     }
 
-    /// The same for what is no value.
-    pub fn takes_named(&self, kind: KindName) -> bool {
+    /// Whether a kind is taken, by its name.
+    pub fn takes(&self, kind: KindName) -> bool {
         self.filters.kinds.is_empty() || self.filters.kinds.contains(&kind)
     }
 
@@ -119,9 +119,9 @@ pub enum KindName {
     Tensors,
     /// Data of plugins that are not known.
     Plugins,
-    /// Files of the embedding projector, which lie beside event files.
+    /// Files beside event files, for the embedding projector.
     Projector,
-    /// Files of the profiler, which lie beside event files.
+    /// Files beside event files, for the profiler.
     Profile,
 }
 
@@ -327,7 +327,7 @@ mod tests {
         for bad in ["", "yesterday", "2", "d", "14.07.2026", "2026-13-01", "2x"] {
             assert!(bad.parse::<Moment>().is_err(), "{bad}");
         }
-        assert_eq!("9000y".parse::<Moment>().unwrap().seconds(&now()), Timestamp::MIN.as_second() as f64);
+        assert_eq!("19000y".parse::<Moment>().unwrap().seconds(&now()), Timestamp::MIN.as_second() as f64);
     }
 
     #[test]
@@ -374,7 +374,7 @@ mod tests {
         let filter = Filter::new(&filters, &now());
         assert!(filter.takes_kind(&ValueKind::Text) && !filter.takes_kind(&ValueKind::Images));
         assert!(!filter.takes_kind(&ValueKind::Plugin("x".into())));
-        assert!(!filter.takes_named(KindName::Profile) && Filter::default().takes_named(KindName::Profile));
+        assert!(!filter.takes(KindName::Profile) && Filter::default().takes(KindName::Profile));
         assert!(filter.asks_for(KindName::Text) && !Filter::default().asks_for(KindName::Text));
     }
 

@@ -17,4 +17,5 @@ pub mod run;
 pub mod run_filter;
 pub mod run_id;
 pub mod summaries;
+pub mod tag_names;
 pub mod template;

@@ -7,8 +7,9 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use crate::convert::axes::Axes;
-use crate::convert::keys::{KeyRule, apart_from_axes};
+use crate::convert::keys::KeyRule;
 use crate::convert::kinds::{Cell, MeshPart};
+use crate::convert::tag_names::TagNames;
 use crate::model::{RowValue, Step, WallTime};
 
 /// A row of one source, before it has its place among the rows of the run.
@@ -45,9 +46,7 @@ pub struct Resume {
 /// Builds the rows of one source.
 #[derive(Debug)]
 pub struct RowBuilder {
-    rule: KeyRule,
-    axes: Arc<Axes>,
-    from_tf2_writer: bool,
+    names: TagNames,
     /// The key of each tag, as an index into `keys`. Two tags may have one key: `loss` and `train/loss` in `train/`.
     tags: HashMap<Arc<str>, usize>,
     keys: Vec<Key>,
@@ -71,7 +70,8 @@ impl RowBuilder {
     /// `latest` is the latest wall time that earlier passes over this source have seen.
     pub fn new(rule: KeyRule, axes: Arc<Axes>, from_tf2_writer: bool, latest: Option<WallTime>) -> Self {
         let (tags, keys, by_name) = (HashMap::new(), Vec::new(), HashMap::new());
-        Self { rule, axes, from_tf2_writer, tags, keys, by_name, open: None, serial: 0, latest, within_event: false }
+        let names = TagNames::new(rule, axes, from_tf2_writer);
+        Self { names, tags, keys, by_name, open: None, serial: 0, latest, within_event: false }
     }
 
     /// The latest wall time seen so far.
@@ -182,17 +182,16 @@ impl RowBuilder {
     }
 
     fn meet(&mut self, tag: &Arc<str>) -> usize {
-        let key = apart_from_axes(self.rule.key(tag), |key| self.axes.is_axis(key, self.from_tf2_writer));
-        let axis = self.axes.axis(tag, &key, self.from_tf2_writer).clone();
+        let (key, axis) = self.names.of(tag);
         // The same name on another axis never shares a row with this one.
-        let same = |index: &usize| self.keys.get(*index).is_some_and(|known| known.axis == axis);
+        let same = |index: &usize| self.keys.get(*index).is_some_and(|known| known.axis == *axis);
         let known = self.by_name.get(key.as_str()).copied().filter(same);
         let index = known.unwrap_or_else(|| {
             let name: Arc<str> = if key == **tag { tag.clone() } else { Arc::from(key) };
             let index = self.keys.len();
             self.by_name.insert(name.clone(), index);
             // Serial 0 is never an open row's.
-            self.keys.push(Key { name, axis, in_row: 0 });
+            self.keys.push(Key { name, axis: axis.clone(), in_row: 0 });
             index
         });
         self.tags.insert(tag.clone(), index);

@@ -113,6 +113,17 @@ pub struct KindCount {
     pub lost: u64,
 }
 
+impl KindCount {
+    /// Adds another count.
+    pub fn add(&mut self, other: &Self) {
+        self.read += other.read;
+        self.sent += other.sent;
+        self.kept += other.kept;
+        self.left_out += other.left_out;
+        self.lost += other.lost;
+    }
+}
+
 /// What became of all values, by the name of their kind.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 #[serde(transparent)]
@@ -127,12 +138,7 @@ impl Kinds {
     /// Adds all that `other` counted.
     pub fn merge(&mut self, other: &Self) {
         for (kind, count) in &other.0 {
-            let sum = self.of(kind);
-            sum.read += count.read;
-            sum.sent += count.sent;
-            sum.kept += count.kept;
-            sum.left_out += count.left_out;
-            sum.lost += count.lost;
+            self.of(kind).add(count);
         }
     }
 

@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError, RwLock};
 
 use tokio::sync::watch;
 
-use crate::checkpoint::Description;
+use crate::checkpoint::{Checkpoint, Description, Target};
 use crate::config_files;
 use crate::convert::config;
 use crate::convert::template::Template;
@@ -127,6 +127,19 @@ pub struct Recording {
     single_owner: Mutex<Option<PathBuf>>,
 }
 
+/// A run as it would be recorded now.
+#[derive(Debug)]
+pub struct Planned<'a> {
+    /// What the directories say.
+    pub plan: &'a PlannedRun,
+    /// Its id: the one that an earlier pass chose, if there was one.
+    pub id: RunId,
+    /// Its run directory and what is known of it there, if it was recorded before.
+    pub recorded: Option<(PathBuf, Checkpoint)>,
+    /// How it would be described to people.
+    pub description: Description,
+}
+
 /// A run that is being recorded.
 #[derive(Debug)]
 pub struct OpenRun {
@@ -181,6 +194,27 @@ impl Recording {
         Ok((id, directory))
     }
 
+    /// What a run would be called and where it would go. Writes nothing.
+    pub fn planned<'a>(&self, plan: &'a PlannedRun) -> Result<Planned<'a>, RecordError> {
+        let (id, directory) = self.place_of(plan)?;
+        let recorded = match directory {
+            Some(directory) => Checkpoint::load(&directory)?.map(|checkpoint| (directory, checkpoint)),
+            None => None,
+        };
+        let Described { default, asked, .. } = self.naming.described(plan, self.single(plan), Json::object());
+        let chosen = self.naming.project.is_some().then(|| default.project.clone());
+        let mut description = recorded.as_ref().map_or(default, |(_, checkpoint)| checkpoint.description.clone());
+        asked.apply(&mut description);
+        // Only a choice made now replaces where an earlier pass wanted it.
+        if let Some(project) = chosen {
+            description.project = project;
+        }
+        if !self.naming.entity.is_empty() {
+            description.entity.clone_from(&self.naming.entity);
+        }
+        Ok(Planned { plan, id, recorded, description })
+    }
+
     /// Puts plans together that are one run: directories that were one run when they were first seen stay one, whatever
     /// the layout makes of them now. Those that have no id of their own come back with the reason.
     pub fn assign(&self, plans: Vec<PlannedRun>) -> (Vec<PlannedRun>, Vec<RecordError>) {
@@ -225,14 +259,11 @@ impl Recording {
     }
 
     /// The right half's view of a run.
-    pub fn to_upload(&self, plan: &PlannedRun, run: &OpenRun, published: &Published, live: bool) -> RunToUpload {
-        let entity = Some(self.naming.entity.clone()).filter(|entity| !entity.is_empty());
-        // A log names its own project; only a choice made now replaces it.
-        let project = self.naming.project.as_ref().map(|_| self.naming.project(plan));
+    pub fn to_upload(&self, run: &OpenRun, published: &Published, live: bool) -> RunToUpload {
         RunToUpload {
             id: Some(run.id.clone()),
             log: run.recorder.log().to_owned(),
-            overrides: Overrides { entity, project, ..Overrides::default() },
+            overrides: chosen_target(run.recorder.checkpoint()),
             end: published.0.subscribe(),
             live,
         }
@@ -241,7 +272,7 @@ impl Recording {
     /// The latest wall time of a run that was never recorded. Reads all of it, and writes nothing.
     pub fn newest_event(&self, plan: &PlannedRun) -> Option<WallTime> {
         let mut recorder = self.open_dry(plan)?;
-        recorder.pass(&plan.sources, End::CloseRow, |_| {}, || true).ok()?;
+        recorder.pass(&plan.sources, End::CloseRow, |_| {}, |_| true).ok()?;
         recorder.newest_event()
     }
 
@@ -284,6 +315,13 @@ impl Recording {
         notes.extend(self.shared_project(plan));
         let described = self.naming.described(plan, self.single(plan), config);
         let recorder = Recorder::open(&directory, &id, plan, &described, &self.options)?;
+        let checkpoint = recorder.checkpoint();
+        let (named, target) = (&checkpoint.description.project, checkpoint.target().project);
+        if *named != target {
+            let text =
+                format!("the project is now `{target}`; the logs still name `{named}`, and `wandb sync` goes by that");
+            notes.push(Note::Trouble(text));
+        }
         Ok(OpenRun { id, directory, recorder, notes })
     }
 
@@ -327,6 +365,17 @@ impl Recording {
                 "`{first}` and `{text}` are one project in W&B, `{project}`: names of projects are limited"
             ))
         })
+    }
+}
+
+/// What was chosen instead of what a log of ours names.
+pub(super) fn chosen_target(checkpoint: &Checkpoint) -> Overrides {
+    let some = |text: String| Some(text).filter(|text| !text.is_empty());
+    match checkpoint.target.clone() {
+        Some(Target { entity, project }) => {
+            Overrides { entity: some(entity), project: some(project), ..Overrides::default() }
+        }
+        None => Overrides::default(),
     }
 }
 

@@ -86,8 +86,12 @@ pub struct Recorded {
     pub name: String,
     /// Its group; empty when it has none.
     pub group: String,
+    /// The project that its log names.
+    pub project: String,
     /// Its run directory.
     pub directory: PathBuf,
+    /// Rows that were recorded before this process.
+    pub rows_before: u64,
     /// How many event files it has.
     pub files: u64,
     /// Other directories hold the same first record, so its own name went into the id.
@@ -112,7 +116,9 @@ impl Recorded {
         Self {
             name: checkpoint.description.name.clone(),
             group: checkpoint.description.group.clone(),
+            project: checkpoint.description.project.clone(),
             directory: run.directory.clone(),
+            rows_before: run.recorder.rows_before(),
             files: plan.sources.len() as u64,
             is_copy: !plan.copy_names.is_empty(),
             pass,

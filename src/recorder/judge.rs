@@ -18,7 +18,7 @@ use crate::tfevents::{EventFile, FilePosition, Next, Point, SourceEvent, TagTabl
 
 /// Judges the values of one source.
 #[derive(Debug)]
-pub(super) struct Judge {
+pub struct Judge {
     filter: Arc<Filter>,
     superseded: Superseded,
     /// By the number of the tag.
@@ -37,7 +37,8 @@ struct Tag {
 }
 
 impl Judge {
-    pub(super) fn new(filter: Arc<Filter>) -> Self {
+    /// Takes what the filter takes.
+    pub fn new(filter: Arc<Filter>) -> Self {
         Self {
             filter,
             superseded: Superseded::default(),
@@ -50,19 +51,25 @@ impl Judge {
     }
 
     /// What later events of the directory superseded.
-    pub(super) fn set_superseded(&mut self, superseded: Superseded) {
+    pub fn set_superseded(&mut self, superseded: Superseded) {
         self.superseded = superseded;
     }
 
-    /// Judges an event: for each of its values whether it is taken. `None` means all, without looking.
-    pub(super) fn judge(&mut self, event: &SourceEvent, path: &Path, rows: &mut RowBuilder) -> Option<&[bool]> {
+    /// Judges an event: for each of its values whether it is taken. `None` means all, without looking. `place` gives the
+    /// key and the axis of a tag.
+    pub fn judge(
+        &mut self,
+        event: &SourceEvent,
+        path: &Path,
+        mut place: impl FnMut(&Arc<str>) -> (Arc<str>, Arc<str>),
+    ) -> Option<&[bool]> {
         if self.filter.takes_all() && self.superseded.is_empty() {
             return None;
         }
         let in_time = self.filter.takes_time(event.wall_time);
         self.taken.clear();
         for point in &event.points {
-            let why = if in_time { self.why_not(event, point, rows) } else { Some(SkippedReason::LeftOut) };
+            let why = if in_time { self.why_not(event, point, &mut place) } else { Some(SkippedReason::LeftOut) };
             self.taken.push(why.is_none());
             let Some(why) = why else { continue };
             match &point.kind {
@@ -79,7 +86,7 @@ impl Judge {
     }
 
     /// What was left out since the last call.
-    pub(super) fn take_counts(&mut self, kinds: &mut Kinds, skips: &mut Skips) {
+    pub fn take_counts(&mut self, kinds: &mut Kinds, skips: &mut Skips) {
         let scalars = std::mem::take(&mut self.scalars);
         if scalars > 0 {
             let count = kinds.of(ValueKind::Scalar.name());
@@ -90,7 +97,12 @@ impl Judge {
         skips.merge(&std::mem::take(&mut self.skips));
     }
 
-    fn why_not(&mut self, event: &SourceEvent, point: &Point, rows: &mut RowBuilder) -> Option<SkippedReason> {
+    fn why_not(
+        &mut self,
+        event: &SourceEvent,
+        point: &Point,
+        place_of: &mut impl FnMut(&Arc<str>) -> (Arc<str>, Arc<str>),
+    ) -> Option<SkippedReason> {
         if !self.filter.takes_kind(&point.kind) {
             return Some(SkippedReason::LeftOut);
         }
@@ -101,7 +113,7 @@ impl Judge {
         let place = self.tags.get_mut(index)?;
         let filter = &self.filter;
         let tag = place.get_or_insert_with(|| {
-            let (key, axis) = rows.place(&point.tag);
+            let (key, axis) = place_of(&point.tag);
             Tag { is_taken: has_no_metric(&point.kind) || filter.takes_key(&key), axis }
         });
         if !tag.is_taken {
@@ -120,13 +132,16 @@ fn has_no_metric(kind: &ValueKind) -> bool {
 }
 
 /// One file of a pass, for [`find_superseded`].
-pub(super) struct ToScan<'a> {
-    pub(super) plan: &'a PlannedSource,
-    pub(super) rule: &'a KeyRule,
+#[derive(Debug, Clone, Copy)]
+pub struct ToScan<'a> {
+    /// The file.
+    pub plan: &'a PlannedSource,
+    /// What its tags are called.
+    pub rule: &'a KeyRule,
 }
 
 /// Reads all files for what restarts superseded. A file that cannot be read says nothing: reading it again will tell.
-pub(super) fn find_superseded(files: &[ToScan<'_>], axes: &Arc<Axes>) -> Vec<Superseded> {
+pub fn find_superseded(files: &[ToScan<'_>], axes: &Arc<Axes>) -> Vec<Superseded> {
     let mut found = vec![Superseded::default(); files.len()];
     let mut directories: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     for (index, file) in files.iter().enumerate() {

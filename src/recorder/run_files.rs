@@ -67,12 +67,12 @@ impl RunFiles {
         if self.written.contains(&file.path) {
             return Ok(());
         }
+        let path = self.directory.join(&file.path);
         if !self.dry_run {
-            let path = self.directory.join(&file.path);
             self.write(&path, &file.content).map_err(|source| RecordError::Io { path: path.clone(), source })?;
-            self.unsynced.push(path);
-            self.unsynced_bytes += file.content.len() as u64;
         }
+        self.unsynced.push(path);
+        self.unsynced_bytes += file.content.len() as u64;
         self.count.files += 1;
         self.count.bytes += file.content.len() as u64;
         self.written.insert(file.path.clone());
@@ -158,6 +158,11 @@ impl RunFiles {
 
     /// Makes durable what was written.
     pub(super) fn sync(&mut self) -> Result<(), RecordError> {
+        if self.dry_run {
+            self.unsynced.clear();
+            self.unsynced_bytes = 0;
+            return Ok(());
+        }
         let failed = |path: &Path, source| RecordError::Io { path: path.to_owned(), source };
         if self.unsynced.len() > ONE_BY_ONE
             && sync_file_system(&self.directory).map_err(|e| failed(&self.directory, e))?

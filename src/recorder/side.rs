@@ -74,11 +74,11 @@ impl Recorder {
         if self.checkpoint.side_files.get(&file.path) == Some(&mark) {
             return Ok(());
         }
-        let named = match file.kind {
+        let kind = match file.kind {
             SideKind::Projector => KindName::Projector,
             SideKind::Profile => KindName::Profile,
         };
-        if !self.filter.takes_named(named) {
+        if !self.filter.takes(kind) {
             let count = pass.kinds.of(file.kind.name());
             count.read += 1;
             count.left_out += 1;

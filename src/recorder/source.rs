@@ -14,8 +14,10 @@ use crate::convert::kinds::{Cell, SessionEnd};
 use crate::convert::merge::RowSource;
 use crate::convert::restarts::Superseded;
 use crate::convert::rows::{Resume, RowBuilder, SourceRow};
-use crate::model::{SkippedReason, Skips, WallTime};
+use crate::model::{Count, SkippedReason, Skips, WallTime};
 use crate::recorder::judge::Judge;
+use crate::recorder::losses::Losses;
+use crate::recorder::reasons::{place_of_file, reason};
 use crate::recorder::values::{Beside, Values};
 use crate::recorder::{End, OpenRow, Pass, RecordError};
 use crate::survey::PlannedSource;
@@ -52,10 +54,10 @@ pub(super) struct Source {
     events: u64,
     bytes: u64,
     skips: Skips,
-    /// Bytes of a record that is not whole yet, at the end of what was read.
-    unfinished: Option<u64>,
-    /// Whether it was counted that nothing can be read behind the damage in it.
-    damaged: bool,
+    /// What was lost of the file, in earlier passes too.
+    losses: Losses,
+    /// A record that is not whole yet, at the end of what was read.
+    unfinished: Option<(SkippedReason, String)>,
     /// When a pass last found anything new.
     grown: Instant,
     /// The open row after the last pass, and when it was first seen.
@@ -104,8 +106,8 @@ impl Source {
             events: 0,
             bytes: 0,
             skips: Skips::default(),
+            losses: Losses::new(&saved.lost),
             unfinished: None,
-            damaged: false,
             grown: Instant::now(),
             open: None,
         }
@@ -154,6 +156,7 @@ impl Source {
         pass.skips.merge(&std::mem::take(&mut self.skips));
         pass.kinds.merge(&std::mem::take(&mut self.values.kinds));
         self.judge.take_counts(&mut pass.kinds, &mut pass.skips);
+        pass.known.merge(&self.losses.take_known());
         if complete && self.ended && self.closed.is_empty() && !self.rows.has_open_row() {
             self.resume_at = Some(self.at);
         }
@@ -177,6 +180,17 @@ impl Source {
         self.values.session
     }
 
+    /// What is lost of the part of the file that is recorded.
+    pub(super) fn lost(&mut self) -> Vec<(SkippedReason, Count)> {
+        let all = self.resume_at == Some(self.at);
+        self.losses.before(self.resume_at.map(|resume| resume.offset), all)
+    }
+
+    /// Bytes that this pass has read so far.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     pub(super) fn latest(&self) -> Option<WallTime> {
         self.rows.latest()
     }
@@ -188,11 +202,8 @@ impl Source {
 
     /// What is there of a record that is not whole.
     pub(super) fn count_unfinished(&self, skips: &mut Skips) {
-        if let Some(bytes) = self.unfinished {
-            let (path, at) = (self.path.display(), self.at.offset);
-            skips.add(SkippedReason::IncompleteTail, 1, || {
-                format!("`{path}` at byte {at}: {bytes} bytes of it are there")
-            });
+        if let Some((reason, first)) = &self.unfinished {
+            skips.add(reason.clone(), 1, || first.clone());
         }
     }
 
@@ -214,13 +225,13 @@ impl Source {
         let mut tags = self.tags.lock().unwrap_or_else(PoisonError::into_inner);
         let next = file.next_event(&mut tags)?;
         self.unfinished = None;
-        let (skips, path) = (&mut self.skips, self.path.display());
+        let (skips, at) = (&mut Skips::default(), self.at.offset);
         let more = match next {
             Next::Event => {
                 self.events += 1;
                 let event = file.event();
                 let (wall_time, step) = (event.wall_time, event.step);
-                let taken = self.judge.judge(event, &self.path, &mut self.rows);
+                let taken = self.judge.judge(event, &self.path, |tag| self.rows.place(tag));
                 if event.points.iter().all(|point| point.number.is_some()) {
                     let is_taken = |index: usize| taken.is_none_or(|taken| taken.get(index) == Some(&true));
                     let taken = event.points.iter().enumerate().filter(|(index, _)| is_taken(*index));
@@ -233,24 +244,28 @@ impl Source {
                 }
                 true
             }
-            Next::BadRecord { at, why } => {
-                skips.add(SkippedReason::DamagedRecord, 1, || format!("`{path}` at byte {at}: {why}"));
+            Next::BadRecord { .. } => {
+                if let Some((reason, first)) = reason(&next, &self.path, at) {
+                    skips.add(reason, 1, || first);
+                }
                 true
             }
-            Next::BadLength { at, why } => {
-                // It stays damaged however it grows.
-                if !std::mem::replace(&mut self.damaged, true) {
-                    skips.add(SkippedReason::DamagedFile, 1, || format!("`{path}` from byte {at}: {why}"));
-                }
+            Next::BadLength { .. } => {
+                self.losses.found_damage(&next, &self.path, skips);
                 false
             }
-            Next::Incomplete { bytes } => {
-                self.unfinished = Some(bytes);
+            Next::Incomplete { .. } => {
+                self.unfinished = reason(&next, &self.path, at);
                 false
             }
             Next::NothingYet | Next::Zeros { .. } => false,
         };
+        if !skips.is_empty() {
+            self.losses.add(at, skips);
+            self.skips.merge(skips);
+        }
         if more {
+            self.losses.passed_damage();
             let position = file.position();
             self.bytes += position.offset.saturating_sub(self.at.offset);
             self.at = Resume { offset: position.offset, wall_time: position.wall_time };
@@ -290,7 +305,13 @@ impl RowSource for Source {
     fn next_row(&mut self) -> Result<Option<SourceRow>, RecordError> {
         loop {
             if let Some(mut row) = self.closed.pop_front() {
-                self.values.finish(&mut row, &self.path, &self.beside, &mut self.skips)?;
+                let mut skips = Skips::default();
+                self.values.finish(&mut row, &self.path, &self.beside, &mut skips)?;
+                if !skips.is_empty() {
+                    let at = row.resume_at.map_or(self.at.offset, |resume| resume.offset.saturating_sub(1));
+                    self.losses.add(at, &skips);
+                    self.skips.merge(&skips);
+                }
                 return Ok(Some(row));
             }
             if self.ended {
@@ -301,8 +322,7 @@ impl RowSource for Source {
                 Ok(false) => self.seen_size = self.size,
                 Err(ReadError::Record(error)) => return Err(error),
                 Err(ReadError::Source(error)) => {
-                    let path = self.path.display();
-                    self.skips.add(SkippedReason::Unreadable, 1, || format!("`{path}`: {error}"));
+                    self.skips.add(SkippedReason::Unreadable, 1, || place_of_file(&self.path, &error));
                 }
             }
             self.ended = true;

@@ -56,7 +56,7 @@ impl Place {
 
     /// How many rows one pass writes, and how many values these hold.
     fn pass(&self, recorder: &mut Recorder, end: End, go_on: bool) -> (u64, u64) {
-        let pass = recorder.pass(&self.plan().sources, end, |_| {}, || go_on).unwrap();
+        let pass = recorder.pass(&self.plan().sources, end, |_| {}, |_| go_on).unwrap();
         (pass.rows, pass.kinds.clone().sum().sent)
     }
 }

@@ -3,12 +3,13 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::convert::kinds::{Carried, Cell, SessionEnd, Subject, assemble, carry};
+use crate::convert::kinds::{Carried, Cell, SessionEnd, assemble, carry_point, counted_as};
 use crate::convert::rows::{RowBuilder, SourceRow};
 use crate::model::{Json, Kinds, RowValue, SkippedReason, Skips};
 use crate::recorder::RecordError;
+use crate::recorder::reasons::place_of_value;
 use crate::recorder::run_files::RunFiles;
-use crate::tfevents::{Point, SourceEvent, ValueKind};
+use crate::tfevents::{SourceEvent, ValueKind};
 
 /// What stands beside the rows of a run: shared by its sources.
 #[derive(Debug)]
@@ -46,12 +47,10 @@ impl Values {
                 cells.push((point.tag.clone(), Cell::Number(number)));
                 continue;
             }
-            let first = |why: &dyn std::fmt::Display| {
-                format!("`{}` at byte {}: `{}`: {why}", path.display(), event.at, point.tag)
-            };
+            let first = |why: &dyn std::fmt::Display| place_of_value(path, event.at, &point.tag, why);
             let count = self.kinds.of(counted_as(&point.kind));
             count.read += 1;
-            let carried = match carried(point, event, rows) {
+            let carried = match carry_point(point, &rows.key(&point.tag), event.step.0) {
                 Ok(carried) => carried,
                 Err(why) => {
                     count.lost += 1;
@@ -59,12 +58,12 @@ impl Values {
                     continue;
                 }
             };
-            let Carried { cell, files, config, session, notes } = carried;
-            if cell.is_none() && config.is_empty() && session.is_none() && !files.is_empty() {
+            if carried.is_kept() {
                 count.kept += 1;
             } else {
                 count.sent += 1;
             }
+            let Carried { cell, files, config, session, notes } = carried;
             for note in notes {
                 skips.add(note, 1, || first(&"carried all the same"));
             }
@@ -111,19 +110,4 @@ impl Values {
         }
         Ok(())
     }
-}
-
-/// The name that values of a kind are counted under. What should have been a scalar is counted as one.
-fn counted_as(kind: &ValueKind) -> &str {
-    match kind {
-        ValueKind::Bad(_) => ValueKind::Scalar.name(),
-        kind => kind.name(),
-    }
-}
-
-fn carried(point: &Point, event: &SourceEvent, rows: &mut RowBuilder) -> Result<Carried, String> {
-    let Some(value) = &point.value else { return Err("no value".to_owned()) };
-    let key = rows.key(&point.tag);
-    let subject = Subject { tag: &point.tag, key: &key, step: event.step.0 };
-    carry(&subject, &point.kind, value).map_err(|why| why.to_string())
 }

@@ -147,13 +147,13 @@ impl Settings {
     pub fn resolve(cli: &Cli, environment: &Environment) -> Result<Self, SettingsError> {
         let command = &cli.command;
         let mut warnings = Vec::new();
-        let target = command.target().cloned().unwrap_or_default();
+        let target = command.target();
         let network = command.network().cloned().unwrap_or_default();
         let dir = root_dir(&target, environment);
         let wandb_dir = wandb_dir(&dir, environment);
         let files = SettingsFiles::read(environment, &wandb_dir, &mut warnings);
         let lookup = Lookup { cli, environment, files: &files };
-        let uses_server = command.target().is_some();
+        let uses_server = command.uses_server();
 
         let mode = if uses_server {
             mode(command, &target, &lookup, &mut warnings)?

@@ -166,7 +166,7 @@ pub(crate) async fn upload(
 }
 
 /// The place of a run file on disk; `None` for a path that leads out of the directory.
-fn inside(directory: &Path, path: &str) -> Option<PathBuf> {
+pub(crate) fn inside(directory: &Path, path: &str) -> Option<PathBuf> {
     let relative = Path::new(path);
     let safe = !path.is_empty() && relative.components().all(|part| matches!(part, Component::Normal(_)));
     safe.then(|| directory.join(relative))

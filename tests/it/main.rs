@@ -5,11 +5,14 @@
 mod support;
 
 mod config;
+mod filters;
 mod habits;
 mod ids;
 mod import;
 mod interop;
+mod kinds;
 mod official_client;
+mod plans;
 mod proto;
 mod screens;
 mod seams;

@@ -1,5 +1,7 @@
 //! `sync`: upload runs that are in the run datastore already, ours or any W&B client's.
 
+mod plan;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -53,10 +55,8 @@ pub(super) fn run(
     );
     reporter.found(0, chosen.logs.len(), 0);
     let Some(client) = client else {
-        for log in &chosen.logs {
-            ui.data(&format!("{}\n", log.display()));
-        }
-        return Ok(ExitCode::Success);
+        let code = plan::show(&chosen.logs, &overrides, settings, ui);
+        return Ok(ExitCode::combine([code].into_iter().chain(not_looked_at)));
     };
     let runtime = session::start_runtime()?;
     let watcher: Arc<dyn Watcher> = reporter.clone();
