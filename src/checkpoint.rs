@@ -193,7 +193,7 @@ pub struct Checkpoint {
     /// Metrics that filters judged and that are in no row: they were left out, or are kept as files.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub other_keys: BTreeSet<String>,
-    /// Files beside the event files that were copied, by their path below `files/`, as they were then.
+    /// Files beside the event files that were copied or left out, by their path below `files/`, as they were then.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub side_files: BTreeMap<String, SideMark>,
     /// Event files that are files of the run too, by their path below `files/`.

@@ -14,7 +14,7 @@ use std::time::Instant;
 use crate::checkpoint::{Checkpoint, Description, Ending, STATE_DIRECTORY, Shape};
 use crate::convert::axes::Axes;
 use crate::convert::config;
-use crate::convert::filters::Filter;
+use crate::convert::filters::{Filter, KindName};
 use crate::convert::kinds::SessionEnd;
 use crate::convert::merge::Merge;
 use crate::convert::restarts::Restarts;
@@ -557,6 +557,10 @@ impl Recorder {
         for mut source in merge.into_sources() {
             source.end_pass(&mut pass, true);
             self.checkpoint_source(&mut source);
+        }
+        // Files beside the events alone make a run only where they were asked for.
+        if [KindName::Projector, KindName::Profile].into_iter().any(|kind| self.filter.asks_for(kind)) {
+            self.keep_beside(planned, End::CloseRow, &mut pass).ok()?;
         }
         let sum = pass.kinds.sum();
         (sum.left_out > 0 && sum.left_out == sum.read).then_some(pass)

@@ -69,12 +69,17 @@ impl Filter {
 
     /// Whether values of a kind are taken.
     pub fn takes_kind(&self, kind: &ValueKind) -> bool {
-        self.takes(KindName::of(kind))
+        self.takes_named(KindName::of(kind))
     }
 
-    /// Whether a kind is taken, by its name.
-    pub fn takes(&self, kind: KindName) -> bool {
+    /// The same for what is no value.
+    pub fn takes_named(&self, kind: KindName) -> bool {
         self.filters.kinds.is_empty() || self.filters.kinds.contains(&kind)
+    }
+
+    /// Whether a kind was asked for by its name.
+    pub fn asks_for(&self, kind: KindName) -> bool {
+        self.filters.kinds.contains(&kind)
     }
 
     /// Whether a metric is taken, by its final name.
@@ -114,9 +119,9 @@ pub enum KindName {
     Tensors,
     /// Data of plugins that are not known.
     Plugins,
-    /// Files beside event files, for the embedding projector.
+    /// Files of the embedding projector, which lie beside event files.
     Projector,
-    /// Files beside event files, for the profiler.
+    /// Files of the profiler, which lie beside event files.
     Profile,
 }
 
@@ -356,6 +361,7 @@ mod tests {
             ("meshes", KindName::Mesh),
             (" text ", KindName::Text),
             ("plugins", KindName::Plugins),
+            ("profile", KindName::Profile),
         ] {
             assert_eq!(name.parse(), Ok(kind), "{name}");
         }
@@ -368,6 +374,8 @@ mod tests {
         let filter = Filter::new(&filters, &now());
         assert!(filter.takes_kind(&ValueKind::Text) && !filter.takes_kind(&ValueKind::Images));
         assert!(!filter.takes_kind(&ValueKind::Plugin("x".into())));
+        assert!(!filter.takes_named(KindName::Profile) && Filter::default().takes_named(KindName::Profile));
+        assert!(filter.asks_for(KindName::Text) && !Filter::default().asks_for(KindName::Text));
     }
 
     #[test]

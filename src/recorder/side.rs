@@ -74,17 +74,18 @@ impl Recorder {
         if self.checkpoint.side_files.get(&file.path) == Some(&mark) {
             return Ok(());
         }
-        let kind = match file.kind {
+        let named = match file.kind {
             SideKind::Projector => KindName::Projector,
             SideKind::Profile => KindName::Profile,
         };
-        if !self.filter.takes(kind) {
-            if self.side.told.insert(file.source.clone()) {
-                let count = pass.kinds.of(file.kind.name());
-                count.read += 1;
-                count.left_out += 1;
-                pass.skips.add(SkippedReason::LeftOut, 1, || format!("`{}`", file.source.display()));
-            }
+        if !self.filter.takes_named(named) {
+            let count = pass.kinds.of(file.kind.name());
+            count.read += 1;
+            count.left_out += 1;
+            pass.skips.add(SkippedReason::LeftOut, 1, || format!("`{}`", file.source.display()));
+            // Options that decide what is carried stay the same, so it need not be looked at again until it changes.
+            self.dirty = true;
+            self.checkpoint.side_files.insert(file.path, mark);
             return Ok(());
         }
         let copied = locked(&self.beside).files.copy(&file.source, &file.path, file.size)?;
