@@ -102,7 +102,7 @@ impl Judge {
     }
 
     /// The metrics that were judged since the last call, taken or not.
-    pub(super) fn take_new_metrics(&mut self) -> Vec<Arc<str>> {
+    pub fn take_new_metrics(&mut self) -> Vec<Arc<str>> {
         std::mem::take(&mut self.new_metrics)
     }
 
