@@ -74,7 +74,7 @@ impl Recorder {
         if self.checkpoint.side_files.get(&file.path) == Some(&mark) {
             return Ok(());
         }
-        let named = match file.kind {
+        let kind = match file.kind {
             SideKind::Projector => KindName::Projector,
             SideKind::Profile => KindName::Profile,
         };
