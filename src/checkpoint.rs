@@ -3,20 +3,23 @@
 //! It lies beside the log in `.wandb-bridge/`. The log is read only up to [`Checkpoint::position`] by every process of
 //! ours, and cut back to it before anything is appended.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::convert::axes::AxisRule;
+use crate::convert::filters::Filters;
 use crate::convert::keys::KeyRule;
 use crate::convert::kinds::SessionEnd;
 use crate::convert::layout::Layout;
+use crate::convert::restarts::Restarts;
 use crate::convert::run::RunState;
 use crate::convert::run_filter::RunFilter;
 use crate::convert::run_id::Fingerprint;
+use crate::convert::summaries::SummaryRule;
 use crate::convert::template::Template;
-use crate::model::{LogPosition, RunId, WallTime};
+use crate::model::{Count, Json, LogPosition, RunId, SkippedReason, WallTime, json_text};
 use crate::state_file::{self, StateFileError};
 use crate::tfevents::{FilePosition, TagTable};
 
@@ -33,21 +36,38 @@ pub struct Shape {
     pub join: Option<Template>,
     /// `--axis`
     pub axes: Vec<AxisRule>,
+    /// `--restarts`
+    #[serde(default)]
+    pub restarts: Restarts,
+    /// `--tags-include`, `--tags-exclude`, `--kinds`, `--since`, `--until`
+    #[serde(default)]
+    pub filters: Filters,
     /// `--include` and `--exclude`
     #[serde(default, skip_serializing_if = "RunFilter::is_empty")]
-    pub filter: RunFilter,
+    pub runs: RunFilter,
 }
 
 impl Shape {
     /// The flags in which two shapes differ, for a run that these TB runs belong to. A filter that leaves out others, or
     /// none of them, makes no difference to it.
     pub fn differences(&self, other: &Self, tb_runs: &[String]) -> Vec<&'static str> {
-        let Self { layout, join, axes, filter } = self;
-        [("--layout", *layout == other.layout), ("--join", *join == other.join), ("--axis", *axes == other.axes)]
-            .into_iter()
-            .filter_map(|(flag, same)| (!same).then_some(flag))
-            .chain(filter.differences(&other.filter, tb_runs))
-            .collect()
+        let Self { layout, join, axes, restarts, filters, runs } = self;
+        let Filters { tags_include, tags_exclude, kinds, since, until } = filters;
+        [
+            ("--layout", *layout == other.layout),
+            ("--join", *join == other.join),
+            ("--axis", *axes == other.axes),
+            ("--restarts", *restarts == other.restarts),
+            ("--tags-include", *tags_include == other.filters.tags_include),
+            ("--tags-exclude", *tags_exclude == other.filters.tags_exclude),
+            ("--kinds", *kinds == other.filters.kinds),
+            ("--since", *since == other.filters.since),
+            ("--until", *until == other.filters.until),
+        ]
+        .into_iter()
+        .filter_map(|(flag, same)| (!same).then_some(flag))
+        .chain(runs.differences(&other.runs, tb_runs))
+        .collect()
     }
 }
 
@@ -66,6 +86,15 @@ pub struct Description {
     /// Labels.
     pub tags: Vec<String>,
     /// As settings or flags said when the run was made; empty: the server's default.
+    pub entity: String,
+    /// Empty: the server's default.
+    pub project: String,
+}
+
+/// Where a run is sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Target {
+    /// Empty: the server's default.
     pub entity: String,
     /// Empty: the server's default.
     pub project: String,
@@ -99,6 +128,9 @@ pub struct SourceCheckpoint {
     pub latest: Option<WallTime>,
     /// Size of the file when it was last read to its end, in bytes; nothing is new while it stays the same.
     pub seen_size: u64,
+    /// What is lost of everything before `position`: it is still not on the server when nothing is new.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lost: Vec<(SkippedReason, Count)>,
 }
 
 impl SourceCheckpoint {
@@ -106,6 +138,15 @@ impl SourceCheckpoint {
     pub fn directory(&self) -> &str {
         self.label.strip_suffix(&self.file_name).map_or("", |directory| directory.trim_end_matches('/'))
     }
+}
+
+/// Enough to see that a file changed since it was copied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SideMark {
+    /// Bytes.
+    pub size: u64,
+    /// Nanoseconds since the Unix epoch; 0 where the file system does not say.
+    pub modified_ns: u64,
 }
 
 /// The recorded part of a run.
@@ -125,6 +166,13 @@ pub struct Checkpoint {
     pub ending: Option<Ending>,
     /// How the run is described to people, as the log says it last.
     pub description: Description,
+    /// What files and flags say of the config, as the log says it last: nothing that an event holds may change that.
+    #[serde(default = "Json::object", with = "json_text")]
+    pub config: Json,
+    /// Where the run is sent, if a later pass chose something else than the log names. The log goes on naming what it named
+    /// first: the official client would send the rest of a log that changes its mind to another run.
+    #[serde(default)]
+    pub target: Option<Target>,
     /// The machine that wrote the event files.
     pub host: String,
     /// Rows, times and metrics so far.
@@ -139,9 +187,27 @@ pub struct Checkpoint {
     /// How the run's training session says that it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<SessionEnd>,
+    /// What the summary holds of which metrics, as asked for last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub summaries: Vec<SummaryRule>,
+    /// Keys of the run of which there are no numbers: of media, or left out by filters.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub other_keys: BTreeSet<String>,
+    /// Files beside the event files that were copied or left out, by their path below `files/`, as they were then.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub side_files: BTreeMap<String, SideMark>,
+    /// Event files that are files of the run too, by their path below `files/`.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub saved_events: BTreeSet<String>,
 }
 
 impl Checkpoint {
+    /// Where the run is sent.
+    pub fn target(&self) -> Target {
+        let Description { entity, project, .. } = &self.description;
+        self.target.clone().unwrap_or_else(|| Target { entity: entity.clone(), project: project.clone() })
+    }
+
     /// Where the checkpoint of a run directory lies.
     pub fn path(run_directory: &Path) -> PathBuf {
         run_directory.join(STATE_DIRECTORY).join("checkpoint.json")

@@ -4,7 +4,7 @@
 //! holds the position that counts → tell the uploader. Whatever the log holds behind the checkpoint's position is cut off
 //! at the next start, and its sources are read again from the checkpoint's offsets.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,10 +13,14 @@ use std::time::Instant;
 
 use crate::checkpoint::{Checkpoint, Description, Ending, STATE_DIRECTORY, Shape};
 use crate::convert::axes::Axes;
+use crate::convert::config;
+use crate::convert::filters::{Filter, KindName};
 use crate::convert::kinds::SessionEnd;
 use crate::convert::merge::Merge;
+use crate::convert::restarts::Restarts;
 use crate::convert::rows::SourceRow;
 use crate::convert::run::{RunConverter, RunState};
+use crate::convert::summaries::SummaryRule;
 use crate::model::{
     Host, InvalidRunId, Json, Kinds, LogPosition, RowValue, RunId, RunInfo, RunUpdate, Skips, WallTime,
 };
@@ -27,16 +31,26 @@ use crate::survey::{PlannedRun, PlannedSource};
 use crate::tfevents::{TagTable, ValueKind};
 use crate::wandb_format::{LogError, is_synced, unmark_synced};
 
+mod judge;
+mod losses;
+mod numbers;
 mod places;
+mod reasons;
 mod run_files;
+mod side;
 mod source;
 #[cfg(test)]
 mod tests;
 mod values;
 
+pub use judge::{Judge, ToScan, find_superseded};
+use numbers::numbers_of;
 use places::places_of;
+pub use places::rules;
+pub use reasons::{place_of_file, place_of_value, reason};
 use run_files::RunFiles;
 pub use run_files::Written;
+use side::Side;
 use source::Source;
 use values::Beside;
 
@@ -128,8 +142,12 @@ pub struct Pass {
     pub rows: u64,
     /// Bytes read from event files.
     pub bytes: u64,
+    /// By how much the log grew.
+    pub log_bytes: u64,
     /// What was not carried.
     pub skips: Skips,
+    /// What earlier processes could not carry of the same files: it is not there yet.
+    pub known: Skips,
 }
 
 impl Pass {
@@ -141,7 +159,9 @@ impl Pass {
         self.files.bytes += other.files.bytes;
         self.rows += other.rows;
         self.bytes += other.bytes;
+        self.log_bytes += other.log_bytes;
         self.skips.merge(&other.skips);
+        self.known.merge(&other.known);
     }
 }
 
@@ -150,8 +170,14 @@ impl Pass {
 pub struct RecordOptions {
     /// Options that decide about rows.
     pub shape: Shape,
+    /// The filters of the shape, ready to be asked.
+    pub filter: Arc<Filter>,
+    /// `--summary`; none asks for nothing else than before.
+    pub summaries: Vec<SummaryRule>,
     /// `--generation`
     pub generation: u32,
+    /// `--save-events`: whether the event files themselves become files of the run.
+    pub save_events: bool,
     /// Whether nothing may be written at all.
     pub dry_run: bool,
 }
@@ -164,14 +190,22 @@ pub struct Recorder {
     checkpoint: Checkpoint,
     converter: RunConverter,
     sink: Sink,
+    /// Where the log ended when its growth was counted last.
+    counted_to: u64,
+    rows_before: u64,
     sources: Vec<Source>,
     axes: Arc<Axes>,
+    filter: Arc<Filter>,
     /// What is known about tags, by directory: its files share it.
     tags: HashMap<String, Arc<Mutex<TagTable>>>,
     /// Files that rows speak of, and config.
     beside: Arc<Mutex<Beside>>,
     /// The config that was written by this process.
     config: HashMap<Vec<String>, Json>,
+    /// What is known of files beside the event files.
+    side: Side,
+    /// Where config values stood that look like credentials.
+    masked: BTreeSet<String>,
     dry_run: bool,
     /// Whether anything was appended or read since the last commit.
     dirty: bool,
@@ -189,6 +223,8 @@ pub struct Described {
     pub default: Description,
     /// Values that were asked for: they also change a run that is there already.
     pub asked: AskedDescription,
+    /// What files and flags say of its config.
+    pub config: Json,
 }
 
 /// The parts of a description that were asked for.
@@ -204,11 +240,15 @@ pub struct AskedDescription {
     pub notes: Option<String>,
     /// `--tags`
     pub tags: Option<Vec<String>>,
+    /// `--entity`
+    pub entity: Option<String>,
+    /// `--project`
+    pub project: Option<String>,
 }
 
 impl AskedDescription {
     /// Replaces what was asked for.
-    fn apply(&self, description: &mut Description) {
+    pub fn apply(&self, description: &mut Description) {
         let set = |place: &mut String, value: &Option<String>| {
             if let Some(value) = value {
                 place.clone_from(value);
@@ -268,6 +308,12 @@ impl Recorder {
             sources: Vec::new(),
             tags: Default::default(),
             session: None,
+            summaries: options.summaries.clone(),
+            other_keys: Default::default(),
+            side_files: Default::default(),
+            saved_events: Default::default(),
+            config: Json::object(),
+            target: None,
         });
         // Where filters differ, they did so for other runs only; what is to come is left out by the new one.
         checkpoint.shape.clone_from(&options.shape);
@@ -275,7 +321,7 @@ impl Recorder {
         described.asked.apply(&mut description);
         let failed = |source| RecordError::Log { path: log.clone(), source };
         let sink = match (options.dry_run, new) {
-            (true, _) => Sink::Nothing,
+            (true, _) => Sink::nowhere(checkpoint.position, checkpoint.next_num).map_err(failed)?,
             (false, true) => {
                 set_aside(&log).map_err(|source| RecordError::Io { path: log.clone(), source })?;
                 Sink::create(&log).map_err(failed)?
@@ -284,8 +330,9 @@ impl Recorder {
         };
         let mut recorder = Self {
             directory: directory.to_owned(),
-            converter: RunConverter::new(checkpoint.state.clone()),
+            converter: RunConverter::new(checkpoint.state.clone(), checkpoint.summaries.clone()),
             axes: Arc::new(Axes::new(&options.shape.axes)),
+            filter: options.filter.clone(),
             sources: Vec::new(),
             tags: HashMap::new(),
             beside: Arc::new(Mutex::new(Beside {
@@ -293,11 +340,15 @@ impl Recorder {
                 config: Vec::new(),
             })),
             config: HashMap::new(),
+            side: Side::new(options.save_events),
+            masked: BTreeSet::new(),
             dry_run: options.dry_run,
             dirty: false,
             marked: is_synced(&log),
             new,
             log,
+            counted_to: checkpoint.position.0,
+            rows_before: checkpoint.state.rows,
             checkpoint,
             sink,
             _lock: lock,
@@ -308,7 +359,65 @@ impl Recorder {
             recorder.checkpoint.description = description;
             recorder.write(&RunUpdate::Run(Box::new(recorder.run_info())))?;
         }
+        recorder.set_target(&described.asked)?;
+        if !options.summaries.is_empty() && options.summaries != recorder.checkpoint.summaries {
+            recorder.summarize_anew(&options.summaries)?;
+        }
+        recorder.set_config(described.config.clone())?;
         Ok(recorder)
+    }
+
+    /// Takes other rules for the summary. The rows stay what they are; what the summary says of them is read from the log.
+    fn summarize_anew(&mut self, rules: &[SummaryRule]) -> Result<(), RecordError> {
+        self.checkpoint.summaries = rules.to_vec();
+        self.dirty = true;
+        let metrics = self.converter.metrics_summarized_anew(rules);
+        let mut numbers = Default::default();
+        if !metrics.is_empty() && !self.dry_run {
+            self.reopen()?;
+            numbers = numbers_of(&self.log, self.checkpoint.position, metrics)
+                .map_err(|source| RecordError::Log { path: self.log.clone(), source })?;
+        }
+        let mut updates = Vec::new();
+        self.converter.summarize_anew(rules.to_vec(), numbers, |update| updates.push(update));
+        updates.iter().try_for_each(|update| self.write(update))
+    }
+
+    /// Remembers where the run is to be sent from now on. Nothing of the log changes, but it is not whole there.
+    fn set_target(&mut self, asked: &AskedDescription) -> Result<(), RecordError> {
+        let mut target = self.checkpoint.target();
+        for (place, asked) in [(&mut target.entity, &asked.entity), (&mut target.project, &asked.project)] {
+            if let Some(asked) = asked {
+                place.clone_from(asked);
+            }
+        }
+        if target == self.checkpoint.target() {
+            return Ok(());
+        }
+        self.checkpoint.target = Some(target);
+        self.dirty = true;
+        if !self.dry_run && std::mem::take(&mut self.marked) {
+            unmark_synced(&self.log).map_err(|source| RecordError::Io { path: self.log.clone(), source })?;
+        }
+        Ok(())
+    }
+
+    /// Lays config from files and flags over what was written of it, with the next commit. What is there already is not
+    /// written again, and what is not in it any more stays.
+    pub fn set_config(&mut self, mut config: Json) -> Result<(), RecordError> {
+        self.masked.extend(config::mask(&mut config));
+        let new = config::changes(&self.checkpoint.config, &config);
+        if new.is_empty() {
+            return Ok(());
+        }
+        self.reopen()?;
+        config::lay_over(&mut self.checkpoint.config, config);
+        self.write(&RunUpdate::Config(new))
+    }
+
+    /// Where config values stood that look like credentials; they were masked.
+    pub fn masked(&self) -> &BTreeSet<String> {
+        &self.masked
     }
 
     /// The run's log.
@@ -327,14 +436,20 @@ impl Recorder {
         open.chain(self.checkpoint.sources.iter().filter_map(|source| source.latest)).max()
     }
 
+    /// Rows that were there when it was opened.
+    pub fn rows_before(&self) -> u64 {
+        self.rows_before
+    }
+
     /// Values at steps that the same metric had passed before.
     pub fn repeated(&self) -> u64 {
         self.converter.repeated()
     }
 
-    /// The keys of all metrics of the run.
-    pub fn metrics(&self) -> impl Iterator<Item = &str> + Clone {
-        self.converter.state().metrics.iter().filter(|(_, axis)| !axis.is_empty()).map(|(key, _)| key.as_str())
+    /// All keys of the run that options can speak of: of metrics, of media, and of what filters left out.
+    pub fn keys(&self) -> impl Iterator<Item = &str> + Clone {
+        let metrics = self.converter.state().metrics.iter().filter(|(_, axis)| !axis.is_empty()).map(|(key, _)| key);
+        metrics.chain(&self.checkpoint.other_keys).map(String::as_str)
     }
 
     /// Rows that wait for more values of their steps.
@@ -351,14 +466,14 @@ impl Recorder {
     }
 
     /// Reads what is new in the sources, to the end of what is there now. `committed` is called after each commit with
-    /// the position up to which the log may be read. `go_on` is asked now and then; a pass that is told to stop commits
-    /// what it has.
+    /// the position up to which the log may be read. `go_on` is asked now and then, and told how far the pass is; a pass
+    /// that is told to stop commits what it has.
     pub fn pass(
         &mut self,
         planned: &[PlannedSource],
         end: End,
         mut committed: impl FnMut(LogPosition),
-        go_on: impl Fn() -> bool,
+        go_on: impl Fn(&Pass) -> bool,
     ) -> Result<Pass, RecordError> {
         let mut pass = Pass::default();
         let ready = self.ready_sources(planned, end);
@@ -396,11 +511,14 @@ impl Recorder {
             let due = || pass.rows - rows_at_commit >= ROWS_PER_COMMIT || locked(&self.beside).files.are_due();
             if result.is_ok() && split == 0 && due() {
                 rows_at_commit = pass.rows;
-                for source in merge.sources() {
+                for source in merge.sources_mut() {
                     self.checkpoint_source(source);
                 }
                 result = self.commit(&mut committed);
-                stopped = !go_on();
+                pass.bytes = merge.sources_mut().iter().map(|source| source.bytes()).sum();
+                stopped = !go_on(&pass);
+                // Each source adds its own at the end.
+                pass.bytes = 0;
             }
             if stopped || result.is_err() {
                 break;
@@ -408,19 +526,45 @@ impl Recorder {
         }
         for mut source in merge.into_sources() {
             source.end_pass(&mut pass, result.is_ok() && !stopped);
-            self.checkpoint_source(&source);
+            self.checkpoint_source(&mut source);
             // A pass that was stopped drops what it had read ahead; then the checkpoint says where to read on.
             if result.is_ok() && !stopped {
                 self.sources.push(source);
             }
         }
         result?;
+        if !stopped {
+            self.keep_beside(planned, end, &mut pass)?;
+        }
+        // Whatever is written has its place before the exit record.
+        self.write_beside()?;
         if let (End::Exit(code), false) = (end, stopped) {
             self.exit(if code == 0 { self.session_code() } else { code })?;
         }
         self.commit(&mut committed)?;
         pass.files = locked(&self.beside).files.take_count();
+        pass.log_bytes = self.sink.position().0.0.saturating_sub(self.counted_to);
+        self.counted_to = self.sink.position().0.0;
         Ok(pass)
+    }
+
+    /// Reads all there is, if filters leave out all of it; `None` as soon as anything is not. For a dry run.
+    pub fn pass_if_all_is_left_out(&mut self, planned: &[PlannedSource]) -> Option<Pass> {
+        let mut pass = Pass::default();
+        let mut merge = Merge::new(self.ready_sources(planned, End::CloseRow));
+        if merge.next_row().ok()?.is_some() {
+            return None;
+        }
+        for mut source in merge.into_sources() {
+            source.end_pass(&mut pass, true);
+            self.checkpoint_source(&mut source);
+        }
+        // Files beside the events alone make a run only where they were asked for.
+        if [KindName::Projector, KindName::Profile].into_iter().any(|kind| self.filter.asks_for(kind)) {
+            self.keep_beside(planned, End::CloseRow, &mut pass).ok()?;
+        }
+        let sum = pass.kinds.sum();
+        (sum.left_out > 0 && sum.left_out == sum.read).then_some(pass)
     }
 
     /// Writes the end of the run. One that has ended, and to which nothing came, keeps the end that it has.
@@ -450,10 +594,14 @@ impl Recorder {
     fn commit(&mut self, committed: &mut impl FnMut(LogPosition)) -> Result<(), RecordError> {
         self.write_beside()?;
         self.commit_rows()?;
-        if !self.dirty || self.dry_run {
+        if !self.dirty {
             return Ok(());
         }
         locked(&self.beside).files.sync()?;
+        if self.dry_run {
+            self.dirty = false;
+            return Ok(());
+        }
         self.sink.sync().map_err(|source| RecordError::Log { path: self.log.clone(), source })?;
         (self.checkpoint.position, self.checkpoint.next_num) = self.sink.position();
         self.checkpoint.state.clone_from(self.converter.state());
@@ -493,9 +641,22 @@ impl Recorder {
             self.reopen()?;
             self.write(&RunUpdate::Files(files))?;
         }
-        let new: Vec<_> = config.into_iter().filter(|(path, value)| self.config.get(path) != Some(value)).collect();
+        let mut new = Vec::new();
+        for (path, mut value) in config {
+            self.masked.extend(config::mask_value(&path, &mut value));
+            if self.config.get(&path) == Some(&value) {
+                continue;
+            }
+            self.config.insert(path.clone(), value.clone());
+            // Files and flags are nearer than events.
+            if config::speaks_of(&self.checkpoint.config, &path) {
+                let left = config::leaves(&path, &value);
+                new.extend(left.into_iter().filter(|(path, _)| !config::speaks_of(&self.checkpoint.config, path)));
+            } else {
+                new.push((path, value));
+            }
+        }
         if !new.is_empty() {
-            self.config.extend(new.iter().cloned());
             self.reopen()?;
             self.write(&RunUpdate::Config(new))?;
         }
@@ -534,8 +695,11 @@ impl Recorder {
     /// only ever the last record of a log, is cut off. The mark goes first and the checkpoint before the log, so that a
     /// crash in between leaves a log that is cut at the next start. Nothing is changed here before it is saved.
     fn reopen(&mut self) -> Result<(), RecordError> {
+        let failed = |source| RecordError::Log { path: self.log.clone(), source };
         if self.dry_run {
-            self.checkpoint.ending = None;
+            if let Some(ending) = self.checkpoint.ending.take() {
+                self.sink = Sink::nowhere(ending.before_exit, ending.exit_num).map_err(failed)?;
+            }
             return Ok(());
         }
         if std::mem::take(&mut self.marked) {
@@ -545,7 +709,6 @@ impl Recorder {
         let mut cut = self.checkpoint.clone();
         (cut.ending, cut.position, cut.next_num) = (None, ending.before_exit, ending.exit_num);
         cut.save(&self.directory)?;
-        let failed = |source| RecordError::Log { path: self.log.clone(), source };
         self.sink = Sink::open_at(&self.log, ending.before_exit, ending.exit_num).map_err(failed)?;
         self.checkpoint = cut;
         Ok(())
@@ -582,10 +745,21 @@ impl Recorder {
                     .tags
                     .entry(directory.to_owned())
                     .or_insert_with(|| Arc::new(Mutex::new(saved.cloned().unwrap_or_default())));
-                Source::new(index, plan, checkpoint, self.axes.clone(), tags.clone(), self.beside.clone())
+                Source::new(
+                    index,
+                    plan,
+                    checkpoint,
+                    self.axes.clone(),
+                    tags.clone(),
+                    self.beside.clone(),
+                    self.filter.clone(),
+                )
             });
             source.start_pass(plan, end);
             ready.push(source);
+        }
+        if self.checkpoint.shape.restarts == Restarts::Purge {
+            self.purge(planned, &mut ready);
         }
         // Files that are gone keep their place: a file may come back.
         self.sources = known.into_values().collect();
@@ -593,12 +767,35 @@ impl Recorder {
         ready
     }
 
-    fn checkpoint_source(&mut self, source: &Source) {
+    /// Tells the sources, which stand in the order of the plan, what later starts superseded. What was recorded before
+    /// stays: then the steps of the restart are steps that were passed already.
+    fn purge(&self, planned: &[PlannedSource], ready: &mut [Source]) {
+        if ready.iter().all(Source::has_nothing_new) {
+            return;
+        }
+        let files: Vec<ToScan<'_>> = planned
+            .iter()
+            .zip(&*ready)
+            .filter_map(|(plan, source)| Some(ToScan { plan, rule: &self.checkpoint.sources.get(source.index)?.rule }))
+            .collect();
+        for (source, superseded) in ready.iter_mut().zip(find_superseded(&files, &self.axes)) {
+            source.set_superseded(superseded);
+        }
+    }
+
+    fn checkpoint_source(&mut self, source: &mut Source) {
+        for key in source.take_new_keys() {
+            if !self.converter.state().metrics.contains_key(&*key) {
+                self.checkpoint.other_keys.insert(key.to_string());
+            }
+        }
         self.checkpoint.session = source.session().or(self.checkpoint.session);
         let Some(saved) = self.checkpoint.sources.get_mut(source.index) else { return };
         if let Some(position) = source.position() {
-            self.dirty |= saved.position != position;
+            let lost = source.lost();
+            self.dirty |= saved.position != position || saved.lost != lost;
             saved.position = position;
+            saved.lost = lost;
             saved.latest = source.latest();
             saved.seen_size = source.recorded_size();
         }

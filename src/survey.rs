@@ -11,6 +11,7 @@ use std::time::SystemTime;
 use rayon::prelude::*;
 
 use crate::checkpoint::Shape;
+use crate::convert::config::ConfigPlaces;
 use crate::convert::keys::KeyRule;
 use crate::convert::layout::{self, Directory, Evidence, Layout};
 use crate::convert::run_filter::RunFilter;
@@ -58,6 +59,8 @@ pub struct PlannedRun {
     pub modified: SystemTime,
     /// Its files, in the order that breaks ties between equal wall times.
     pub sources: Vec<PlannedSource>,
+    /// Where its config files may lie.
+    pub config: ConfigPlaces,
 }
 
 impl PlannedRun {
@@ -157,7 +160,7 @@ impl Survey {
         Self {
             layout: shape.layout,
             join: shape.join.clone(),
-            filter: shape.filter.clone(),
+            filter: shape.runs.clone(),
             generation,
             peeked: HashMap::new(),
             beginnings: Beginnings::default(),
@@ -299,10 +302,13 @@ impl Survey {
             if sources.is_empty() {
                 continue;
             }
+            let directory = experiment.path.iter().fold(root.directory.clone(), |path, part| path.join(part));
             let draft = Draft {
                 root: root.name.clone(),
+                root_directory: root.directory.clone(),
                 session_of: experiment.session_of,
-                directory: experiment.path.iter().fold(root.directory.clone(), |path, part| path.join(part)),
+                experiments: vec![directory.clone()],
+                directory,
                 tb_runs,
                 sources,
                 beside: root.beside(&experiment.path, &mut beside),

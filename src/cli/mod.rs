@@ -12,7 +12,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::convert::axes::AxisRule;
+use crate::convert::config::ConfigFlag;
+use crate::convert::filters::{KindName, Moment};
+use crate::convert::globs::MetricGlob;
 use crate::convert::run_filter::RunPattern;
+use crate::convert::summaries::SummaryRule;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 pub use values::parse_duration;
@@ -70,6 +74,9 @@ pub struct ImportArgs {
     /// What a run is, and what it is called.
     #[command(flatten)]
     pub runs: RunArgs,
+    /// Which data a run holds, and how it is shown.
+    #[command(flatten)]
+    pub data: DataArgs,
     /// Where runs go.
     #[command(flatten)]
     pub target: TargetArgs,
@@ -115,6 +122,9 @@ pub struct WatchArgs {
     /// What a run is, and what it is called.
     #[command(flatten)]
     pub runs: RunArgs,
+    /// Which data a run holds, and how it is shown.
+    #[command(flatten)]
+    pub data: DataArgs,
     /// Where runs go.
     #[command(flatten)]
     pub target: TargetArgs,
@@ -158,9 +168,18 @@ pub struct InspectArgs {
     /// Directories, event files, run directories or `.wandb` files to look at
     #[arg(value_name = "PATH", required = true)]
     pub paths: Vec<PathBuf>,
+    /// Show runs as they would be made in this folder's `wandb`, or were made before [env: WANDB_DIR] [default: .]
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Show runs in this project; a template [env: WANDB_PROJECT] [default: uncategorized]
+    #[arg(short, long, value_name = "PROJECT")]
+    pub project: Option<String>,
     /// What a run is, and what it is called.
     #[command(flatten)]
     pub runs: RunArgs,
+    /// Which data a run holds, and how it is shown.
+    #[command(flatten)]
+    pub data: DataArgs,
     /// What to say, and how.
     #[command(flatten)]
     pub output: OutputArgs,
@@ -258,9 +277,18 @@ pub struct RunArgs {
     /// Describe the run
     #[arg(long, value_name = "TEMPLATE")]
     pub notes: Option<String>,
-    /// Put the metrics that match GLOB on the step axis NAME; may be repeated
-    #[arg(long = "axis", value_name = "GLOB=NAME")]
-    pub axes: Vec<AxisRule>,
+    /// Upload the event files themselves too, for the TensorBoard that W&B hosts
+    #[arg(long)]
+    pub save_events: bool,
+    /// Set a config value, typed as in YAML; dots in KEY nest; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub config: Vec<ConfigFlag>,
+    /// Take config from this YAML or JSON file, for all runs; may be repeated, the last one wins
+    #[arg(long = "config-file", value_name = "FILE")]
+    pub config_files: Vec<PathBuf>,
+    /// Do not look for config files beside the event files
+    #[arg(long)]
+    pub no_config_files: bool,
     /// Read only the TB runs that match GLOB, a path below PATH such as `*/train`; may be repeated
     #[arg(long = "include", value_name = "GLOB")]
     pub include: Vec<RunPattern>,
@@ -270,6 +298,46 @@ pub struct RunArgs {
     /// Make fresh runs beside those of an earlier generation
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub generation: u32,
+}
+
+/// Which data a run holds, and how it is shown. Globs match the whole final name of a metric, and `*` crosses `/`.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Data")]
+pub struct DataArgs {
+    /// Put the metrics that match GLOB on the step axis NAME; may be repeated
+    #[arg(long = "axis", value_name = "GLOB=NAME")]
+    pub axes: Vec<AxisRule>,
+    /// Summarize the metrics that match GLOB by min, max, mean, last, first or none; may be repeated
+    #[arg(long = "summary", value_name = "GLOB=WHAT,…")]
+    pub summaries: Vec<SummaryRule>,
+    /// Choose what happens to steps that a restarted training wrote again (`purge`: `import` only)
+    #[arg(long, value_name = "WHAT", value_enum, default_value_t)]
+    pub restarts: Restarts,
+    /// Take only metrics that match GLOB; may be repeated
+    #[arg(long, value_name = "GLOB")]
+    pub tags_include: Vec<MetricGlob>,
+    /// Leave out metrics that match GLOB; may be repeated
+    #[arg(long, value_name = "GLOB")]
+    pub tags_exclude: Vec<MetricGlob>,
+    /// Take only these kinds of data: scalars, images, audio, text, …
+    #[arg(long, value_name = "KIND,…", value_delimiter = ',')]
+    pub kinds: Vec<KindName>,
+    /// Take only events at or after this time: `2026-07-14`, `2026-07-14T08:30:00Z`, `2d` ago
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<Moment>,
+    /// Take only events before this time
+    #[arg(long, value_name = "TIME")]
+    pub until: Option<Moment>,
+}
+
+/// What happens to steps that a restarted training wrote again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Restarts {
+    /// Every value is kept
+    #[default]
+    Keep,
+    /// Only those that were written last are taken
+    Purge,
 }
 
 /// Whether runs are uploaded.
@@ -306,14 +374,33 @@ impl Command {
         }
     }
 
-    /// The flags about the destination, where the command has them.
-    pub fn target(&self) -> Option<&TargetArgs> {
+    /// The flags about data, where the command has them.
+    pub fn data(&self) -> Option<&DataArgs> {
         match self {
-            Self::Import(arguments) => Some(&arguments.target),
-            Self::Watch(arguments) => Some(&arguments.target),
-            Self::Sync(arguments) => Some(&arguments.target),
-            Self::Inspect(_) | Self::Completions(_) => None,
+            Self::Import(arguments) => Some(&arguments.data),
+            Self::Watch(arguments) => Some(&arguments.data),
+            Self::Inspect(arguments) => Some(&arguments.data),
+            Self::Sync(_) | Self::Completions(_) => None,
         }
+    }
+
+    /// The flags about the destination.
+    pub fn target(&self) -> TargetArgs {
+        match self {
+            Self::Import(arguments) => arguments.target.clone(),
+            Self::Watch(arguments) => arguments.target.clone(),
+            Self::Sync(arguments) => arguments.target.clone(),
+            Self::Inspect(arguments) => {
+                let (dir, project) = (arguments.dir.clone(), arguments.project.clone());
+                TargetArgs { dir, project, ..TargetArgs::default() }
+            }
+            Self::Completions(_) => TargetArgs::default(),
+        }
+    }
+
+    /// Whether the command may talk to a server.
+    pub fn uses_server(&self) -> bool {
+        self.network().is_some()
     }
 
     /// The flags about the network, where the command has them.

@@ -161,6 +161,38 @@ mod tests {
     }
 
     #[test]
+    fn malformed_filters_name_flag_value_and_form() {
+        check_refused("import logs --summary loss", &["--summary", "'loss'", "GLOB=WHAT"]);
+        check_refused("import logs --summary loss=avg", &["--summary", "`avg`", "`mean`"]);
+        check_refused("watch logs --tags-include [", &["--tags-include", "not a glob"]);
+        check_refused("inspect logs --tags-exclude {a", &["--tags-exclude", "not a glob"]);
+        check_refused("import logs --kinds scalars,pictures", &["--kinds", "`pictures`", "`images`", "`plugins`"]);
+        check_refused("import logs --since yesterday", &["--since", "`yesterday`", "2d"]);
+        check_refused("import logs --restarts drop", &["--restarts", "keep", "purge"]);
+    }
+
+    #[test]
+    fn filters_have_variables_too() {
+        let variables = [
+            ("WANDB_BRIDGE_KINDS", "text,scalars"),
+            ("WANDB_BRIDGE_TAGS_INCLUDE", "{a,b}*"),
+            ("WANDB_BRIDGE_TAGS_EXCLUDE", "a/*"),
+            ("WANDB_BRIDGE_SUMMARY", "a*=min,max"),
+            ("WANDB_BRIDGE_SINCE", "2 days"),
+            ("WANDB_BRIDGE_UNTIL", "2026-07-14"),
+            ("WANDB_BRIDGE_RESTARTS", "purge"),
+        ];
+        for command in ["import", "watch", "inspect"] {
+            let cli = parse_line(&format!("{command} logs"), &variables).unwrap();
+            let data = cli.command.data().unwrap();
+            assert_eq!((data.kinds.len(), data.summaries.len(), data.restarts), (2, 1, super::super::Restarts::Purge));
+            assert_eq!((data.tags_include[0].as_str(), data.tags_exclude[0].as_str()), ("{a,b}*", "a/*"));
+            assert_eq!(data.since.as_ref().map(ToString::to_string).as_deref(), Some("2 days"));
+            assert!(data.until.is_some());
+        }
+    }
+
+    #[test]
     fn what_cannot_be_meant_is_refused() {
         check_refused("import", &["PATH"]);
         check_refused("watch", &["PATH"]);
@@ -177,7 +209,7 @@ mod tests {
         let cli = parse_line("import logs --tags a,b --tags c --axis val/*=epoch --axis x=y", &[]).unwrap();
         let Command::Import(import) = cli.command else { panic!() };
         assert_eq!(import.runs.tags, ["a", "b", "c"]);
-        assert_eq!(import.runs.axes.len(), 2);
+        assert_eq!(import.data.axes.len(), 2);
         assert_eq!(import.runs.layout, Layout::Auto);
     }
 

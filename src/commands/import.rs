@@ -7,7 +7,6 @@ use crate::cli::{ImportArgs, Mode};
 use crate::commands::error::{CommandError, ExitCode, IoContext as _};
 use crate::commands::session::{self, Stop};
 use crate::commands::ui::{Ui, counted};
-use crate::convert::axes::Axes;
 use crate::model::{SkippedReason, Skips};
 use crate::pipeline::{self, Uploads, Watcher};
 use crate::settings::Settings;
@@ -60,16 +59,16 @@ pub(super) fn run(
     if let Some(uploads) = &uploads {
         runtime.block_on(uploads.finish(None));
     }
-    let metrics = reporter.metrics();
-    // Where every run was refused, nobody knows what a rule would match.
-    if !metrics.is_empty() {
-        warn_of_idle_rules(&shape.axes, &metrics, ui);
+    let keys = reporter.keys();
+    // Where every run was refused, nobody knows what a glob would match.
+    if !keys.is_empty() {
+        session::warn_of_idle_globs(settings, &keys, ui);
     }
     Ok(reporter.finish("imported", stop.exit_code()))
 }
 
 /// Names what could not be read, and counts it and what was not to be read.
-fn say_unreadable(found: &Found, ui: &Ui) -> Skips {
+pub(super) fn say_unreadable(found: &Found, ui: &Ui) -> Skips {
     let mut skips = Skips::default();
     for (path, why) in &found.unreadable {
         ui.warning(format!("cannot read `{}`: {why}", path.display()));
@@ -86,6 +85,10 @@ fn say_unreadable(found: &Found, ui: &Ui) -> Skips {
 /// The error for paths without any event file.
 fn nothing_found(paths: &[PathBuf], found: &Found) -> CommandError {
     let paths: Vec<String> = paths.iter().map(|path| format!("`{}`", path.display())).collect();
+    if let Some((path, why)) = found.unreadable.first() {
+        let error = CommandError::new(ExitCode::Failed, format!("nothing can be read in {}", paths.join(", ")));
+        return error.hint(format!("`{}`: {why}", path.display()));
+    }
     let error = CommandError::new(ExitCode::NothingFound, format!("nothing to import in {}", paths.join(", ")));
     if let (left_out @ 1.., []) = (found.left_out.len() as u64, found.waiting.as_slice()) {
         return error.hint(format!("`--include` and `--exclude` leave out {}", counted(left_out, "event file")));
@@ -100,16 +103,5 @@ fn nothing_found(paths: &[PathBuf], found: &Found) -> CommandError {
             "{} whose writer has only begun: wait for it, or use `wandb-bridge watch`",
             counted(waiting, "event file")
         )),
-    }
-}
-
-/// A rule that matches nothing is a misspelled rule.
-pub(super) fn warn_of_idle_rules(
-    rules: &[crate::convert::axes::AxisRule],
-    metrics: &std::collections::BTreeSet<String>,
-    ui: &Ui,
-) {
-    for rule in Axes::new(rules).unmatched(metrics.iter().map(String::as_str)) {
-        ui.warning(format!("`--axis {rule}` matches no metric"));
     }
 }

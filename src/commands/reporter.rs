@@ -1,6 +1,7 @@
 //! Listens to the pipeline, and turns what it says into lines, JSON objects, sums and an exit code.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::fmt::Write as _;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,10 +11,10 @@ use crate::api::{Class, project_url};
 use crate::commands::error::{CommandError, ExitCode};
 use crate::commands::ui::{
     Addresses, Destination, Found, Progress as Shown, Report, RunReport, RunState, Totals, Ui, counted, elapsed,
-    first_lines, last_lines,
+    first_lines, grouped, last_lines, printable, size,
 };
 use crate::model::{Kinds, RunId, Skips};
-use crate::pipeline::{Note, RunEnd, Watcher};
+use crate::pipeline::{Note, Recorded, RunEnd, Watcher};
 use crate::recorder::RecordError;
 use crate::state_file::lock::LockError;
 use crate::upload::{Progress, RunState as Uploaded, UploadError, UploadOutcome};
@@ -38,7 +39,7 @@ struct State {
     /// Runs that the server has rows of.
     shown_at: HashSet<RunId>,
     repeated: u64,
-    metrics: BTreeSet<String>,
+    keys: BTreeSet<String>,
     /// The 401 is said once, not for every run that it stops.
     key_refused: bool,
 }
@@ -84,9 +85,9 @@ impl Reporter {
         self.state().totals.add_skips(skips);
     }
 
-    /// The keys of all metrics that were met.
-    pub(super) fn metrics(&self) -> BTreeSet<String> {
-        self.state().metrics.clone()
+    /// All keys that were met.
+    pub(super) fn keys(&self) -> BTreeSet<String> {
+        self.state().keys.clone()
     }
 
     /// Says the last lines. `more` are exit codes that the command itself knows of.
@@ -119,6 +120,12 @@ impl Watcher for Reporter {
         if self.destination == Destination::Nowhere {
             // A dry run makes no directory.
             report.dir = None;
+            if let Some(recorded) = &run.recorded {
+                report.rows_before = Some(recorded.rows_before);
+                if !self.ui.is_json() {
+                    self.ui.data(&printable(&planned(&report, recorded)));
+                }
+            }
         }
         if let Some(uploaded) = &run.uploaded
             && !uploaded.project.is_empty()
@@ -127,14 +134,24 @@ impl Watcher for Reporter {
         }
         if let Some(recorded) = &run.recorded {
             state.totals.bytes += recorded.pass.bytes;
+            state.totals.add_known(&recorded.pass.known);
             state.repeated += recorded.repeated;
-            state.metrics.extend(recorded.metrics.iter().cloned());
+            state.keys.extend(recorded.keys.iter().cloned());
+            if !recorded.masked.is_empty() {
+                let names: Vec<String> = recorded.masked.iter().map(|name| format!("`{name}`")).collect();
+                let text = format!("config values that look like credentials are masked: {}", names.join(", "));
+                self.ui.warn_once(&text.clone(), || text);
+            }
             if recorded.is_copy {
                 self.ui.note(format!(
                     "`{}` begins like another directory, so its own name is part of its run id",
                     run.source.display()
                 ));
             }
+        }
+        if let Some(left_out) = &run.left_out {
+            state.totals.bytes += left_out.pass.bytes;
+            state.keys.extend(left_out.keys.iter().cloned());
         }
         state.totals.add(&report, &skips);
         state.shown.runs_done += 1;
@@ -206,6 +223,50 @@ impl Watcher for Reporter {
     }
 }
 
+/// What a dry run says of a run: what it would be called, and what is new since it was recorded last.
+fn planned(report: &RunReport, recorded: &Recorded) -> String {
+    let mut text = format!("{} ({})", report.name, report.run_id);
+    if let Some(group) = &report.group {
+        let _ = write!(text, ", group {group}");
+    }
+    let _ = writeln!(text, ", project {}", recorded.project);
+    let _ = writeln!(text, "  from `{}`: {}", report.source, counted(recorded.files, "file"));
+    if recorded.rows_before > 0 {
+        let _ = writeln!(
+            text,
+            "  recorded before in `{}`: {}",
+            recorded.directory.display(),
+            counted(recorded.rows_before, "row")
+        );
+    }
+    let kinds: Vec<String> = report
+        .kinds
+        .iter()
+        .filter(|(_, count)| count.read > 0)
+        .map(|(kind, count)| {
+            let fates = [(count.kept, "kept as files"), (count.left_out, "left out"), (count.lost, "lost")];
+            let fates =
+                fates.iter().filter(|(count, _)| *count > 0).map(|(n, fate)| format!(", {} {fate}", grouped(*n)));
+            format!("{} {kind}{}", grouped(count.read), fates.collect::<String>())
+        })
+        .collect();
+    if kinds.is_empty() {
+        text.push_str("  nothing new\n");
+        return text;
+    }
+    let _ = writeln!(
+        text,
+        "  new: {}, {} of log; {}",
+        counted(report.rows, "row"),
+        size(report.log_bytes),
+        kinds.join("; ")
+    );
+    if report.run_files > 0 {
+        let _ = writeln!(text, "  new files: {}, {}", grouped(report.run_files), size(report.run_file_bytes));
+    }
+    text
+}
+
 /// A run's object, what was skipped of it, and what a person must hear.
 fn report(run: &RunEnd) -> (RunReport, Skips, Option<CommandError>) {
     let mut skips = Skips::default();
@@ -221,6 +282,10 @@ fn report(run: &RunEnd) -> (RunReport, Skips, Option<CommandError>) {
         events: 0,
         kinds: Kinds::default(),
         files: 0,
+        run_files: 0,
+        run_file_bytes: 0,
+        log_bytes: 0,
+        rows_before: None,
         skipped: Vec::new(),
         state: RunState::Offline,
         error: None,
@@ -233,6 +298,15 @@ fn report(run: &RunEnd) -> (RunReport, Skips, Option<CommandError>) {
         report.rows = recorded.pass.rows;
         report.kinds.clone_from(&recorded.pass.kinds);
         report.events = report.kinds.sum().sent;
+        report.run_files = recorded.pass.files.files;
+        report.run_file_bytes = recorded.pass.files.bytes;
+        report.log_bytes = recorded.pass.log_bytes;
+    }
+    if let Some(left_out) = &run.left_out {
+        report.state = RunState::Skipped;
+        report.name.clone_from(&left_out.name);
+        report.kinds.clone_from(&left_out.pass.kinds);
+        skips.merge(&left_out.pass.skips);
     }
     let mut trouble = None;
     if let Some(uploaded) = &run.uploaded {
@@ -253,7 +327,15 @@ fn report(run: &RunEnd) -> (RunReport, Skips, Option<CommandError>) {
             .collect::<Vec<_>>()
             .join(": ")
     });
-    report.skipped = skips.report();
+    let mut all = skips.clone();
+    if let Some(recorded) = &run.recorded {
+        all.merge(&recorded.pass.known);
+        // What was damaged before this pass is not on the server after it either.
+        if report.state == RunState::Synced && recorded.pass.known.any_loss() {
+            report.state = RunState::Partial;
+        }
+    }
+    report.skipped = all.report();
     (report, skips, trouble)
 }
 

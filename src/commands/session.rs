@@ -1,5 +1,6 @@
 //! What the commands that record or upload have in common: from settings to the two halves.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -15,10 +16,16 @@ use crate::cli::{self, Mode};
 use crate::commands::error::{CommandError, ExitCode, IoContext as _};
 use crate::commands::reporter::Reporter;
 use crate::commands::ui::{Destination, Totals, Ui, command_line};
+use crate::config_files;
+use crate::convert::config;
+use crate::convert::filters::{Filter, Filters};
 use crate::convert::layout::Layout;
+use crate::convert::restarts::Restarts;
 use crate::convert::template::Template;
-use crate::model::{SkippedReason, Skips};
-use crate::pipeline::{DEFAULT_PROJECT, Naming, Recording, Signal, Signals, Uploads, open_many_files, runtime};
+use crate::model::{Json, SkippedReason, Skips};
+use crate::pipeline::{
+    DEFAULT_PROJECT, GivenConfig, Naming, Recording, Signal, Signals, Uploads, open_many_files, runtime,
+};
 use crate::recorder::RecordOptions;
 use crate::settings::{Setting, Settings, SettingsError};
 
@@ -32,8 +39,24 @@ pub(super) fn shape(settings: &Settings) -> Result<Shape, CommandError> {
         cli::Layout::PerDirectory => Layout::PerDirectory,
         cli::Layout::Single => Layout::Single,
     };
-    let join = template("--join", settings.runs.join.as_deref())?;
-    Ok(Shape { layout, join, axes: settings.runs.axes.clone(), filter: settings.runs.filter.clone() })
+    let data = &settings.data;
+    Ok(Shape {
+        layout,
+        join: template("--join", settings.runs.join.as_deref())?,
+        axes: data.axes.clone(),
+        restarts: match data.restarts {
+            cli::Restarts::Keep => Restarts::Keep,
+            cli::Restarts::Purge => Restarts::Purge,
+        },
+        filters: Filters {
+            tags_include: data.tags_include.clone(),
+            tags_exclude: data.tags_exclude.clone(),
+            kinds: data.kinds.iter().copied().collect(),
+            since: data.since.clone(),
+            until: data.until.clone(),
+        },
+        runs: settings.runs.filter.clone(),
+    })
 }
 
 /// Names of runs, from settings.
@@ -44,6 +67,7 @@ pub(super) fn naming(settings: &Settings) -> Result<Naming, CommandError> {
         tags.value.iter().map(|tag| template_of("--tags", &own(tag))).collect::<Result<Vec<_>, _>>()
     });
     Ok(Naming {
+        config: given_config(settings)?,
         run_id: template("--run-id", runs.run_id.as_deref())?,
         name: template("--run-name", runs.run_name.as_deref())?,
         group: setting_template("--group", runs.group.as_ref())?,
@@ -54,6 +78,24 @@ pub(super) fn naming(settings: &Settings) -> Result<Naming, CommandError> {
         entity: settings.entity.as_ref().map(|entity| entity.value.clone()).unwrap_or_default(),
         single: settings.single_run.clone(),
     })
+}
+
+/// Config from flags, and from the files that flags name. The name of such a file is all that is told of its place.
+fn given_config(settings: &Settings) -> Result<GivenConfig, CommandError> {
+    let runs = &settings.runs;
+    let mut given = GivenConfig { values: Json::object(), files: Vec::new(), discover: !runs.no_config_files };
+    for path in runs.config_files.iter().flat_map(|files| &files.value) {
+        let config = config_files::read(path).map_err(|error| {
+            let message = format!("cannot use the config file `{}`", path.display());
+            CommandError::new(ExitCode::Usage, message).caused_by(&error)
+        })?;
+        config::lay_over(&mut given.values, config);
+        given.files.insert(0, path.file_name().unwrap_or_default().to_string_lossy().into_owned());
+    }
+    for flag in &runs.config {
+        given.values.set_path(&flag.path, flag.value.clone());
+    }
+    Ok(given)
 }
 
 fn template(flag: &str, text: Option<&str>) -> Result<Option<Template>, CommandError> {
@@ -73,7 +115,15 @@ fn template_of(flag: &str, text: &str) -> Result<Template, CommandError> {
 
 /// Where runs are recorded, with what was recorded before.
 pub(super) fn recording(settings: &Settings, dry_run: bool, runs: usize, ui: &Ui) -> Result<Recording, CommandError> {
-    let options = RecordOptions { shape: shape(settings)?, generation: settings.runs.generation, dry_run };
+    let shape = shape(settings)?;
+    let options = RecordOptions {
+        filter: Arc::new(Filter::new(&shape.filters, &jiff::ZonedDateTime::now())),
+        shape,
+        summaries: settings.data.summaries.clone(),
+        generation: settings.runs.generation,
+        save_events: settings.runs.save_events,
+        dry_run,
+    };
     let mut naming = naming(settings)?;
     if runs != 1 {
         if let Some(warning) = naming.single.ignored_warning(runs) {
@@ -160,6 +210,27 @@ pub(super) fn check_project_chosen(settings: &Settings, runs: usize) -> Result<(
     Err(CommandError::new(ExitCode::Usage, message).hint("choose one with `-p NAME`, or with `WANDB_PROJECT`"))
 }
 
+/// A glob that matches nothing is a misspelled one: each such is said. `keys` are all keys that were met.
+pub(super) fn warn_of_idle_globs(settings: &Settings, keys: &BTreeSet<String>, ui: &Ui) {
+    let data = &settings.data;
+    let warn = |flag: &str, text: &dyn std::fmt::Display, is_match: &dyn Fn(&str) -> bool| {
+        if !keys.iter().any(|key| is_match(key)) {
+            ui.warning(format!("`{flag} {text}` matches no metric"));
+        }
+    };
+    for rule in &data.axes {
+        warn("--axis", rule, &|key| rule.is_match(key));
+    }
+    for rule in &data.summaries {
+        warn("--summary", rule, &|key| rule.is_match(key));
+    }
+    for (flag, globs) in [("--tags-include", &data.tags_include), ("--tags-exclude", &data.tags_exclude)] {
+        for glob in globs {
+            warn(flag, &glob.as_str(), &|key| glob.is_match(key));
+        }
+    }
+}
+
 /// Refuses paths that do not exist.
 pub(super) fn check_paths(paths: &[PathBuf]) -> Result<(), CommandError> {
     for path in paths {
@@ -180,11 +251,20 @@ pub(super) fn destination(settings: &Settings, dry_run: bool) -> Destination {
         return Destination::Folder(settings.wandb_dir.display().to_string());
     }
     let app_url = &settings.server.app_url;
-    let project = settings.project.as_ref().map_or(DEFAULT_PROJECT, |project| project.value.as_str());
-    Destination::Server(match &settings.entity {
-        Some(entity) => project_url(app_url, &entity.value, project),
-        None => format!("{app_url}, project `{project}`"),
+    let entity = settings.entity.as_ref().map(|entity| entity.value.as_str());
+    let template = setting_template("--project", settings.project.as_ref()).ok().flatten();
+    let project = template.as_ref().map_or(Some(DEFAULT_PROJECT), Template::literal);
+    Destination::Server(match (entity, project) {
+        (Some(entity), Some(project)) => project_url(app_url, entity, project),
+        (None, Some(project)) => format!("{app_url}, project `{project}`"),
+        // One for each value of the template: each run's address says which.
+        (Some(entity), None) => format!("{app_url}/{entity}, projects `{}`", template_text(settings)),
+        (None, None) => format!("{app_url}, projects `{}`", template_text(settings)),
     })
+}
+
+fn template_text(settings: &Settings) -> &str {
+    settings.project.as_ref().map_or("", |project| project.value.as_str())
 }
 
 /// The reporter of a command.

@@ -8,7 +8,6 @@ use tokio::runtime::Runtime;
 
 use crate::cli::{Mode, WatchArgs};
 use crate::commands::error::{CommandError, ExitCode};
-use crate::commands::import::warn_of_idle_rules;
 use crate::commands::reporter::deadline;
 use crate::commands::session;
 use crate::commands::ui::Ui;
@@ -176,7 +175,7 @@ impl Prepared {
             };
             Ok::<_, CommandError>((ending, code))
         })?;
-        warn_of_idle_rules(&settings.runs.axes, &reporter.metrics(), ui);
+        session::warn_of_idle_globs(&settings, &reporter.keys(), ui);
         session::warn_of_idle_patterns(&ending.idle_patterns, ui);
         reporter.skip(&session::left_out(&ending.left_out));
         let mut codes = Vec::new();

@@ -2,20 +2,21 @@
 
 use std::sync::Arc;
 
-use globset::{Glob, GlobMatcher};
 use serde::{Deserialize, Serialize};
+
+use crate::convert::globs::{BadGlob, MetricGlob};
 
 /// The axis of everything that no rule says otherwise about: TensorBoard's step.
 pub const DEFAULT_AXIS: &str = "global_step";
 /// The axis of Keras' per-epoch metrics.
 const EPOCH_AXIS: &str = "epoch";
 
-/// A rule that puts metrics on an axis: `GLOB=NAME`. The glob matches the whole final name of the metric; `*` crosses `/`.
+/// A rule that puts metrics on an axis: `GLOB=NAME`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct AxisRule {
-    glob: String,
-    axis: String,
+    glob: MetricGlob,
+    axis: Arc<str>,
 }
 
 /// Why a text is not an axis rule.
@@ -25,11 +26,18 @@ pub enum AxisRuleError {
     #[error("`{0}` is not of the form GLOB=NAME, such as `val/*=epoch`")]
     Form(String),
     /// The part before the `=` is not a glob.
-    #[error("`{0}` is not a glob: {1}")]
-    Glob(String, String),
+    #[error(transparent)]
+    Glob(#[from] BadGlob),
     /// The name cannot be a step axis.
     #[error("`{0}` cannot name a step axis: it must not begin with `_` nor hold a `.`")]
     Name(String),
+}
+
+impl AxisRule {
+    /// Whether it says anything about a metric.
+    pub fn is_match(&self, key: &str) -> bool {
+        self.glob.is_match(key)
+    }
 }
 
 impl std::str::FromStr for AxisRule {
@@ -44,8 +52,13 @@ impl std::str::FromStr for AxisRule {
         if axis.starts_with('_') || axis.contains('.') {
             return Err(AxisRuleError::Name(axis.to_owned()));
         }
-        Glob::new(glob).map_err(|error| AxisRuleError::Glob(glob.to_owned(), error.kind().to_string()))?;
-        Ok(Self { glob: glob.to_owned(), axis: axis.to_owned() })
+        Ok(Self { glob: glob.parse()?, axis: axis.into() })
+    }
+}
+
+impl std::fmt::Display for AxisRule {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{}={}", self.glob.as_str(), self.axis)
     }
 }
 
@@ -59,14 +72,14 @@ impl TryFrom<String> for AxisRule {
 
 impl From<AxisRule> for String {
     fn from(rule: AxisRule) -> Self {
-        format!("{}={}", rule.glob, rule.axis)
+        rule.to_string()
     }
 }
 
 /// All rules, ready to be asked.
 #[derive(Debug, Clone)]
 pub struct Axes {
-    rules: Vec<(GlobMatcher, Arc<str>, String)>,
+    rules: Vec<AxisRule>,
     default: Arc<str>,
     epoch: Arc<str>,
 }
@@ -74,24 +87,14 @@ pub struct Axes {
 impl Axes {
     /// Rules given first win.
     pub fn new(rules: &[AxisRule]) -> Self {
-        let matcher = |rule: &AxisRule| {
-            // A rule was checked when it was parsed, so none falls away here.
-            Glob::new(&rule.glob)
-                .ok()
-                .map(|glob| (glob.compile_matcher(), Arc::from(rule.axis.as_str()), String::from(rule.clone())))
-        };
-        Self {
-            rules: rules.iter().filter_map(matcher).collect(),
-            default: Arc::from(DEFAULT_AXIS),
-            epoch: Arc::from(EPOCH_AXIS),
-        }
+        Self { rules: rules.to_vec(), default: Arc::from(DEFAULT_AXIS), epoch: Arc::from(EPOCH_AXIS) }
     }
 
     /// The axis of a metric by its tag and its final name.
     ///
     /// Keras counts epochs, not steps, in tags `epoch_*`; only the TF2 writer's are taken for Keras'.
     pub fn axis(&self, tag: &str, key: &str, from_tf2_writer: bool) -> &Arc<str> {
-        let ruled = self.rules.iter().find(|(glob, ..)| glob.is_match(key)).map(|(_, axis, _)| axis);
+        let ruled = self.rules.iter().find(|rule| rule.is_match(key)).map(|rule| &rule.axis);
         let keras = || (from_tf2_writer && tag.starts_with("epoch_")).then_some(&self.epoch);
         ruled.or_else(keras).unwrap_or(&self.default)
     }
@@ -101,15 +104,7 @@ impl Axes {
     pub fn is_axis(&self, key: &str, from_tf2_writer: bool) -> bool {
         key == &*self.default
             || (from_tf2_writer && key == &*self.epoch)
-            || self.rules.iter().any(|(_, axis, _)| key == &**axis)
-    }
-
-    /// The texts of the rules that match none of the keys.
-    pub fn unmatched<'a>(&'a self, keys: impl Iterator<Item = &'a str> + Clone) -> impl Iterator<Item = &'a str> {
-        self.rules
-            .iter()
-            .filter(move |(glob, ..)| !keys.clone().any(|key| glob.is_match(key)))
-            .map(|(_, _, text)| text.as_str())
+            || self.rules.iter().any(|rule| key == &*rule.axis)
     }
 }
 
@@ -138,6 +133,5 @@ mod tests {
         let is_axis = |key: &str| axes.is_axis(key, false);
         assert!(is_axis("batch") && is_axis("epoch") && is_axis("global_step") && !is_axis("val"));
         assert!(none.is_axis("epoch", true) && !none.is_axis("epoch", false));
-        assert_eq!(axes.unmatched(["x"].into_iter()).collect::<Vec<_>>(), ["val/*=epoch"]);
     }
 }

@@ -54,8 +54,8 @@ impl<S: RowSource> Merge<S> {
     }
 
     /// The sources, in the order they were given.
-    pub fn sources(&self) -> &[S] {
-        &self.sources
+    pub fn sources_mut(&mut self) -> &mut [S] {
+        &mut self.sources
     }
 
     /// One source, by the index that its rows come with.

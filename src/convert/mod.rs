@@ -4,12 +4,18 @@
 //! plans and [`RunUpdate`](crate::model::RunUpdate)s away.
 
 pub mod axes;
+pub mod config;
+pub mod filters;
+pub mod globs;
 pub mod keys;
 pub mod kinds;
 pub mod layout;
 pub mod merge;
+pub mod restarts;
 pub mod rows;
 pub mod run;
 pub mod run_filter;
 pub mod run_id;
+pub mod summaries;
+pub mod tag_names;
 pub mod template;

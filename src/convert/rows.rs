@@ -3,12 +3,14 @@
 //! Events with the same axis value, next to each other, make one row, until a tag comes that the row already holds:
 //! that starts a new row. No value ever overwrites another. Steps that go back, repeat or jump stay rows.
 
+use std::borrow::Borrow;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use crate::convert::axes::Axes;
-use crate::convert::keys::{KeyRule, apart_from_axes};
+use crate::convert::keys::KeyRule;
 use crate::convert::kinds::{Cell, MeshPart};
+use crate::convert::tag_names::TagNames;
 use crate::model::{RowValue, Step, WallTime};
 
 /// A row of one source, before it has its place among the rows of the run.
@@ -45,9 +47,7 @@ pub struct Resume {
 /// Builds the rows of one source.
 #[derive(Debug)]
 pub struct RowBuilder {
-    rule: KeyRule,
-    axes: Arc<Axes>,
-    from_tf2_writer: bool,
+    names: TagNames,
     /// The key of each tag, as an index into `keys`. Two tags may have one key: `loss` and `train/loss` in `train/`.
     tags: HashMap<Arc<str>, usize>,
     keys: Vec<Key>,
@@ -71,7 +71,8 @@ impl RowBuilder {
     /// `latest` is the latest wall time that earlier passes over this source have seen.
     pub fn new(rule: KeyRule, axes: Arc<Axes>, from_tf2_writer: bool, latest: Option<WallTime>) -> Self {
         let (tags, keys, by_name) = (HashMap::new(), Vec::new(), HashMap::new());
-        Self { rule, axes, from_tf2_writer, tags, keys, by_name, open: None, serial: 0, latest, within_event: false }
+        let names = TagNames::new(rule, axes, from_tf2_writer);
+        Self { names, tags, keys, by_name, open: None, serial: 0, latest, within_event: false }
     }
 
     /// The latest wall time seen so far.
@@ -101,12 +102,24 @@ impl RowBuilder {
         self.keys.get(index).map(|key| key.name.clone()).unwrap_or_default()
     }
 
+    /// The key that a tag has in the run, and the axis that it lies on.
+    pub fn place(&mut self, tag: &Arc<str>) -> (Arc<str>, Arc<str>) {
+        let known = self.tags.get(tag).copied();
+        let index = known.unwrap_or_else(|| self.meet(tag));
+        self.keys.get(index).map(|key| (key.name.clone(), key.axis.clone())).unwrap_or_default()
+    }
+
+    /// The keys of all tags that were met, in the order in which they were.
+    pub fn keys(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.keys.iter().map(|key| &key.name)
+    }
+
     /// Takes the cells of one event, which lies at `before`. Rows that it closes go to `closed`.
-    pub fn push<'a>(
+    pub fn push<T: Borrow<Arc<str>>>(
         &mut self,
         wall_time: WallTime,
         step: Step,
-        points: impl Iterator<Item = (&'a Arc<str>, Cell)>,
+        points: impl Iterator<Item = (T, Cell)>,
         before: Resume,
         closed: &mut VecDeque<SourceRow>,
     ) {
@@ -114,6 +127,7 @@ impl RowBuilder {
         self.latest = Some(latest);
         let mut first_point = true;
         for (tag, cell) in points {
+            let tag = tag.borrow();
             let known = self.tags.get(tag).copied();
             let index = known.unwrap_or_else(|| self.meet(tag));
             // Met, so it is there.
@@ -170,17 +184,16 @@ impl RowBuilder {
     }
 
     fn meet(&mut self, tag: &Arc<str>) -> usize {
-        let key = apart_from_axes(self.rule.key(tag), |key| self.axes.is_axis(key, self.from_tf2_writer));
-        let axis = self.axes.axis(tag, &key, self.from_tf2_writer).clone();
+        let (key, axis) = self.names.of(tag);
         // The same name on another axis never shares a row with this one.
-        let same = |index: &usize| self.keys.get(*index).is_some_and(|known| known.axis == axis);
+        let same = |index: &usize| self.keys.get(*index).is_some_and(|known| known.axis == *axis);
         let known = self.by_name.get(key.as_str()).copied().filter(same);
         let index = known.unwrap_or_else(|| {
             let name: Arc<str> = if key == **tag { tag.clone() } else { Arc::from(key) };
             let index = self.keys.len();
             self.by_name.insert(name.clone(), index);
             // Serial 0 is never an open row's.
-            self.keys.push(Key { name, axis, in_row: 0 });
+            self.keys.push(Key { name, axis: axis.clone(), in_row: 0 });
             index
         });
         self.tags.insert(tag.clone(), index);

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::convert::keys::metric_name;
 use crate::convert::rows::SourceRow;
-use crate::model::{Exit, Json, MetricDefinition, Number, Row, RowValue, RunUpdate, SummaryItem};
+use crate::convert::summaries::{Running, SummaryRule, wanted};
+use crate::model::{Exit, Json, MetricDefinition, MetricSummary, Number, Row, RowValue, RunUpdate, SummaryItem};
 
 /// What must be known to go on with a run: saved with every commit.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -20,12 +21,19 @@ pub struct RunState {
     pub runtime: f64,
     /// Every metric that is defined, with its axis.
     pub metrics: BTreeMap<String, String>,
+    /// The highest step of every metric.
+    #[serde(default)]
+    pub steps: BTreeMap<String, i64>,
+    /// The numbers of the metrics whose summary is more than the latest value.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub summaries: BTreeMap<String, Running>,
 }
 
 /// Turns merged rows into updates: definitions before first use, rows counted, the summary kept.
 #[derive(Debug)]
 pub struct RunConverter {
     state: RunState,
+    rules: Vec<SummaryRule>,
     summary: HashMap<Arc<str>, Last>,
     /// Keys whose summary value is newer than the last SummaryRecord.
     changed: Vec<Arc<str>>,
@@ -36,6 +44,8 @@ pub struct RunConverter {
 #[derive(Debug)]
 struct Last {
     value: RowValue,
+    /// All numbers so far, where the summary is more than the latest value.
+    running: Option<Box<(MetricSummary, Running)>>,
     highest_step: i64,
     changed: bool,
     /// Whether its axis is known to the run.
@@ -43,9 +53,43 @@ struct Last {
 }
 
 impl RunConverter {
-    /// Goes on from a saved state, or from a default one with `started_at` set.
-    pub fn new(state: RunState) -> Self {
-        Self { state, summary: HashMap::new(), changed: Vec::new(), last_timestamp: 0.0, repeated: 0 }
+    /// Goes on from a saved state, or from a default one with `started_at` set. `rules` are those by which the state was
+    /// made.
+    pub fn new(state: RunState, rules: Vec<SummaryRule>) -> Self {
+        Self { state, rules, summary: HashMap::new(), changed: Vec::new(), last_timestamp: 0.0, repeated: 0 }
+    }
+
+    /// The metrics of which other rules want another summary.
+    pub fn metrics_summarized_anew(&self, rules: &[SummaryRule]) -> Vec<String> {
+        let metrics = self.state.metrics.iter().filter(|(_, axis)| !axis.is_empty()).map(|(key, _)| key);
+        metrics.filter(|key| wanted(&self.rules, key) != wanted(rules, key)).cloned().collect()
+    }
+
+    /// Takes other rules for the summary. `numbers` are all numbers so far of the metrics for which that makes a
+    /// difference. Nothing was read in this process yet.
+    pub fn summarize_anew(
+        &mut self,
+        rules: Vec<SummaryRule>,
+        numbers: BTreeMap<String, Running>,
+        mut out: impl FnMut(RunUpdate),
+    ) {
+        self.rules = rules;
+        let mut items = Vec::with_capacity(numbers.len());
+        for (key, running) in numbers {
+            let summary = wanted(&self.rules, &key);
+            let axis = self.state.metrics.get(&key).map(|axis| Arc::from(axis.as_str()));
+            let name = Arc::from(metric_name(&key));
+            out(RunUpdate::Metric(MetricDefinition { name, step_metric: axis, summary, anew: true }));
+            // A null takes the value out.
+            items.push(SummaryItem { path: vec![key.clone()], value: running.value(summary).unwrap_or_default() });
+            match summary {
+                Some(_) => self.state.summaries.insert(key, running),
+                None => self.state.summaries.remove(&key),
+            };
+        }
+        if !items.is_empty() {
+            out(RunUpdate::Summary(items));
+        }
     }
 
     /// What to save with a commit.
@@ -53,7 +97,7 @@ impl RunConverter {
         &self.state
     }
 
-    /// Values, in this process, at a step that is not above an earlier one of the same metric: restarts, several
+    /// Values, read in this process, at a step that is not above an earlier one of the same metric: restarts, several
     /// writers, or a writer that gives no steps. They are rows all the same, but a chart shows them twice.
     pub fn repeated(&self) -> u64 {
         self.repeated
@@ -81,7 +125,7 @@ impl RunConverter {
 
     fn value(&mut self, key: &Arc<str>, value: &RowValue, row: &SourceRow, out: &mut impl FnMut(RunUpdate)) {
         if let Some(last) = self.summary.get_mut(key) {
-            last.value.clone_from(value);
+            last.take(value);
             if row.axis_value <= last.highest_step {
                 self.repeated += 1;
             } else {
@@ -97,7 +141,13 @@ impl RunConverter {
             last.defined = true;
         } else {
             let defined = matches!(value, RowValue::Number(_));
-            let last = Last { value: value.clone(), highest_step: row.axis_value, changed: true, defined };
+            let highest = self.state.steps.get(&**key).copied();
+            self.repeated += u64::from(highest.is_some_and(|highest| row.axis_value <= highest));
+            let running = wanted(&self.rules, key)
+                .map(|wanted| Box::new((wanted, self.state.summaries.get(&**key).cloned().unwrap_or_default())));
+            let highest_step = highest.map_or(row.axis_value, |highest| highest.max(row.axis_value));
+            let mut last = Last { value: value.clone(), running, highest_step, changed: true, defined };
+            last.take(value);
             self.summary.insert(key.clone(), last);
             self.changed.push(key.clone());
             if !defined {
@@ -115,12 +165,15 @@ impl RunConverter {
         }
         if !self.state.metrics.contains_key(&*row.axis) {
             self.state.metrics.insert(row.axis.to_string(), String::new());
-            out(RunUpdate::Metric(MetricDefinition { name: Arc::from(metric_name(&row.axis)), step_metric: None }));
+            let name = Arc::from(metric_name(&row.axis));
+            out(RunUpdate::Metric(MetricDefinition { name, step_metric: None, summary: None, anew: false }));
         }
         self.state.metrics.insert(key.to_string(), row.axis.to_string());
         out(RunUpdate::Metric(MetricDefinition {
             name: Arc::from(metric_name(key)),
             step_metric: Some(row.axis.clone()),
+            summary: wanted(&self.rules, key),
+            anew: false,
         }));
     }
 
@@ -134,7 +187,13 @@ impl RunConverter {
         for key in self.changed.drain(..) {
             if let Some(last) = self.summary.get_mut(&key) {
                 last.changed = false;
-                items.push(SummaryItem { path: vec![key.to_string()], value: last.value.to_json() });
+                set(&mut self.state.steps, &key, last.highest_step);
+                if let Some(running) = &last.running {
+                    set(&mut self.state.summaries, &key, running.1.clone());
+                }
+                if let Some(value) = last.summary() {
+                    items.push(SummaryItem { path: vec![key.to_string()], value });
+                }
             }
         }
         let last_step = i64::try_from(self.state.rows).unwrap_or(i64::MAX) - 1;
@@ -160,6 +219,32 @@ impl RunConverter {
     }
 }
 
+impl Last {
+    fn take(&mut self, value: &RowValue) {
+        self.value.clone_from(value);
+        if let (Some(running), RowValue::Number(number)) = (&mut self.running, value) {
+            running.1.add(*number);
+        }
+    }
+
+    /// What the summary holds; `None` where it is to hold nothing. What is no number has a latest value only.
+    fn summary(&self) -> Option<Json> {
+        match (&self.running, &self.value) {
+            (Some(running), RowValue::Number(_)) => running.1.value(Some(running.0)),
+            (Some(running), RowValue::Json(_)) if running.0.none => None,
+            _ => Some(self.value.to_json()),
+        }
+    }
+}
+
+/// Most keys are there already, and need no new text.
+fn set<T>(map: &mut BTreeMap<String, T>, key: &str, value: T) {
+    match map.get_mut(key) {
+        Some(place) => *place = value,
+        None => drop(map.insert(key.to_owned(), value)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -180,7 +265,7 @@ mod tests {
 
     #[test]
     fn definitions_come_once_and_before_use() {
-        let mut converter = RunConverter::new(RunState { started_at: 100.0, ..RunState::default() });
+        let mut converter = RunConverter::new(RunState { started_at: 100.0, ..RunState::default() }, Vec::new());
         let mut updates = Vec::new();
         converter.row(row(5, 101.0, &[("a.b", 1.0)]), |update| updates.push(update));
         converter.row(row(6, 102.5, &[("a.b", 2.0), ("c", 3.0)]), |update| updates.push(update));
@@ -200,7 +285,7 @@ mod tests {
             ]
         );
         // A later process defines nothing again.
-        let mut later = RunConverter::new(converter.state().clone());
+        let mut later = RunConverter::new(converter.state().clone(), Vec::new());
         let mut updates = Vec::new();
         later.row(row(7, 90.0, &[("c", 1.0)]), |update| updates.push(update));
         assert_eq!(updates.iter().map(print).collect::<Vec<_>>(), ["row 2 at 0"]);
@@ -208,7 +293,7 @@ mod tests {
 
     #[test]
     fn the_summary_holds_what_changed() {
-        let mut converter = RunConverter::new(RunState::default());
+        let mut converter = RunConverter::new(RunState::default(), Vec::new());
         converter.row(row(1, 3.5, &[("a", 1.0), ("b", f32::NAN)]), drop);
         converter.row(row(2, 4.0, &[("a", 2.0)]), drop);
         let print = |update: Option<RunUpdate>| match update {
@@ -223,5 +308,51 @@ mod tests {
         assert_eq!(print(converter.commit()), "a=3 _step=2 _timestamp=5 _runtime=5 _wandb.runtime=5");
         assert_eq!(converter.repeated(), 1);
         assert_eq!(converter.exit(0), Exit { code: 0, runtime: 5 });
+        // A later process knows which steps were passed.
+        let mut later = RunConverter::new(converter.state().clone(), Vec::new());
+        later.row(row(2, 6.0, &[("a", 4.0), ("c", 1.0)]), drop);
+        later.row(row(3, 6.0, &[("a", 4.0)]), drop);
+        assert_eq!(later.repeated(), 1);
+    }
+
+    #[test]
+    fn rules_shape_the_summary_and_its_definition() {
+        let rules = |texts: &[&str]| texts.iter().map(|text| text.parse().expect("a rule")).collect::<Vec<_>>();
+        let print = |update: &RunUpdate| match update {
+            RunUpdate::Metric(metric) => format!("define {}{:?}", metric.name, metric.summary.map(|wanted| wanted.min)),
+            RunUpdate::Summary(items) => items.iter().map(|item| format!("{}={} ", item.path[0], item.value)).collect(),
+            other => format!("{other:?}"),
+        };
+        let first = rules(&["a=min,max", "b=none"]);
+        let mut converter = RunConverter::new(RunState::default(), first.clone());
+        let mut updates = Vec::new();
+        converter.row(row(1, 1.0, &[("a", 3.0), ("b", 1.0), ("c", 1.0)]), |update| updates.push(update));
+        let expected = ["define global_stepNone", "define aSome(true)", "define bSome(false)", "define cNone"];
+        assert_eq!(updates.iter().take(4).map(print).collect::<Vec<_>>(), expected);
+        let summary = print(&converter.commit().expect("a summary"));
+        assert!(summary.starts_with(r#"a={"max":3,"min":3} c=1 _step"#), "{summary}");
+
+        // Another process goes on.
+        let mut converter = RunConverter::new(converter.state().clone(), first);
+        converter.row(row(2, 2.0, &[("a", 5.0)]), drop);
+        let summary = print(&converter.commit().expect("a summary"));
+        assert!(summary.starts_with(r#"a={"max":5,"min":3} _step"#), "{summary}");
+
+        // And a third wants something else.
+        let other = rules(&["b=min", "c=none"]);
+        let mut converter = RunConverter::new(converter.state().clone(), rules(&["a=min,max", "b=none"]));
+        assert_eq!(converter.metrics_summarized_anew(&other), ["a", "b", "c"]);
+        let running = |values: &[f32]| {
+            let mut running = Running::default();
+            values.iter().for_each(|value| running.add(Number::F32(*value)));
+            running
+        };
+        let numbers = [("a", [3.0, 5.0].as_slice()), ("b", &[1.0]), ("c", &[1.0])];
+        let numbers = numbers.into_iter().map(|(key, values)| (key.to_owned(), running(values))).collect();
+        let mut updates = Vec::new();
+        converter.summarize_anew(other, numbers, |update| updates.push(update));
+        let expected = ["define aNone", "define bSome(true)", "define cSome(false)", r#"a=5 b={"min":1} c=null "#];
+        assert_eq!(updates.iter().map(print).collect::<Vec<_>>(), expected);
+        assert_eq!(converter.state().summaries.keys().collect::<Vec<_>>(), ["b", "c"]);
     }
 }

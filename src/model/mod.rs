@@ -4,6 +4,7 @@
 
 mod ids;
 pub mod json;
+pub mod json_text;
 mod number;
 mod outcome;
 mod update;
@@ -12,4 +13,6 @@ pub use ids::{InvalidRunId, LogPosition, RunId, Step, WallTime};
 pub use json::Json;
 pub use number::Number;
 pub use outcome::{Count, KindCount, Kinds, Skipped, SkippedReason, Skips};
-pub use update::{Exit, FileCategory, Host, MetricDefinition, Row, RowValue, RunInfo, RunUpdate, SummaryItem};
+pub use update::{
+    Exit, FileCategory, Host, MetricDefinition, MetricSummary, Row, RowValue, RunInfo, RunUpdate, SummaryItem,
+};

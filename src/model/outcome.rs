@@ -15,6 +15,8 @@ pub enum SkippedReason {
     Kind(String),
     /// A filter that the user gave left it out.
     LeftOut,
+    /// A restart of the training wrote its step again, and the user wants only the later values.
+    Superseded,
     /// An event file that was not read, because the user's filters leave out its TB run.
     LeftOutFile,
     /// A record whose checksum or content is wrong; what follows it was read.
@@ -35,6 +37,8 @@ pub enum SkippedReason {
     File,
     /// A record of a log that is newer than this program.
     UnknownRecord,
+    /// A histogram with more bins than W&B takes, which were put together: its weight is all there.
+    Rebinned,
 }
 
 impl SkippedReason {
@@ -48,7 +52,13 @@ impl SkippedReason {
             | Self::BadValue
             | Self::RowTooLarge
             | Self::File => true,
-            Self::LeftOut | Self::LeftOutFile | Self::NotShown | Self::IncompleteTail | Self::UnknownRecord => false,
+            Self::LeftOut
+            | Self::LeftOutFile
+            | Self::NotShown
+            | Self::Superseded
+            | Self::IncompleteTail
+            | Self::UnknownRecord
+            | Self::Rebinned => false,
         }
     }
 }
@@ -58,6 +68,7 @@ impl fmt::Display for SkippedReason {
         let text = match self {
             Self::Kind(kind) => return write!(formatter, "{kind}: not carried"),
             Self::LeftOut => "left out by a filter",
+            Self::Superseded => "superseded by a restart",
             Self::LeftOutFile => "event file left out by `--include` or `--exclude`",
             Self::DamagedRecord => "damaged record",
             Self::DamagedFile => "damaged file",
@@ -68,6 +79,7 @@ impl fmt::Display for SkippedReason {
             Self::RowTooLarge => "row above W&B's size limit",
             Self::File => "file that could not be uploaded",
             Self::UnknownRecord => "record of a newer W&B client",
+            Self::Rebinned => "histogram with more than 512 bins, put together to 512",
         };
         formatter.write_str(text)
     }
@@ -101,6 +113,17 @@ pub struct KindCount {
     pub lost: u64,
 }
 
+impl KindCount {
+    /// Adds another count.
+    pub fn add(&mut self, other: &Self) {
+        self.read += other.read;
+        self.sent += other.sent;
+        self.kept += other.kept;
+        self.left_out += other.left_out;
+        self.lost += other.lost;
+    }
+}
+
 /// What became of all values, by the name of their kind.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 #[serde(transparent)]
@@ -115,12 +138,7 @@ impl Kinds {
     /// Adds all that `other` counted.
     pub fn merge(&mut self, other: &Self) {
         for (kind, count) in &other.0 {
-            let sum = self.of(kind);
-            sum.read += count.read;
-            sum.sent += count.sent;
-            sum.kept += count.kept;
-            sum.left_out += count.left_out;
-            sum.lost += count.lost;
+            self.of(kind).add(count);
         }
     }
 

@@ -32,6 +32,8 @@ pub enum FileCategory {
     Media,
     /// Anything else.
     Other,
+    /// A file that grows while the run goes on: it is uploaded again as it does, and when the run ends.
+    Growing,
 }
 
 /// What describes a run.
@@ -70,6 +72,27 @@ pub struct MetricDefinition {
     pub name: Arc<str>,
     /// The key of the step axis; `None` defines an axis itself.
     pub step_metric: Option<Arc<str>>,
+    /// What the summary holds of it; `None` is the latest value.
+    pub summary: Option<MetricSummary>,
+    /// Whether nothing of an earlier definition counts any more.
+    pub anew: bool,
+}
+
+/// What the summary holds of a metric. When it is all false, that is the latest value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct MetricSummary {
+    /// The lowest value.
+    pub min: bool,
+    /// The highest value.
+    pub max: bool,
+    /// The mean of all values.
+    pub mean: bool,
+    /// The latest value.
+    pub last: bool,
+    /// The first value.
+    pub first: bool,
+    /// Nothing at all, whatever else is wanted.
+    pub none: bool,
 }
 
 /// One history row. Its `_step` only counts rows.

@@ -1,12 +1,13 @@
 //! Import: everything that is there now, once.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use rayon::prelude::*;
 use tokio_util::sync::CancellationToken;
 
 use crate::pipeline::recording::{Published, Recording};
-use crate::pipeline::report::{Halves, Recorded, RunEnd, Watcher};
+use crate::pipeline::report::{Halves, Note, Recorded, RunEnd, Watcher};
 use crate::pipeline::uploads::Uploads;
 use crate::recorder::{End, Pass};
 use crate::survey::PlannedRun;
@@ -32,6 +33,15 @@ fn import_run(
     stop: &CancellationToken,
     watcher: &Arc<dyn Watcher>,
 ) {
+    if let Some(recorded) = recording.left_out(plan) {
+        let id = recording.place_of(plan).map(|(id, _)| id).ok();
+        return watcher.ended(RunEnd {
+            source: plan.directory.clone(),
+            id,
+            left_out: Some(recorded),
+            ..RunEnd::default()
+        });
+    }
     let mut run = match recording.open(plan) {
         Ok(run) => run,
         Err(error) => {
@@ -40,20 +50,33 @@ fn import_run(
             return watcher.ended(RunEnd { source, id, record_error: Some(error), ..RunEnd::default() });
         }
     };
+    run.notes.drain(..).for_each(|note| watcher.note(note));
     let halves =
         Halves::new(watcher.clone(), plan.directory.clone(), run.id.clone(), if uploads.is_some() { 2 } else { 1 });
     let published = Published::new(&run.recorder);
     if let Some(uploads) = uploads {
         let halves = halves.clone();
-        let to_upload = recording.to_upload(plan, &run, &published, false);
+        let to_upload = recording.to_upload(&run, &published, false);
         uploads.start(to_upload, move |uploaded| halves.uploaded(uploaded));
     }
-    let result =
-        run.recorder.pass(&plan.sources, End::Exit(0), |position| published.up_to(position), || !stop.is_cancelled());
+    let told = Cell::new((0, 0));
+    let tell = |so_far: &Pass| {
+        let (bytes, rows) = told.replace((so_far.bytes, so_far.rows));
+        let more = Pass { bytes: so_far.bytes - bytes, rows: so_far.rows - rows, ..Pass::default() };
+        watcher.note(Note::Recorded(more));
+    };
+    let go_on = |so_far: &Pass| {
+        tell(so_far);
+        !stop.is_cancelled()
+    };
+    let result = run.recorder.pass(&plan.sources, End::Exit(0), |position| published.up_to(position), go_on);
     let (pass, error) = match result {
         Ok(pass) => (pass, None),
         Err(error) => (Pass::default(), Some(error)),
     };
+    if error.is_none() {
+        tell(&pass);
+    }
     halves.recorded(Recorded::new(plan, &run, pass), error);
     // Let go of the run's lock and log before anyone is told that it is complete.
     drop(run);

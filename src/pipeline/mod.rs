@@ -15,8 +15,8 @@ mod watch;
 
 pub use child::RunningCommand;
 pub use import::import;
-pub use recording::{DEFAULT_PROJECT, Naming, Recording};
-pub use report::{Note, Recorded, RunEnd, Watcher};
+pub use recording::{DEFAULT_PROJECT, GivenConfig, Naming, Planned, Recording};
+pub use report::{LeftOut, Note, Recorded, RunEnd, Watcher};
 pub use signals::{Signal, Signals};
 pub use stopping::Stopping;
 pub use sync::{id_of, sync};

@@ -60,10 +60,23 @@ pub struct RunEnd {
     pub id: Option<RunId>,
     /// What was recorded; `None` when nothing was to be, or the run could not be opened.
     pub recorded: Option<Recorded>,
+    /// Set when filters leave out all of it: what it would have been. No run is made.
+    pub left_out: Option<LeftOut>,
     /// Why the run could not be opened, or not all of it was recorded.
     pub record_error: Option<RecordError>,
     /// What was uploaded; `None` when nothing was to be.
     pub uploaded: Option<UploadOutcome>,
+}
+
+/// A run that was not made, because filters leave out all of it.
+#[derive(Debug)]
+pub struct LeftOut {
+    /// The name that it would have.
+    pub name: String,
+    /// What was read.
+    pub pass: Pass,
+    /// Its keys.
+    pub keys: Vec<String>,
 }
 
 /// What was recorded of a run.
@@ -73,8 +86,12 @@ pub struct Recorded {
     pub name: String,
     /// Its group; empty when it has none.
     pub group: String,
+    /// The project that its log names.
+    pub project: String,
     /// Its run directory.
     pub directory: PathBuf,
+    /// Rows that were recorded before this process.
+    pub rows_before: u64,
     /// How many event files it has.
     pub files: u64,
     /// Other directories hold the same first record, so its own name went into the id.
@@ -83,8 +100,10 @@ pub struct Recorded {
     pub pass: Pass,
     /// Values at steps that their metric had passed already.
     pub repeated: u64,
-    /// Keys of its metrics.
-    pub metrics: Vec<String>,
+    /// Its keys, those of what filters left out among them.
+    pub keys: Vec<String>,
+    /// Where config values stood that look like credentials; they were masked.
+    pub masked: Vec<String>,
     /// Whether it is left open, to go on later.
     pub open: bool,
 }
@@ -97,12 +116,15 @@ impl Recorded {
         Self {
             name: checkpoint.description.name.clone(),
             group: checkpoint.description.group.clone(),
+            project: checkpoint.description.project.clone(),
             directory: run.directory.clone(),
+            rows_before: run.recorder.rows_before(),
             files: plan.sources.len() as u64,
             is_copy: !plan.copy_names.is_empty(),
             pass,
             repeated: run.recorder.repeated(),
-            metrics: run.recorder.metrics().map(str::to_owned).collect(),
+            keys: run.recorder.keys().map(str::to_owned).collect(),
+            masked: run.recorder.masked().iter().cloned().collect(),
             open: checkpoint.ending.is_none(),
         }
     }

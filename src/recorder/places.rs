@@ -3,10 +3,20 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use crate::checkpoint::SourceCheckpoint;
+use crate::checkpoint::{Checkpoint, SourceCheckpoint};
+use crate::convert::keys::KeyRule;
 use crate::convert::run_id::Fingerprint;
 use crate::survey::PlannedSource;
 use crate::tfevents::FilePosition;
+
+/// What the tags of planned sources are called: as at the first look, where the run was recorded before.
+pub fn rules(recorded: Option<&Checkpoint>, planned: &[PlannedSource]) -> Vec<KeyRule> {
+    let mut sources = recorded.map(|recorded| recorded.sources.clone()).unwrap_or_default();
+    let places = places_of(&mut sources, planned);
+    let rule =
+        |(plan, index): (&PlannedSource, usize)| sources.get(index).map_or(&plan.rule, |saved| &saved.rule).clone();
+    planned.iter().zip(places).map(rule).collect()
+}
 
 /// The sources that planned ones continue, by their place in the checkpoint; new ones are added.
 ///
@@ -52,6 +62,7 @@ pub(super) fn places_of(sources: &mut Vec<SourceCheckpoint>, planned: &[PlannedS
             position: FilePosition::default(),
             latest: None,
             seen_size: 0,
+            lost: Vec::new(),
         });
     }
     sources.extend(added);

@@ -9,10 +9,15 @@ use std::time::Instant;
 
 use crate::checkpoint::SourceCheckpoint;
 use crate::convert::axes::Axes;
+use crate::convert::filters::Filter;
 use crate::convert::kinds::{Cell, SessionEnd};
 use crate::convert::merge::RowSource;
+use crate::convert::restarts::Superseded;
 use crate::convert::rows::{Resume, RowBuilder, SourceRow};
-use crate::model::{SkippedReason, Skips, WallTime};
+use crate::model::{Count, SkippedReason, Skips, WallTime};
+use crate::recorder::judge::Judge;
+use crate::recorder::losses::Losses;
+use crate::recorder::reasons::{place_of_file, reason};
 use crate::recorder::values::{Beside, Values};
 use crate::recorder::{End, OpenRow, Pass, RecordError};
 use crate::survey::PlannedSource;
@@ -36,6 +41,9 @@ pub(super) struct Source {
     tags: Arc<Mutex<TagTable>>,
     beside: Arc<Mutex<Beside>>,
     values: Values,
+    judge: Judge,
+    /// How many of its keys were told.
+    told_keys: usize,
     file: Option<EventFile>,
     /// Where reading goes on: ahead of `resume_at` while rows wait.
     at: Resume,
@@ -46,10 +54,10 @@ pub(super) struct Source {
     events: u64,
     bytes: u64,
     skips: Skips,
-    /// Bytes of a record that is not whole yet, at the end of what was read.
-    unfinished: Option<u64>,
-    /// Whether it was counted that nothing can be read behind the damage in it.
-    damaged: bool,
+    /// What was lost of the file, in earlier passes too.
+    losses: Losses,
+    /// A record that is not whole yet, at the end of what was read.
+    unfinished: Option<(SkippedReason, String)>,
     /// When a pass last found anything new.
     grown: Instant,
     /// The open row after the last pass, and when it was first seen.
@@ -70,6 +78,7 @@ impl Source {
         axes: Arc<Axes>,
         tags: Arc<Mutex<TagTable>>,
         beside: Arc<Mutex<Beside>>,
+        filter: Arc<Filter>,
     ) -> Self {
         let at = Resume { offset: saved.position.offset, wall_time: saved.position.wall_time };
         Self {
@@ -87,6 +96,8 @@ impl Source {
             tags,
             beside,
             values: Values::default(),
+            judge: Judge::new(filter),
+            told_keys: 0,
             file: None,
             at,
             close_at_end: false,
@@ -95,8 +106,8 @@ impl Source {
             events: 0,
             bytes: 0,
             skips: Skips::default(),
+            losses: Losses::new(&saved.lost),
             unfinished: None,
-            damaged: false,
             grown: Instant::now(),
             open: None,
         }
@@ -109,6 +120,23 @@ impl Source {
         self.close_at_end = end != End::KeepRow;
         let nothing_new = self.size == self.seen_size;
         self.ended = nothing_new && !(self.close_at_end && self.rows.has_open_row());
+    }
+
+    /// Whether the file gives nothing in this pass.
+    pub(super) fn has_nothing_new(&self) -> bool {
+        self.size == self.seen_size
+    }
+
+    /// Says what of it a restart superseded.
+    pub(super) fn set_superseded(&mut self, superseded: Superseded) {
+        self.judge.set_superseded(superseded);
+    }
+
+    /// The keys of tags that were met since the last call.
+    pub(super) fn take_new_keys(&mut self) -> Vec<Arc<str>> {
+        let new: Vec<_> = self.rows.keys().skip(self.told_keys).cloned().collect();
+        self.told_keys += new.len();
+        new
     }
 
     /// Lets go of the file, and adds up what the pass read.
@@ -127,6 +155,8 @@ impl Source {
         pass.bytes += std::mem::take(&mut self.bytes);
         pass.skips.merge(&std::mem::take(&mut self.skips));
         pass.kinds.merge(&std::mem::take(&mut self.values.kinds));
+        self.judge.take_counts(&mut pass.kinds, &mut pass.skips);
+        pass.known.merge(&self.losses.take_known());
         if complete && self.ended && self.closed.is_empty() && !self.rows.has_open_row() {
             self.resume_at = Some(self.at);
         }
@@ -150,6 +180,17 @@ impl Source {
         self.values.session
     }
 
+    /// What is lost of the part of the file that is recorded.
+    pub(super) fn lost(&mut self) -> Vec<(SkippedReason, Count)> {
+        let all = self.resume_at == Some(self.at);
+        self.losses.before(self.resume_at.map(|resume| resume.offset), all)
+    }
+
+    /// Bytes that this pass has read so far.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     pub(super) fn latest(&self) -> Option<WallTime> {
         self.rows.latest()
     }
@@ -161,11 +202,8 @@ impl Source {
 
     /// What is there of a record that is not whole.
     pub(super) fn count_unfinished(&self, skips: &mut Skips) {
-        if let Some(bytes) = self.unfinished {
-            let (path, at) = (self.path.display(), self.at.offset);
-            skips.add(SkippedReason::IncompleteTail, 1, || {
-                format!("`{path}` at byte {at}: {bytes} bytes of it are there")
-            });
+        if let Some((reason, first)) = &self.unfinished {
+            skips.add(reason.clone(), 1, || first.clone());
         }
     }
 
@@ -187,40 +225,46 @@ impl Source {
         let mut tags = self.tags.lock().unwrap_or_else(PoisonError::into_inner);
         let next = file.next_event(&mut tags)?;
         self.unfinished = None;
-        let (skips, path) = (&mut self.skips, self.path.display());
+        let (skips, at) = (&mut Skips::default(), self.at.offset);
         let more = match next {
             Next::Event => {
                 self.events += 1;
                 let event = file.event();
                 let (wall_time, step) = (event.wall_time, event.step);
+                let taken = self.judge.judge(event, &self.path, |tag| self.rows.place(tag));
                 if event.points.iter().all(|point| point.number.is_some()) {
-                    let cells = event.points.iter().filter_map(|point| Some((&point.tag, Cell::Number(point.number?))));
+                    let is_taken = |index: usize| taken.is_none_or(|taken| taken.get(index) == Some(&true));
+                    let taken = event.points.iter().enumerate().filter(|(index, _)| is_taken(*index));
+                    let cells = taken.filter_map(|(_, point)| Some((&point.tag, Cell::Number(point.number?))));
                     self.rows.push(wall_time, step, cells, self.at, &mut self.closed);
                 } else {
-                    let cells = self.values.cells(event, &self.path, &mut self.rows, &self.beside, skips)?;
-                    let cells = cells.iter().map(|(tag, cell)| (tag, cell.clone()));
-                    self.rows.push(wall_time, step, cells, self.at, &mut self.closed);
+                    let cells = self.values.cells(event, taken, &self.path, &mut self.rows, &self.beside, skips)?;
+                    self.rows.push(wall_time, step, cells.into_iter(), self.at, &mut self.closed);
                 }
                 true
             }
-            Next::BadRecord { at, why } => {
-                skips.add(SkippedReason::DamagedRecord, 1, || format!("`{path}` at byte {at}: {why}"));
+            Next::BadRecord { .. } => {
+                if let Some((reason, first)) = reason(&next, &self.path, at) {
+                    skips.add(reason, 1, || first);
+                }
                 true
             }
-            Next::BadLength { at, why } => {
-                // It stays damaged however it grows.
-                if !std::mem::replace(&mut self.damaged, true) {
-                    skips.add(SkippedReason::DamagedFile, 1, || format!("`{path}` from byte {at}: {why}"));
-                }
+            Next::BadLength { .. } => {
+                self.losses.found_damage(&next, &self.path, skips);
                 false
             }
-            Next::Incomplete { bytes } => {
-                self.unfinished = Some(bytes);
+            Next::Incomplete { .. } => {
+                self.unfinished = reason(&next, &self.path, at);
                 false
             }
             Next::NothingYet | Next::Zeros { .. } => false,
         };
+        if !skips.is_empty() {
+            self.losses.add(at, skips);
+            self.skips.merge(skips);
+        }
         if more {
+            self.losses.passed_damage();
             let position = file.position();
             self.bytes += position.offset.saturating_sub(self.at.offset);
             self.at = Resume { offset: position.offset, wall_time: position.wall_time };
@@ -260,7 +304,13 @@ impl RowSource for Source {
     fn next_row(&mut self) -> Result<Option<SourceRow>, RecordError> {
         loop {
             if let Some(mut row) = self.closed.pop_front() {
-                self.values.finish(&mut row, &self.path, &self.beside, &mut self.skips)?;
+                let mut skips = Skips::default();
+                self.values.finish(&mut row, &self.path, &self.beside, &mut skips)?;
+                if !skips.is_empty() {
+                    let at = row.resume_at.map_or(self.at.offset, |resume| resume.offset.saturating_sub(1));
+                    self.losses.add(at, &skips);
+                    self.skips.merge(&skips);
+                }
                 return Ok(Some(row));
             }
             if self.ended {
@@ -271,8 +321,7 @@ impl RowSource for Source {
                 Ok(false) => self.seen_size = self.size,
                 Err(ReadError::Record(error)) => return Err(error),
                 Err(ReadError::Source(error)) => {
-                    let path = self.path.display();
-                    self.skips.add(SkippedReason::Unreadable, 1, || format!("`{path}`: {error}"));
+                    self.skips.add(SkippedReason::Unreadable, 1, || place_of_file(&self.path, &error));
                 }
             }
             self.ended = true;

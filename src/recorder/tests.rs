@@ -42,14 +42,21 @@ impl Place {
     }
 
     fn open(&self) -> Recorder {
-        let options = RecordOptions { shape: Shape::default(), generation: 0, dry_run: false };
+        let options = RecordOptions {
+            shape: Shape::default(),
+            filter: Arc::default(),
+            summaries: Vec::new(),
+            generation: 0,
+            save_events: false,
+            dry_run: false,
+        };
         let plan = self.plan();
         Recorder::open(&self.path("run"), &plan.id, &plan, &Described::default(), &options).unwrap()
     }
 
     /// How many rows one pass writes, and how many values these hold.
     fn pass(&self, recorder: &mut Recorder, end: End, go_on: bool) -> (u64, u64) {
-        let pass = recorder.pass(&self.plan().sources, end, |_| {}, || go_on).unwrap();
+        let pass = recorder.pass(&self.plan().sources, end, |_| {}, |_| go_on).unwrap();
         (pass.rows, pass.kinds.clone().sum().sent)
     }
 }

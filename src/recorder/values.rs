@@ -3,12 +3,13 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::convert::kinds::{Carried, Cell, SessionEnd, Subject, assemble, carry};
+use crate::convert::kinds::{Carried, Cell, SessionEnd, assemble, carry_point, counted_as};
 use crate::convert::rows::{RowBuilder, SourceRow};
 use crate::model::{Json, Kinds, RowValue, SkippedReason, Skips};
 use crate::recorder::RecordError;
+use crate::recorder::reasons::place_of_value;
 use crate::recorder::run_files::RunFiles;
-use crate::tfevents::{Point, SourceEvent, ValueKind};
+use crate::tfevents::{SourceEvent, ValueKind};
 
 /// What stands beside the rows of a run: shared by its sources.
 #[derive(Debug)]
@@ -29,27 +30,27 @@ pub(super) struct Values {
 }
 
 impl Values {
-    /// The cells of an event that holds more than scalars.
+    /// The cells of an event that holds more than scalars, of those values that are `taken`.
     pub(super) fn cells(
         &mut self,
         event: &SourceEvent,
+        taken: Option<&[bool]>,
         path: &Path,
         rows: &mut RowBuilder,
         beside: &Mutex<Beside>,
         skips: &mut Skips,
     ) -> Result<Vec<(Arc<str>, Cell)>, RecordError> {
         let mut cells = Vec::with_capacity(event.points.len());
-        for point in &event.points {
+        let is_taken = |index: usize| taken.is_none_or(|taken| taken.get(index) == Some(&true));
+        for (_, point) in event.points.iter().enumerate().filter(|(index, _)| is_taken(*index)) {
             if let Some(number) = point.number {
                 cells.push((point.tag.clone(), Cell::Number(number)));
                 continue;
             }
-            let first = |why: &dyn std::fmt::Display| {
-                format!("`{}` at byte {}: `{}`: {why}", path.display(), event.at, point.tag)
-            };
+            let first = |why: &dyn std::fmt::Display| place_of_value(path, event.at, &point.tag, why);
             let count = self.kinds.of(counted_as(&point.kind));
             count.read += 1;
-            let carried = match carried(point, event, rows) {
+            let carried = match carry_point(point, &rows.key(&point.tag), event.step.0) {
                 Ok(carried) => carried,
                 Err(why) => {
                     count.lost += 1;
@@ -57,12 +58,12 @@ impl Values {
                     continue;
                 }
             };
-            let Carried { cell, files, config, session, notes } = carried;
-            if cell.is_none() && config.is_empty() && session.is_none() && !files.is_empty() {
+            if carried.is_kept() {
                 count.kept += 1;
             } else {
                 count.sent += 1;
             }
+            let Carried { cell, files, config, session, notes } = carried;
             for note in notes {
                 skips.add(note, 1, || first(&"carried all the same"));
             }
@@ -95,7 +96,12 @@ impl Values {
                     for file in files {
                         beside.files.put(file)?;
                     }
-                    row.values.push((assembled.key.into(), RowValue::Json(Box::new(value))));
+                    // A body may have the name of another metric, or of the axis.
+                    let mut key = assembled.key;
+                    while *key == *row.axis || row.values.iter().any(|(known, _)| *key == **known) {
+                        key.push_str("/body");
+                    }
+                    row.values.push((key.into(), RowValue::Json(Box::new(value))));
                 }
                 Err(why) => {
                     let count = self.kinds.of(ValueKind::Mesh.name());
@@ -109,19 +115,4 @@ impl Values {
         }
         Ok(())
     }
-}
-
-/// The name that values of a kind are counted under. What should have been a scalar is counted as one.
-fn counted_as(kind: &ValueKind) -> &str {
-    match kind {
-        ValueKind::Bad(_) => ValueKind::Scalar.name(),
-        kind => kind.name(),
-    }
-}
-
-fn carried(point: &Point, event: &SourceEvent, rows: &mut RowBuilder) -> Result<Carried, String> {
-    let Some(value) = &point.value else { return Err("no value".to_owned()) };
-    let key = rows.key(&point.tag);
-    let subject = Subject { tag: &point.tag, key: &key, step: event.step.0 };
-    carry(&subject, &point.kind, value).map_err(|why| why.to_string())
 }

@@ -18,8 +18,8 @@ mod value;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::cli::{Cli, Command, Layout, Mode, RunArgs, TargetArgs};
-use crate::convert::axes::AxisRule;
+use crate::cli::{Cli, Command, DataArgs, Layout, Mode, Restarts, RunArgs, TargetArgs};
+use crate::convert::config::ConfigFlag;
 use crate::convert::run_filter::RunFilter;
 use crate::model::RunId;
 
@@ -56,6 +56,8 @@ pub struct Settings {
     pub wandb_dir: PathBuf,
     /// What a run is, and what it is called.
     pub runs: RunShape,
+    /// Which data a run holds, and how it is shown.
+    pub data: DataArgs,
     /// What the environment says about a run, valid only if exactly one run is made.
     pub single_run: SingleRun,
     /// How many runs and files are uploaded at once.
@@ -93,8 +95,14 @@ pub struct RunShape {
     pub tags: Option<Setting<Vec<String>>>,
     /// Template of the notes.
     pub notes: Option<String>,
-    /// Step axes, the first match wins.
-    pub axes: Vec<AxisRule>,
+    /// Whether the event files themselves become files of their runs.
+    pub save_events: bool,
+    /// Config values, a later one over an earlier one.
+    pub config: Vec<ConfigFlag>,
+    /// Config files for all runs, a later one over an earlier one.
+    pub config_files: Option<Setting<Vec<PathBuf>>>,
+    /// Whether config files beside the event files are left alone.
+    pub no_config_files: bool,
     /// Which TB runs are read.
     pub filter: RunFilter,
     /// 0 unless fresh runs beside the old ones were asked for.
@@ -139,13 +147,13 @@ impl Settings {
     pub fn resolve(cli: &Cli, environment: &Environment) -> Result<Self, SettingsError> {
         let command = &cli.command;
         let mut warnings = Vec::new();
-        let target = command.target().cloned().unwrap_or_default();
+        let target = command.target();
         let network = command.network().cloned().unwrap_or_default();
         let dir = root_dir(&target, environment);
         let wandb_dir = wandb_dir(&dir, environment);
         let files = SettingsFiles::read(environment, &wandb_dir, &mut warnings);
         let lookup = Lookup { cli, environment, files: &files };
-        let uses_server = command.target().is_some();
+        let uses_server = command.uses_server();
 
         let mode = if uses_server {
             mode(command, &target, &lookup, &mut warnings)?
@@ -163,6 +171,11 @@ impl Settings {
             value::check_project_setting(project)?;
         }
         let runs = command.runs().cloned();
+        let data = command.data().cloned().unwrap_or_default();
+        if matches!(command, Command::Watch(_)) && data.restarts == Restarts::Purge {
+            let why = "rows that are on the server cannot be taken back, so `purge` is for `import` into a new run";
+            return Err(SettingsError::Value { source: lookup.flag("--restarts"), why: why.to_owned() });
+        }
         let single_run =
             if runs.is_some() { SingleRun::resolve(&lookup, &mut warnings)? } else { SingleRun::default() };
         Ok(Self {
@@ -173,6 +186,7 @@ impl Settings {
             project,
             wandb_dir,
             runs: RunShape::resolve(runs.unwrap_or_default(), &lookup)?,
+            data,
             single_run,
             transfers: network.transfers.unwrap_or(TRANSFERS),
             retries: network.retries.unwrap_or(RETRIES),
@@ -215,7 +229,13 @@ impl RunShape {
             job_type: lookup.find(arguments.job_type, "--job-type", "JOB_TYPE", "run_job_type")?,
             tags,
             notes: arguments.notes,
-            axes: arguments.axes,
+            save_events: arguments.save_events,
+            config: arguments.config,
+            config_files: (!arguments.config_files.is_empty()).then(|| Setting {
+                value: arguments.config_files.iter().map(|file| lookup.environment.expand_home(file)).collect(),
+                source: lookup.flag("--config-file"),
+            }),
+            no_config_files: arguments.no_config_files,
             filter: RunFilter { include: arguments.include, exclude: arguments.exclude },
             generation: arguments.generation,
         })

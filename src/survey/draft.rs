@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::rc::Rc;
 
+use crate::convert::config::{ConfigPlaces, RunDirectories};
 use crate::convert::run_id::{self, Fingerprint, Origin};
 use crate::survey::roots::{Root, last_names};
 use crate::survey::{PlannedRun, PlannedSource};
@@ -15,6 +16,9 @@ pub(super) struct Draft {
     pub(super) path: Vec<String>,
     pub(super) session_of: Option<Vec<String>>,
     pub(super) directory: PathBuf,
+    pub(super) root_directory: PathBuf,
+    /// Its directory, and those of the experiments that were joined to it.
+    pub(super) experiments: Vec<PathBuf>,
     pub(super) tb_runs: Vec<String>,
     pub(super) sources: Vec<PlannedSource>,
     /// Directories beside it that were not looked at.
@@ -49,6 +53,7 @@ impl Drafts {
             }
             there.sources.append(&mut draft.sources);
             there.tb_runs.append(&mut draft.tb_runs);
+            there.experiments.append(&mut draft.experiments);
             return;
         }
         let roots = vec![(0, root.directory.clone())];
@@ -79,7 +84,10 @@ impl Drafts {
                 }
             }
         }
-        let plan = |((draft, origin), copy_names): ((Draft, Origin), Vec<String>)| PlannedRun {
+        let directories: Vec<RunDirectories<'_>> = drafts.iter().map(Draft::directories).collect();
+        let places = ConfigPlaces::of_all(&directories);
+        type Known = (((Draft, Origin), Vec<String>), ConfigPlaces);
+        let plan = |(((draft, origin), copy_names), config): Known| PlannedRun {
             id: run_id::derive(&origin, generation, &copy_names),
             copy_names,
             host: draft.first().and_then(|first| host_of(&first.file_name)).unwrap_or_default().to_owned(),
@@ -91,8 +99,9 @@ impl Drafts {
             directory: draft.directory,
             tb_runs: draft.tb_runs,
             sources: draft.sources,
+            config,
         };
-        drafts.into_iter().zip(origins).zip(copy_names).map(plan).collect()
+        drafts.into_iter().zip(origins).zip(copy_names).zip(places).map(plan).collect()
     }
 
     /// Below several roots there may be the same path: then labels begin with the names of the roots.
@@ -124,6 +133,10 @@ impl Draft {
         let order = |source: &&PlannedSource| (source.first_due, source.file_name.clone(), source.label.clone());
         let own = self.sources.iter().filter(|source| !source.label.starts_with("../"));
         own.min_by_key(order).or_else(|| self.sources.iter().min_by_key(order))
+    }
+
+    fn directories(&self) -> RunDirectories<'_> {
+        RunDirectories { root: &self.root_directory, experiments: &self.experiments }
     }
 
     fn origin(&self) -> Option<Origin> {

@@ -72,7 +72,7 @@ fn runs(found: &Found) -> Vec<String> {
 
 fn filter(include: &[&str], exclude: &[&str]) -> Shape {
     let patterns = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
-    Shape { filter: RunFilter { include: patterns(include), exclude: patterns(exclude) }, ..Shape::default() }
+    Shape { runs: RunFilter { include: patterns(include), exclude: patterns(exclude) }, ..Shape::default() }
 }
 
 #[test]

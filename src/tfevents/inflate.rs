@@ -8,10 +8,24 @@ use flate2::{Decompress, FlushDecompress, Status};
 
 /// What the first bytes of a file say about all of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Compression {
+pub enum Compression {
+    /// It is not compressed.
     None,
+    /// One gzip member, or several after each other.
     Gzip,
+    /// A zlib stream.
     Zlib,
+}
+
+impl Compression {
+    /// The word for it; none for a plain file.
+    pub fn name(self) -> Option<&'static str> {
+        match self {
+            Self::None => None,
+            Self::Gzip => Some("gzip"),
+            Self::Zlib => Some("zlib"),
+        }
+    }
 }
 
 /// The compressed data makes no sense; nothing behind it can be read.
@@ -69,6 +83,10 @@ const FLAG_COMMENT: u8 = 16;
 const FLAGS_RESERVED: u8 = 0xe0;
 
 impl Inflate {
+    pub(crate) fn compression(&self) -> Compression {
+        self.compression
+    }
+
     pub(crate) fn new(compression: Compression) -> Self {
         let gzip = compression == Compression::Gzip;
         Self {

@@ -23,6 +23,8 @@ pub(crate) struct Input {
     open: Option<Open>,
     /// Bytes that are there but too few to tell what they are.
     undecided: u64,
+    /// Once the file was long enough to tell.
+    compression: Option<Compression>,
 }
 
 struct Open {
@@ -33,6 +35,15 @@ struct Open {
 enum Stream {
     Plain,
     Compressed(Box<Compressed>),
+}
+
+impl Stream {
+    fn compression(&self) -> Compression {
+        match self {
+            Self::Plain => Compression::None,
+            Self::Compressed(compressed) => compressed.inflate.compression(),
+        }
+    }
 }
 
 struct Compressed {
@@ -64,13 +75,17 @@ impl From<Damaged> for InputError {
 
 impl Input {
     pub(crate) fn open(path: &Path, offset: u64) -> io::Result<Self> {
-        let mut input = Self { path: path.to_owned(), offset, open: None, undecided: 0 };
+        let mut input = Self { path: path.to_owned(), offset, open: None, undecided: 0, compression: None };
         input.open = Some(input.opened()?);
         Ok(input)
     }
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    pub(crate) fn compression(&self) -> Option<Compression> {
+        self.compression
     }
 
     /// Goes to another uncompressed offset and lets go of the file; the next read opens it again.
@@ -124,6 +139,7 @@ impl Input {
                 }
                 Begin::Stream(stream) => {
                     self.undecided = 0;
+                    self.compression = Some(stream.compression());
                     open.stream.insert(stream)
                 }
             },

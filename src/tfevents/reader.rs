@@ -10,6 +10,7 @@ use std::path::Path;
 
 use bytes::{Buf, Bytes, BytesMut};
 
+use crate::tfevents::inflate::Compression;
 use crate::tfevents::input::{Input, InputError};
 use crate::tfevents::record::{DEFAULT_LIMIT, Frame, LengthError, frame};
 
@@ -102,6 +103,11 @@ impl RecordReader {
     /// The file's path, as it was given.
     pub fn path(&self) -> &Path {
         self.input.path()
+    }
+
+    /// How the file is compressed; known once something was read of it.
+    pub fn compression(&self) -> Option<Compression> {
+        self.input.compression()
     }
 
     /// Lets go of the file and of all memory; the next read opens the file again, by its path, and goes on.

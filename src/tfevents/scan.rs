@@ -33,8 +33,8 @@ pub struct ScannedValue<'a> {
 pub enum ScalarData {
     /// A scalar, whatever the metadata says.
     Simple(f32),
-    /// A tensor of one element: a scalar unless it belongs to a plugin of another kind.
-    Tensor(Number),
+    /// A tensor of one element, with the number of its type: a scalar unless it belongs to a plugin of another kind.
+    Tensor(Number, i32),
 }
 
 /// There is something in the event that takes the long way. What was yielded before counts for nothing.
@@ -136,7 +136,10 @@ fn next_value<'a>(summary: &mut Input<'a>) -> Option<ScannedValue<'a>> {
             key::VALUE_SIMPLE if data.is_none() => {
                 data = Some(ScalarData::Simple(f32::from_bits(u32::from_le_bytes(input.fixed()?))));
             }
-            key::VALUE_TENSOR if data.is_none() => data = Some(ScalarData::Tensor(tensor(input.bytes()?)?)),
+            key::VALUE_TENSOR if data.is_none() => {
+                let (number, dtype) = tensor(input.bytes()?)?;
+                data = Some(ScalarData::Tensor(number, dtype));
+            }
             // A second message adds to the first, field by field.
             key::VALUE_METADATA => metadata(input.bytes()?, &mut plugin)?,
             _ => return None,
@@ -170,7 +173,8 @@ fn metadata<'a>(bytes: &'a [u8], plugin: &mut &'a [u8]) -> Option<()> {
     Some(())
 }
 
-fn tensor(bytes: &[u8]) -> Option<Number> {
+/// The number of a tensor, and the number of its type.
+fn tensor(bytes: &[u8]) -> Option<(Number, i32)> {
     let mut input = Input(bytes);
     let mut dtype = 0;
     let mut content: &[u8] = &[];
@@ -188,14 +192,15 @@ fn tensor(bytes: &[u8]) -> Option<Number> {
             _ => return None,
         }
     }
-    match (dtype, number) {
-        (DT_FLOAT, _) if !content.is_empty() => Some(single(content.try_into().ok()?)),
-        (DT_DOUBLE, _) if !content.is_empty() => Some(double(content.try_into().ok()?)),
-        (DT_INT32, _) => Some(Number::I64(i64::from(i32::from_le_bytes(content.try_into().ok()?)))),
-        (DT_INT64, _) => Some(Number::I64(i64::from_le_bytes(content.try_into().ok()?))),
-        (DT_FLOAT, Some(Number::F32(_))) | (DT_DOUBLE, Some(Number::F64(_))) => number,
-        _ => None,
-    }
+    let number = match (dtype, number) {
+        (DT_FLOAT, _) if !content.is_empty() => single(content.try_into().ok()?),
+        (DT_DOUBLE, _) if !content.is_empty() => double(content.try_into().ok()?),
+        (DT_INT32, _) => Number::I64(i64::from(i32::from_le_bytes(content.try_into().ok()?))),
+        (DT_INT64, _) => Number::I64(i64::from_le_bytes(content.try_into().ok()?)),
+        (DT_FLOAT, Some(number @ Number::F32(_))) | (DT_DOUBLE, Some(number @ Number::F64(_))) => number,
+        _ => return None,
+    };
+    Some((number, i32::try_from(dtype).ok()?))
 }
 
 /// Checks that a shape has exactly one element.
@@ -264,7 +269,8 @@ mod tests {
                 (ScalarData::Simple(number), Data::SimpleValue(expected)) => {
                     assert_eq!(number.to_bits(), expected.to_bits());
                 }
-                (ScalarData::Tensor(number), Data::Tensor(tensor)) => {
+                (ScalarData::Tensor(number, dtype), Data::Tensor(tensor)) => {
+                    assert_eq!(dtype, tensor.dtype);
                     assert_eq!(bits(number), bits(scalar(&tensor).unwrap()));
                 }
                 (got, expected) => panic!("{got:?} is not {expected:?}"),

@@ -14,8 +14,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{Number, Step, WallTime};
 use crate::proto::tensorboard::session_log::SessionStatus;
+use crate::tfevents::encoding::Encoding;
 use crate::tfevents::event::{Data, DecodeError, Event, Graph, Value, What};
 use crate::tfevents::file_name::start_of;
+use crate::tfevents::inflate::Compression;
 use crate::tfevents::kind::{ValueKind, classify};
 use crate::tfevents::reader::{Found, Read, RecordReader};
 use crate::tfevents::record::LengthError;
@@ -66,6 +68,13 @@ pub struct SourceEvent {
     pub session: Option<SessionStatus>,
 }
 
+impl SourceEvent {
+    /// Whether a training session says that it begins, or goes on, with this step.
+    pub fn starts_session(&self) -> bool {
+        self.session == Some(SessionStatus::Start)
+    }
+}
+
 /// One value of a tag.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Point {
@@ -75,6 +84,8 @@ pub struct Point {
     pub tag_id: TagId,
     /// The kind of the value.
     pub kind: ValueKind,
+    /// The form that it has in the file.
+    pub encoding: Encoding,
     /// The number of a scalar.
     pub number: Option<Number>,
     /// The value itself, unless it is a scalar.
@@ -209,6 +220,11 @@ impl EventFile {
         self.reader.path()
     }
 
+    /// How the file is compressed; known once something was read of it.
+    pub fn compression(&self) -> Option<Compression> {
+        self.reader.compression()
+    }
+
     #[cold]
     fn no_record(&mut self, read: Read) -> Next {
         match read {
@@ -235,18 +251,18 @@ impl EventFile {
                 Some(b"scalars") => tags.remember(tag_id, &ValueKind::Scalar),
                 Some(_) => return false,
             }
-            let number = match value.data {
-                ScalarData::Simple(number) => Number::F32(number),
-                ScalarData::Tensor(number) => {
+            let (number, encoding) = match value.data {
+                ScalarData::Simple(number) => (Number::F32(number), Encoding::SimpleValue),
+                ScalarData::Tensor(number, dtype) => {
                     let other = || !matches!(tags.plugin(tag_id), None | Some(ValueKind::Scalar));
                     if value.plugin.is_none() && other() {
                         return false;
                     }
-                    number
+                    (number, Encoding::Tensor(dtype))
                 }
             };
             let tag = tags.name(tag_id);
-            points.push(Point { tag, tag_id, kind: ValueKind::Scalar, number: Some(number), value: None });
+            points.push(Point { tag, tag_id, kind: ValueKind::Scalar, encoding, number: Some(number), value: None });
         }
         let (wall_time, step) = (WallTime::new(scanned.wall_time), Step(scanned.step));
         self.take_time(wall_time);
@@ -296,15 +312,23 @@ fn points(values: Vec<Value>, tags: &mut TagTable, points: &mut Vec<Point>) {
     for value in values {
         let tag_id = tags.intern(&value.tag);
         let Some((kind, number)) = classify(&value.data, own(&value).as_ref(), tags.plugin(tag_id)) else { continue };
+        let encoding = Encoding::of(&value.data);
         let value = (kind != ValueKind::Scalar).then(|| Box::new(value));
-        points.push(Point { tag: tags.name(tag_id), tag_id, kind, number, value });
+        points.push(Point { tag: tags.name(tag_id), tag_id, kind, encoding, number, value });
     }
 }
 
 fn graph(tag: Bytes, graph: Graph, tags: &mut TagTable) -> Point {
     let tag_id = tags.intern(&tag);
     let value = Box::new(Value { tag, metadata: None, data: Data::Graph(graph) });
-    Point { tag: tags.name(tag_id), tag_id, kind: ValueKind::Graphs, number: None, value: Some(value) }
+    Point {
+        tag: tags.name(tag_id),
+        tag_id,
+        kind: ValueKind::Graphs,
+        encoding: Encoding::Graph,
+        number: None,
+        value: Some(value),
+    }
 }
 
 #[cfg(test)]

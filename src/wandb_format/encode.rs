@@ -6,7 +6,7 @@
 use prost::Message;
 
 use crate::model::{
-    Exit, FileCategory, Json, MetricDefinition, Number, Row, RowValue, RunInfo, RunUpdate, SummaryItem,
+    Exit, FileCategory, Json, MetricDefinition, MetricSummary, Number, Row, RowValue, RunInfo, RunUpdate, SummaryItem,
 };
 use crate::proto::wandb_internal as proto;
 use crate::proto::wandb_internal::Record;
@@ -116,14 +116,18 @@ pub fn environment_record(host: &str, started_at: f64) -> RecordType {
     })
 }
 
-/// A record of files of the run, by their paths below `files/`, to be uploaded at once.
+/// A record of files of the run, by their paths below `files/`: to be uploaded at once, and again when they grow.
 pub fn files_record<S: AsRef<str>>(files: &[(S, FileCategory)]) -> RecordType {
     let file = |(path, category): &(S, FileCategory)| proto::FilesItem {
         path: path.as_ref().to_owned(),
-        policy: proto::files_item::PolicyType::Now.into(),
+        policy: match category {
+            FileCategory::Media | FileCategory::Other => proto::files_item::PolicyType::Now,
+            FileCategory::Growing => proto::files_item::PolicyType::Live,
+        }
+        .into(),
         r#type: match category {
             FileCategory::Media => proto::files_item::FileType::Media,
-            FileCategory::Other => proto::files_item::FileType::Other,
+            FileCategory::Other | FileCategory::Growing => proto::files_item::FileType::Other,
         }
         .into(),
     };
@@ -165,6 +169,16 @@ fn metric_record(metric: &MetricDefinition) -> RecordType {
         name: metric.name.to_string(),
         step_metric: metric.step_metric.as_deref().unwrap_or_default().to_owned(),
         options: Some(proto::MetricOptions { defined: true, ..proto::MetricOptions::default() }),
+        summary: metric.summary.map(|MetricSummary { min, max, mean, last, first, none }| proto::MetricSummary {
+            min,
+            max,
+            mean,
+            last,
+            first,
+            none,
+            ..proto::MetricSummary::default()
+        }),
+        control: metric.anew.then_some(proto::MetricControl { overwrite: true }),
         ..proto::MetricRecord::default()
     })
 }
@@ -270,10 +284,21 @@ mod tests {
         assert_eq!((run.run_id.as_str(), run.display_name.as_str(), run.run_group.as_str()), ("abc", "n", "g"));
         assert_eq!(run.start_time, Some(proto::Timestamp { seconds: -1, nanos: 750_000_000 }));
 
-        let metric = MetricDefinition { name: "loss".into(), step_metric: Some("global_step".into()) };
-        let RecordType::Metric(metric) = decode(RunUpdate::Metric(metric)) else { unreachable!() };
-        assert_eq!(metric.step_metric, "global_step");
-        assert_eq!(metric.options, Some(proto::MetricOptions { defined: true, ..Default::default() }));
+        let metric = MetricDefinition {
+            name: "loss".into(),
+            step_metric: Some("global_step".into()),
+            summary: None,
+            anew: false,
+        };
+        let RecordType::Metric(plain) = decode(RunUpdate::Metric(metric.clone())) else { unreachable!() };
+        assert_eq!(plain.step_metric, "global_step");
+        assert_eq!(plain.options, Some(proto::MetricOptions { defined: true, ..Default::default() }));
+        assert_eq!((plain.summary, plain.control), (None, None));
+        let summary = MetricSummary { min: true, first: true, ..MetricSummary::default() };
+        let metric = MetricDefinition { summary: Some(summary), anew: true, ..metric };
+        let RecordType::Metric(anew) = decode(RunUpdate::Metric(metric)) else { unreachable!() };
+        assert_eq!(anew.summary, Some(proto::MetricSummary { min: true, first: true, ..Default::default() }));
+        assert_eq!(anew.control, Some(proto::MetricControl { overwrite: true }));
 
         let values = vec![(vec!["a".to_owned(), "b".to_owned()], Json::from("c"))];
         let RecordType::Config(config) = decode(RunUpdate::Config(values)) else { unreachable!() };

@@ -91,6 +91,24 @@ fn items(history: &[u8]) -> impl Iterator<Item = Result<&[u8], ()>> {
     })
 }
 
+/// The key and the JSON text of every value of a `HistoryRecord`: of a nested value the outermost key. Empty texts stand
+/// for what is not JSON text there.
+pub fn row_items(history: &[u8]) -> impl Iterator<Item = (&str, &str)> {
+    items(history).filter_map(|item| {
+        let (mut key, mut nested, mut value) = (None, None, None);
+        for field in Fields::new(item.ok()?) {
+            match field.ok()? {
+                (1, Value::Bytes(bytes)) => key = Some(bytes),
+                (2, Value::Bytes(bytes)) => nested = nested.or(Some(bytes)),
+                (16, Value::Bytes(bytes)) => value = Some(bytes),
+                _ => {}
+            }
+        }
+        let text = |bytes| std::str::from_utf8(bytes).ok();
+        Some((text(nested.or(key)?)?, value.and_then(text).unwrap_or_default()))
+    })
+}
+
 /// An item as the quick way sees it.
 enum FlatItem<'a> {
     Plain {
@@ -231,6 +249,13 @@ mod tests {
         let line = HistoryLines::default().append(&bytes, &mut out);
         assert_eq!(String::from_utf8(out).unwrap(), format!("before {expected}"));
         assert_eq!(line.skipped, skipped, "{expected}");
+    }
+
+    #[test]
+    fn items_of_a_row_have_their_outermost_key() {
+        let item = vec![item(&["loss"], "1e-05"), item(&["a", "b"], "2"), typed("t", Typed::Boolean(true))];
+        let bytes = HistoryRecord { item, step: None }.encode_to_vec();
+        assert_eq!(row_items(&bytes).collect::<Vec<_>>(), [("loss", "1e-05"), ("a", "2"), ("t", "")]);
     }
 
     #[test]

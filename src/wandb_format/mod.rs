@@ -25,7 +25,7 @@ pub use block::LogError;
 pub use config_yaml::config_yaml;
 pub use encode::{RecordEncoder, environment_record, files_record, header_record, telemetry_record};
 pub use environment::{Environment, pretty};
-pub use history_line::{HistoryLine, HistoryLines};
+pub use history_line::{HistoryLine, HistoryLines, row_items};
 pub use metrics::Metrics;
 pub use reader::{Entry, EntryKind, LogReader, Next};
 pub use run_dir::{

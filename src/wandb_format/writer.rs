@@ -22,7 +22,8 @@ const BUFFER: usize = 256 * 1024;
 /// An open log. Dropping it loses what was not flushed.
 #[derive(Debug)]
 pub struct LogWriter {
-    file: File,
+    /// `None`: what is appended goes nowhere, and only the length of the log is known.
+    file: Option<File>,
     /// What follows byte `written` of the file. After a failed write it is kept, to be written to the same place again.
     buffer: Vec<u8>,
     written: u64,
@@ -35,7 +36,7 @@ impl LogWriter {
         let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
         // At once, so that nobody ever finds a log without its header while this process lives.
         file.write_all(&LOG_HEADER)?;
-        Ok(Self::at(file, LOG_HEADER.len() as u64, 1))
+        Ok(Self::at(Some(file), LOG_HEADER.len() as u64, 1))
     }
 
     /// Opens a log to go on at `position`: what lies behind it is cut off. `next_num` numbers the next record.
@@ -50,10 +51,15 @@ impl LogWriter {
             return Err(LogError::Shorter { length, position });
         }
         file.set_len(position)?;
-        Ok(Self::at(file, position, next_num))
+        Ok(Self::at(Some(file), position, next_num))
     }
 
-    fn at(file: File, written: u64, next_num: i64) -> Self {
+    /// Goes on at `position` of a log that is not touched.
+    pub fn nowhere(position: LogPosition, next_num: i64) -> Self {
+        Self::at(None, position.0.max(LOG_HEADER.len() as u64), next_num)
+    }
+
+    fn at(file: Option<File>, written: u64, next_num: i64) -> Self {
         Self { file, buffer: Vec::new(), written, next_num }
     }
 
@@ -88,8 +94,10 @@ impl LogWriter {
     /// Hands everything to the operating system, so that other processes see it.
     pub fn flush(&mut self) -> Result<(), LogError> {
         if !self.buffer.is_empty() {
-            self.file.seek(SeekFrom::Start(self.written))?;
-            self.file.write_all(&self.buffer)?;
+            if let Some(file) = &mut self.file {
+                file.seek(SeekFrom::Start(self.written))?;
+                file.write_all(&self.buffer)?;
+            }
             self.written = self.end();
             self.buffer.clear();
         }
@@ -99,7 +107,9 @@ impl LogWriter {
     /// Flushes, and waits until it would survive a power failure.
     pub fn sync(&mut self) -> Result<(), LogError> {
         self.flush()?;
-        self.file.sync_data()?;
+        if let Some(file) = &self.file {
+            file.sync_data()?;
+        }
         Ok(())
     }
 

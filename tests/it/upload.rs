@@ -59,7 +59,7 @@ impl Log {
         log.update(&RunUpdate::Config(vec![(vec!["lr".to_owned()], Number::F64(0.1).into())]));
         for (name, axis) in [("global_step", None), ("loss", Some("global_step"))] {
             let (name, step_metric) = (name.into(), axis.map(Into::into));
-            log.update(&RunUpdate::Metric(MetricDefinition { name, step_metric }));
+            log.update(&RunUpdate::Metric(MetricDefinition { name, step_metric, summary: None, anew: false }));
         }
         log
     }

@@ -270,7 +270,9 @@ pub fn check_run(run: &RunSnapshot, contents: &Contents) -> Result<(), String> {
                 let read = bits_as_read(value, type_of[key.as_str()]);
                 there.entry((key.clone(), *step)).or_default().push((index, read));
                 values += 1;
-            } else if !["_step", "_timestamp", "_runtime", "global_step", "epoch"].contains(&key.as_str()) {
+            } else if value.get("_type").is_none()
+                && !["_step", "_timestamp", "_runtime", "global_step", "epoch"].contains(&key.as_str())
+            {
                 return Err(format!("row {index} has `{key}`, which no file holds"));
             }
         }

@@ -42,7 +42,16 @@ pub struct RunReport {
     pub kinds: Kinds,
     /// Run files that this command sent.
     pub files: u64,
-    /// What was skipped, by reason.
+    /// Run files that this command recorded, or would record in a dry run.
+    pub run_files: u64,
+    /// Their bytes.
+    pub run_file_bytes: u64,
+    /// By how many bytes the log grew, or would grow.
+    pub log_bytes: u64,
+    /// In a dry run, the rows that were recorded before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rows_before: Option<u64>,
+    /// What was skipped, by reason; damage of earlier passes too, as long as it is in the files.
     pub skipped: Vec<Skipped>,
     /// How far it came.
     pub state: RunState,
@@ -84,6 +93,12 @@ pub struct SummaryReport {
     pub kinds: Kinds,
     /// Run files that were sent.
     pub files: u64,
+    /// Run files that were recorded, or would be in a dry run.
+    pub run_files: u64,
+    /// Their bytes.
+    pub run_file_bytes: u64,
+    /// By how many bytes the logs grew, or would grow.
+    pub log_bytes: u64,
     /// What was skipped, by reason, over all runs.
     pub skipped: Vec<Skipped>,
     /// Runs in this state.
@@ -122,11 +137,15 @@ mod tests {
             events: 3,
             kinds: Kinds::default(),
             files: 0,
+            run_files: 0,
+            run_file_bytes: 0,
+            log_bytes: 5,
+            rows_before: None,
             skipped: skipped.clone(),
             state: RunState::Partial,
             error: None,
         };
-        insta::assert_snapshot!(serde_json::to_string(&Report::Run(run)).unwrap(), @r#"{"type":"run","source":"logs/a","run_id":"ab12","run_path":"me/p/ab12","name":"a","group":null,"dir":"wandb/offline-run-20260714_000000-ab12","url":null,"rows":2,"events":3,"files":0,"skipped":[{"reason":"damaged record","count":1,"first":"f at 3","loss":true}],"state":"partial","error":null}"#);
+        insta::assert_snapshot!(serde_json::to_string(&Report::Run(run)).unwrap(), @r#"{"type":"run","source":"logs/a","run_id":"ab12","run_path":"me/p/ab12","name":"a","group":null,"dir":"wandb/offline-run-20260714_000000-ab12","url":null,"rows":2,"events":3,"files":0,"run_files":0,"run_file_bytes":0,"log_bytes":5,"skipped":[{"reason":"damaged record","count":1,"first":"f at 3","loss":true}],"state":"partial","error":null}"#);
         let summary = SummaryReport {
             runs: 1,
             rows: 2,
@@ -134,6 +153,9 @@ mod tests {
             kinds: Kinds::default(),
             bytes: 4,
             files: 0,
+            run_files: 0,
+            run_file_bytes: 0,
+            log_bytes: 5,
             skipped,
             synced: 0,
             partial: 1,
@@ -142,6 +164,6 @@ mod tests {
             seconds: 1.5,
             exit_code: 3,
         };
-        insta::assert_snapshot!(serde_json::to_string(&Report::Summary(summary)).unwrap(), @r#"{"type":"summary","runs":1,"rows":2,"events":3,"bytes":4,"files":0,"skipped":[{"reason":"damaged record","count":1,"first":"f at 3","loss":true}],"synced":0,"partial":1,"failed":0,"offline":0,"seconds":1.5,"exit_code":3}"#);
+        insta::assert_snapshot!(serde_json::to_string(&Report::Summary(summary)).unwrap(), @r#"{"type":"summary","runs":1,"rows":2,"events":3,"bytes":4,"files":0,"run_files":0,"run_file_bytes":0,"log_bytes":5,"skipped":[{"reason":"damaged record","count":1,"first":"f at 3","loss":true}],"synced":0,"partial":1,"failed":0,"offline":0,"seconds":1.5,"exit_code":3}"#);
     }
 }

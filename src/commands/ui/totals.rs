@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::report::{RunReport, RunState, SummaryReport};
-use super::text::{command_line, counted, elapsed, grouped};
+use super::text::{command_line, counted, elapsed, grouped, size};
 use crate::commands::error::ExitCode;
 use crate::model::{Kinds, SkippedReason, Skips};
 
@@ -34,12 +34,17 @@ pub struct Totals {
     skipped_runs: u64,
     rows: u64,
     files: u64,
+    run_files: u64,
+    run_file_bytes: u64,
+    log_bytes: u64,
     /// Values of runs that the server has.
     sent: u64,
     /// Values of runs that only their logs have.
     recorded: u64,
     kinds: Kinds,
     skips: Skips,
+    /// What earlier passes could not carry of the same files, and is not there yet.
+    known: Skips,
     /// Run directories that hold something the server does not have.
     waiting: Vec<String>,
     /// Failed runs that have no directory to try again from.
@@ -71,6 +76,9 @@ impl Totals {
         }
         self.rows += run.rows;
         self.files += run.files;
+        self.run_files += run.run_files;
+        self.run_file_bytes += run.run_file_bytes;
+        self.log_bytes += run.log_bytes;
         self.kinds.merge(&run.kinds);
         self.skips.merge(skips);
         // What is partial without an error is damaged in the files: sending it again does not help.
@@ -102,6 +110,17 @@ impl Totals {
         self.skips.merge(skips);
     }
 
+    /// Adds what earlier passes could not carry of the same files.
+    pub fn add_known(&mut self, known: &Skips) {
+        self.known.merge(known);
+    }
+
+    fn all_skips(&self) -> Skips {
+        let mut all = self.skips.clone();
+        all.merge(&self.known);
+        all
+    }
+
     /// How many runs there were.
     pub fn runs(&self) -> u64 {
         self.runs
@@ -112,7 +131,7 @@ impl Totals {
         let succeeded = self.runs - self.failed;
         if self.runs > 0 && succeeded == 0 {
             ExitCode::Failed
-        } else if self.failed > 0 || self.partial > 0 || self.skips.any_loss() {
+        } else if self.failed > 0 || self.partial > 0 || self.skips.any_loss() || self.known.any_loss() {
             ExitCode::Partial
         } else {
             ExitCode::Success
@@ -128,7 +147,10 @@ impl Totals {
             bytes: self.bytes,
             kinds: self.kinds.clone(),
             files: self.files,
-            skipped: self.skips.report(),
+            run_files: self.run_files,
+            run_file_bytes: self.run_file_bytes,
+            log_bytes: self.log_bytes,
+            skipped: self.all_skips().report(),
             synced: self.synced,
             partial: self.partial,
             failed: self.failed,
@@ -144,6 +166,14 @@ pub fn last_lines(totals: &Totals, verb: &str, took: Duration) -> Vec<String> {
     let mut lines =
         vec![format!("{verb} {}, {} in {}", counted(totals.runs, "run"), counted(totals.rows, "row"), elapsed(took))];
     lines.extend(account(totals));
+    if totals.dry_run && totals.log_bytes + totals.run_file_bytes > 0 {
+        lines.push(format!(
+            "would be written: {} of logs, and {} of {}",
+            size(totals.log_bytes),
+            counted(totals.run_files, "file"),
+            size(totals.run_file_bytes)
+        ));
+    }
     lines.extend(places(totals));
     lines.extend(retry(totals));
     lines
@@ -155,7 +185,7 @@ fn account(totals: &Totals) -> Vec<String> {
     for (reason, count) in totals.skips.iter() {
         if reason.is_loss() {
             lost += count.count;
-        } else if *reason == SkippedReason::LeftOut {
+        } else if matches!(reason, SkippedReason::LeftOut | SkippedReason::Superseded) {
             left_out += count.count;
         }
     }
@@ -178,6 +208,9 @@ fn account(totals: &Totals) -> Vec<String> {
     }
     for (reason, count) in totals.skips.iter() {
         lines.push(format!("  {} × {reason}, first: {}", grouped(count.count), count.first));
+    }
+    for (reason, count) in totals.known.iter() {
+        lines.push(format!("  {} × {reason} in an earlier pass, first: {}", grouped(count.count), count.first));
     }
     lines
 }
@@ -255,6 +288,10 @@ mod tests {
             rows: 1000,
             events: 2000,
             files: 1,
+            run_files: 0,
+            run_file_bytes: 0,
+            log_bytes: 0,
+            rows_before: None,
             skipped: Vec::new(),
             state,
             error: None,
@@ -349,6 +386,20 @@ mod tests {
         let summary = twice.summary(Duration::ZERO, twice.exit_code());
         assert_eq!((summary.runs, summary.synced, summary.failed, summary.rows), (2, 2, 0, 3000));
         assert!(!lines(&twice).contains("waiting"), "{}", lines(&twice));
+    }
+
+    #[test]
+    fn damage_that_was_said_before_is_said_again() {
+        let mut again = totals(&[RunState::Synced]);
+        let first = "`a` at byte 3".to_owned();
+        again.add_known(&[(SkippedReason::DamagedRecord, Count { count: 2, first })].into_iter().collect());
+        insta::assert_snapshot!(lines(&again), @r"
+        imported 1 run, 1 000 rows in 12.3 s
+        read 2 000 values = 2 000 sent
+          2 × damaged record in an earlier pass, first: `a` at byte 3
+        ");
+        assert_eq!(again.exit_code(), ExitCode::Partial);
+        assert_eq!(again.summary(Duration::ZERO, ExitCode::Partial).skipped.len(), 1);
     }
 
     #[test]

@@ -26,8 +26,8 @@ use sha2::{Digest, Sha256};
 pub use crate::convert::kinds::mesh::{MeshPart, assemble};
 
 use crate::model::{FileCategory, Json, Number, SkippedReason};
-use crate::tfevents::ValueKind;
 use crate::tfevents::event::Value;
+use crate::tfevents::{Point, ValueKind};
 
 /// What one value becomes.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -99,6 +99,22 @@ pub struct Subject<'a> {
     pub step: i64,
 }
 
+/// Carries a point that is no scalar, under the key that its tag has in the run.
+pub fn carry_point(point: &Point, key: &str, step: i64) -> Result<Carried, BadValue> {
+    match &point.value {
+        Some(value) => carry(&Subject { tag: &point.tag, key, step }, &point.kind, value),
+        None => Err(BadValue::new("no value")),
+    }
+}
+
+/// The name that values of a kind are counted under. What should have been a scalar is counted as one.
+pub fn counted_as(kind: &ValueKind) -> &str {
+    match kind {
+        ValueKind::Bad(_) => ValueKind::Scalar.name(),
+        kind => kind.name(),
+    }
+}
+
 /// Carries a value of any kind but a scalar.
 pub fn carry(subject: &Subject<'_>, kind: &ValueKind, value: &Value) -> Result<Carried, BadValue> {
     match kind {
@@ -118,6 +134,11 @@ pub fn carry(subject: &Subject<'_>, kind: &ValueKind, value: &Value) -> Result<C
 }
 
 impl Carried {
+    /// Whether the value is only kept as files of the run, because W&B has nothing nearer.
+    pub fn is_kept(&self) -> bool {
+        self.cell.is_none() && self.config.is_empty() && self.session.is_none() && !self.files.is_empty()
+    }
+
     /// A history value, and nothing else.
     fn json(value: Json) -> Self {
         Self { cell: Some(Cell::Json(value)), ..Self::default() }
@@ -195,6 +216,9 @@ fn bytes_at<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
 fn lossy(text: &[u8]) -> String {
     String::from_utf8_lossy(text).into_owned()
 }
+
+#[cfg(test)]
+mod fixture;
 
 #[cfg(test)]
 mod tests {

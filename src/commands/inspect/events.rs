@@ -1,0 +1,456 @@
+//! What event files hold, as the run that they would make.
+//!
+//! Keys, values and reasons come from the code that records, so that the same is said before and after. Nothing is
+//! written; of the files that a run would have only their sizes are kept.
+
+use std::collections::{BTreeMap, HashSet};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::limits::{Estimate, Limit, Limits, Volume};
+use super::tags::{Row, Tag, Tags};
+use crate::convert::axes::Axes;
+use crate::convert::kinds::{Carried, CarriedFile, Cell, SessionEnd, assemble, carry_point, counted_as};
+use crate::convert::restarts::Restarts;
+use crate::convert::tag_names::TagNames;
+use crate::model::{Json, KindCount, Kinds, Skipped, SkippedReason, Skips};
+use crate::pipeline::Planned;
+use crate::proto::tensorboard::session_log::SessionStatus;
+use crate::recorder::{Judge, RecordOptions, ToScan, find_superseded, place_of_file, place_of_value, reason, rules};
+use crate::survey::PlannedSource;
+use crate::tfevents::{EventFile, FilePosition, Next, SourceEvent, TagTable, ValueKind};
+
+/// Damaged places of one file that are named one by one.
+const PLACES: usize = 20;
+
+/// A run as event files would make it.
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename = "run")]
+pub(super) struct RunSeen {
+    pub(super) source: String,
+    pub(super) run_id: String,
+    pub(super) name: String,
+    pub(super) group: String,
+    pub(super) entity: String,
+    pub(super) project: String,
+    /// Its run directory, and its rows, where it was recorded before.
+    pub(super) dir: Option<String>,
+    pub(super) rows_recorded: u64,
+    /// Other directories begin with the same record.
+    pub(super) copy: bool,
+    pub(super) files: Vec<FileSeen>,
+    pub(super) events: u64,
+    pub(super) rows: u64,
+    pub(super) bytes: u64,
+    pub(super) kinds: BTreeMap<String, KindSeen>,
+    pub(super) tags: Vec<TagSeen>,
+    pub(super) session: Option<SessionSeen>,
+    /// The config that hyperparameters make, each value at its keys.
+    pub(super) config: Vec<String>,
+    /// Files that the run would have.
+    pub(super) run_files: u64,
+    pub(super) run_file_bytes: u64,
+    pub(super) limits: Limits,
+    pub(super) estimate: Estimate,
+    pub(super) skipped: Vec<Skipped>,
+    /// What of it makes the command end with code 3.
+    #[serde(skip)]
+    pub(super) skips: Skips,
+}
+
+/// One event file.
+#[derive(Debug, Serialize)]
+pub(super) struct FileSeen {
+    pub(super) path: String,
+    pub(super) bytes: u64,
+    /// Without compression, as far as it was read.
+    pub(super) uncompressed_bytes: u64,
+    pub(super) compression: Option<&'static str>,
+    pub(super) writer: Option<String>,
+    pub(super) events: u64,
+    /// What could not be read, the first places in words.
+    pub(super) damage: Vec<String>,
+}
+
+/// One tag of a run, or several that have one key.
+#[derive(Debug, Serialize)]
+pub(super) struct TagSeen {
+    pub(super) key: String,
+    pub(super) tag: String,
+    pub(super) kind: String,
+    pub(super) encodings: Vec<String>,
+    pub(super) axis: String,
+    pub(super) points: u64,
+    pub(super) nan: u64,
+    pub(super) first_step: i64,
+    pub(super) last_step: i64,
+    pub(super) first_time: f64,
+    pub(super) last_time: f64,
+    /// What its values take in rows and files.
+    pub(super) bytes: u64,
+    #[serde(skip)]
+    pub(super) value_kind: ValueKind,
+}
+
+/// What becomes of the values of one kind.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub(super) struct KindSeen {
+    #[serde(flatten)]
+    pub(super) count: KindCount,
+    /// What its values take in rows and files.
+    pub(super) bytes: u64,
+}
+
+/// What training sessions say of themselves.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub(super) struct SessionSeen {
+    pub(super) starts: u64,
+    pub(super) stops: u64,
+    /// As hyperparameters say.
+    pub(super) end: Option<SessionEnd>,
+}
+
+/// Reads all files of a run.
+pub(super) fn look_at_run(planned: &Planned<'_>, options: &RecordOptions, axes: &Arc<Axes>) -> RunSeen {
+    let plan = planned.plan;
+    let mut reading = Reading::default();
+    let mut tables: BTreeMap<&str, TagTable> = BTreeMap::new();
+    let mut files = Vec::with_capacity(plan.sources.len());
+    let rules = rules(planned.recorded.as_ref().map(|(_, checkpoint)| checkpoint), &plan.sources);
+    let superseded = match options.shape.restarts {
+        Restarts::Keep => Vec::new(),
+        Restarts::Purge => {
+            let files: Vec<_> = plan.sources.iter().zip(&rules).map(|(plan, rule)| ToScan { plan, rule }).collect();
+            find_superseded(&files, axes)
+        }
+    };
+    let mut superseded = superseded.into_iter();
+    for (source, rule) in plan.sources.iter().zip(rules) {
+        let table = tables.entry(&source.directory).or_default();
+        let names = TagNames::new(rule, axes.clone(), source.from_tf2_writer);
+        let mut judge = Judge::new(options.filter.clone());
+        judge.set_superseded(superseded.next().unwrap_or_default());
+        files.push(reading.read(source, names, judge, table));
+    }
+    reading.run(planned, files)
+}
+
+/// What all files of a run hold together.
+#[derive(Default)]
+struct Reading {
+    tags: BTreeMap<(Arc<str>, String), TagSeen>,
+    skips: Skips,
+    kinds: Kinds,
+    session: Option<SessionSeen>,
+    config: Json,
+    /// Hashes of the paths of files that the run would have.
+    run_files: HashSet<u64>,
+    events: u64,
+    volume: Volume,
+    limits: Limits,
+}
+
+impl Reading {
+    fn read(&mut self, source: &PlannedSource, names: TagNames, mut judge: Judge, table: &mut TagTable) -> FileSeen {
+        let mut file = FileSeen {
+            path: source.label.clone(),
+            bytes: source.size,
+            uncompressed_bytes: 0,
+            compression: None,
+            writer: None,
+            events: 0,
+            damage: Vec::new(),
+        };
+        let mut tags = Tags::new(names);
+        if let Err(error) = self.read_events(&source.path, &mut tags, &mut judge, table, &mut file) {
+            let place = place_of_file(&source.path, &error);
+            file.damage.push(error.to_string());
+            self.skips.add(SkippedReason::Unreadable, 1, || place);
+        }
+        judge.take_counts(&mut self.kinds, &mut self.skips);
+        tags.close();
+        self.finish_rows(&mut tags, &source.path);
+        self.events += file.events;
+        self.take(&tags, source);
+        file
+    }
+
+    fn read_events(
+        &mut self,
+        path: &Path,
+        tags: &mut Tags,
+        judge: &mut Judge,
+        table: &mut TagTable,
+        seen: &mut FileSeen,
+    ) -> std::io::Result<()> {
+        let mut file = EventFile::open(path, &FilePosition::default())?;
+        loop {
+            let next = file.next_event(table)?;
+            if next == Next::Event {
+                seen.events += 1;
+                self.event(file.event(), path, judge, tags);
+                continue;
+            }
+            if let Some((reason, place)) = reason(&next, path, file.offset()) {
+                if seen.damage.len() < PLACES && reason != SkippedReason::IncompleteTail {
+                    seen.damage.push(match &next {
+                        Next::BadRecord { at, why } => format!("record at byte {at}: {why}"),
+                        Next::BadLength { at, why } => format!("everything from byte {at}: {why}"),
+                        _ => place.clone(),
+                    });
+                }
+                self.skips.add(reason, 1, || place);
+            }
+            if !matches!(next, Next::BadRecord { .. }) {
+                break;
+            }
+        }
+        let position = file.position();
+        seen.uncompressed_bytes = position.offset;
+        seen.writer = position.writer;
+        seen.compression = file.compression().and_then(|compression| compression.name());
+        Ok(())
+    }
+
+    #[inline]
+    fn event(&mut self, event: &SourceEvent, path: &Path, judge: &mut Judge, tags: &mut Tags) {
+        let (step, time) = (event.step.0, event.wall_time.seconds());
+        let taken = judge.judge(event, path, |tag| tags.place(tag));
+        for (index, point) in event.points.iter().enumerate() {
+            if taken.is_some_and(|taken| taken.get(index) != Some(&true)) {
+                continue;
+            }
+            match point.number {
+                Some(number) => tags.scalar(point, number, step, time),
+                None => self.value(point, event, path, tags),
+            }
+        }
+        if let Some(status) = event.session {
+            let session = self.session.get_or_insert_default();
+            session.starts += u64::from(status == SessionStatus::Start);
+            session.stops += u64::from(status == SessionStatus::Stop);
+        }
+        self.finish_rows(tags, path);
+    }
+
+    /// A value of any kind but a scalar.
+    #[cold]
+    fn value(&mut self, point: &crate::tfevents::Point, event: &SourceEvent, path: &Path, tags: &mut Tags) {
+        let step = event.step.0;
+        let index = tags.point(point, step, event.wall_time.seconds());
+        let count = self.kinds.of(counted_as(&point.kind));
+        count.read += 1;
+        let carried = match carry_point(point, &tags.key(index), step) {
+            Ok(carried) => carried,
+            Err(why) => {
+                count.lost += 1;
+                self.skips.add(SkippedReason::BadValue, 1, || place_of_value(path, event.at, &point.tag, &why));
+                return;
+            }
+        };
+        if carried.is_kept() {
+            count.kept += 1;
+        } else {
+            count.sent += 1;
+        }
+        let Carried { cell, files, config, session, notes } = carried;
+        for note in notes {
+            self.skips.add(note, 1, || place_of_value(path, event.at, &point.tag, &"carried all the same"));
+        }
+        let bytes = self.files(&files);
+        if let Some(tag) = tags.tag_mut(index) {
+            tag.file_bytes += bytes;
+        }
+        for (keys, value) in config {
+            self.config.set_path(&keys, value);
+        }
+        if session.is_some() {
+            self.session.get_or_insert_default().end = session;
+        }
+        match cell {
+            Some(Cell::Json(json)) => {
+                let bytes = json.to_string().len() as u64;
+                self.limits.check(Limit::ValueBytes, bytes, || format!("`{}` at step {step}", tags.key(index)));
+                tags.cell(index, step, bytes);
+            }
+            Some(Cell::Number(number)) => tags.cell(index, step, Json::Number(number).to_string().len() as u64),
+            Some(Cell::MeshPart(part)) => tags.part(index, step, *part),
+            None => {}
+        }
+    }
+
+    /// Puts bodies together, and counts the rows that waited for that.
+    #[inline]
+    fn finish_rows(&mut self, tags: &mut Tags, path: &Path) {
+        for row in tags.take_unfinished() {
+            self.finish_row(row, tags, path);
+        }
+    }
+
+    fn finish_row(&mut self, mut row: Row, tags: &mut Tags, path: &Path) {
+        for assembled in assemble(std::mem::take(&mut row.parts)) {
+            match assembled.body {
+                Ok((value, files)) => {
+                    let (text, bytes) = (value.to_string().len() as u64, self.files(&files));
+                    row.cells += 1;
+                    row.bytes += text;
+                    if let Some(tag) = tags.of_key(&assembled.key) {
+                        tag.measure(text);
+                        tag.cells += 1;
+                        tag.file_bytes += bytes;
+                    }
+                }
+                Err(why) => {
+                    let count = self.kinds.of(ValueKind::Mesh.name());
+                    count.sent = count.sent.saturating_sub(assembled.parts);
+                    count.lost += assembled.parts;
+                    self.skips.add(SkippedReason::BadValue, assembled.parts, || {
+                        format!("`{}`: `{}` at step {}: {why}", path.display(), assembled.key, row.step)
+                    });
+                }
+            }
+        }
+        tags.count_row(&row);
+    }
+
+    /// Counts files that are new; their bytes.
+    fn files(&mut self, files: &[CarriedFile]) -> u64 {
+        let mut bytes = 0;
+        for file in files {
+            let mut hasher = DefaultHasher::new();
+            file.path.hash(&mut hasher);
+            if self.run_files.insert(hasher.finish()) {
+                self.volume.files += 1;
+                bytes += file.content.len() as u64;
+            }
+        }
+        self.volume.file_bytes += bytes;
+        bytes
+    }
+
+    /// Takes over what one file held.
+    fn take(&mut self, tags: &Tags, source: &PlannedSource) {
+        self.volume.rows += tags.rows;
+        self.volume.axis_bytes += tags.axis_bytes;
+        let (bytes, step) = tags.largest_row;
+        self.limits.check(Limit::RowBytes, bytes, || format!("`{}` at step {step}", source.label));
+        for (tag, key, axis) in tags.iter() {
+            self.volume.cells += tag.cells;
+            self.volume.key_bytes += tag.cells * key.len() as u64;
+            self.volume.text_bytes += tag.text_bytes();
+            if tag.kind == ValueKind::Scalar {
+                let count = self.kinds.of(ValueKind::Scalar.name());
+                count.read += tag.points;
+                count.sent += tag.points;
+            }
+            let kind = tag.kind.name().to_owned();
+            match self.tags.get_mut(&(key.clone(), kind.clone())) {
+                Some(seen) => seen.merge(tag),
+                None => {
+                    self.tags.insert((key.clone(), kind), TagSeen::new(tag, key, axis));
+                }
+            }
+        }
+    }
+
+    fn run(mut self, planned: &Planned<'_>, files: Vec<FileSeen>) -> RunSeen {
+        let description = &planned.description;
+        let named = || format!("run `{}`", description.name);
+        let tags: Vec<TagSeen> = self.tags.into_values().collect();
+        let mut kinds: BTreeMap<String, KindSeen> =
+            self.kinds.iter().map(|(kind, count)| (kind.to_owned(), KindSeen { count: *count, bytes: 0 })).collect();
+        let keys: HashSet<&str> = tags.iter().map(|tag| tag.key.as_str()).collect();
+        self.volume.metrics = keys.len() as u64;
+        self.volume.metric_bytes = keys.iter().map(|key| key.len() as u64).sum();
+        self.limits.check(Limit::Metrics, keys.len() as u64, named);
+        for tag in &tags {
+            kinds.entry(counted_as(&tag.value_kind).to_owned()).or_default().bytes += tag.bytes;
+            self.limits.check(Limit::of_points(&tag.value_kind), tag.points, || format!("`{}`", tag.key));
+        }
+        let mut config = Vec::new();
+        leaves(&self.config, &mut String::new(), &mut config);
+        self.volume.config_bytes = if config.is_empty() { 0 } else { self.config.to_string().len() as u64 };
+        self.limits.check(Limit::ConfigBytes, self.volume.config_bytes, named);
+        RunSeen {
+            source: planned.plan.directory.display().to_string(),
+            run_id: planned.id.to_string(),
+            name: description.name.clone(),
+            group: description.group.clone(),
+            entity: description.entity.clone(),
+            project: description.project.clone(),
+            dir: planned.recorded.as_ref().map(|(directory, _)| directory.display().to_string()),
+            rows_recorded: planned.recorded.as_ref().map_or(0, |(_, checkpoint)| checkpoint.state.rows),
+            copy: !planned.plan.copy_names.is_empty(),
+            events: self.events,
+            rows: self.volume.rows,
+            bytes: files.iter().map(|file| file.bytes).sum(),
+            files,
+            kinds,
+            tags,
+            session: self.session,
+            config,
+            run_files: self.volume.files,
+            run_file_bytes: self.volume.file_bytes,
+            limits: self.limits,
+            estimate: self.volume.estimate(),
+            skipped: self.skips.report(),
+            skips: self.skips,
+        }
+    }
+}
+
+impl TagSeen {
+    fn new(tag: &Tag, key: &str, axis: &str) -> Self {
+        Self {
+            key: key.to_owned(),
+            tag: tag.tag.to_string(),
+            kind: tag.kind.name().to_owned(),
+            encodings: vec![tag.encoding.to_string()],
+            axis: axis.to_owned(),
+            points: tag.points,
+            nan: tag.nan,
+            first_step: tag.steps.0,
+            last_step: tag.steps.1,
+            first_time: tag.times.0,
+            last_time: tag.times.1,
+            bytes: tag.text_bytes() + tag.file_bytes,
+            value_kind: tag.kind.clone(),
+        }
+    }
+
+    fn merge(&mut self, tag: &Tag) {
+        let encoding = tag.encoding.to_string();
+        if !self.encodings.contains(&encoding) {
+            self.encodings.push(encoding);
+        }
+        self.points += tag.points;
+        self.nan += tag.nan;
+        self.first_step = self.first_step.min(tag.steps.0);
+        self.last_step = self.last_step.max(tag.steps.1);
+        self.first_time = self.first_time.min(tag.times.0);
+        self.last_time = self.last_time.max(tag.times.1);
+        self.bytes += tag.text_bytes() + tag.file_bytes;
+    }
+}
+
+/// The values of a config, each as `a.b=value`.
+fn leaves(value: &Json, path: &mut String, out: &mut Vec<String>) {
+    match value {
+        Json::Object(members) => {
+            for (key, value) in members {
+                let length = path.len();
+                if length > 0 {
+                    path.push('.');
+                }
+                path.push_str(key);
+                leaves(value, path, out);
+                path.truncate(length);
+            }
+        }
+        Json::Null if path.is_empty() => {}
+        value => out.push(format!("{path}={value}")),
+    }
+}

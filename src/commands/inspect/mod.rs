@@ -1,0 +1,112 @@
+//! `inspect`: show runs, tags, steps, sizes and damage; write nothing.
+//!
+//! Event files are shown as the runs that they would make, logs of the run datastore as the runs that they are.
+
+mod events;
+mod limits;
+mod log;
+mod show;
+mod summary;
+mod tags;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rayon::prelude::*;
+use serde::Serialize;
+
+use crate::cli::InspectArgs;
+use crate::commands::error::{CommandError, ExitCode, IoContext as _};
+use crate::commands::import::say_unreadable;
+use crate::commands::session;
+use crate::commands::ui::{Ui, counted, printable};
+use crate::convert::axes::Axes;
+use crate::settings::Settings;
+use crate::survey::{Found, Survey};
+use crate::wandb_format::find_logs;
+
+use events::look_at_run;
+pub(super) use log::{LogSeen, look_at_log};
+use summary::SummarySeen;
+
+/// Runs or logs that are looked at before they are shown, so that a million of them are not held at once.
+const AT_ONCE: usize = 256;
+
+/// Runs the command.
+pub(super) fn run(arguments: &InspectArgs, settings: &Settings, ui: &Arc<Ui>) -> Result<ExitCode, CommandError> {
+    session::check_paths(&arguments.paths)?;
+    let shape = session::shape(settings)?;
+    let first = arguments.paths.first().cloned().unwrap_or_default();
+    let directories: Vec<PathBuf> = arguments.paths.iter().filter(|path| !is_log(path)).cloned().collect();
+    let mut found = Survey::new(&shape, settings.runs.generation).look(&directories).context("look at", &first)?;
+    let logs = find_logs(&arguments.paths);
+    if found.runs.is_empty() && logs.logs.is_empty() {
+        return Err(nothing_found(&arguments.paths, &found));
+    }
+    for (path, error) in &logs.failed {
+        ui.warning(format!("cannot look at `{}`: {error}", path.display()));
+    }
+    let mut summary = SummarySeen::default();
+    summary.add_skips(&say_unreadable(&found, ui));
+    session::warn_of_idle_patterns(&found.idle_patterns, ui);
+    let recording = session::recording(settings, true, found.runs.len(), ui)?;
+    let (runs, refused) = recording.assign(std::mem::take(&mut found.runs));
+    for error in &refused {
+        ui.warn_of(&CommandError::new(ExitCode::Usage, "a run has no id of its own").caused_by(error));
+    }
+    let axes = Arc::new(Axes::new(&shape.axes));
+    for plans in runs.chunks(AT_ONCE) {
+        let seen: Vec<_> = plans
+            .par_iter()
+            .map(|plan| recording.planned(plan).map(|planned| look_at_run(&planned, &recording.options, &axes)))
+            .collect();
+        for run in seen {
+            match run {
+                Ok(run) => {
+                    summary.add_run(&run);
+                    show(ui, &run, || show::run(&run));
+                }
+                Err(error) => {
+                    ui.warn_of(&CommandError::new(ExitCode::Failed, "cannot look at a run").caused_by(&error))
+                }
+            }
+        }
+    }
+    for logs in logs.logs.chunks(AT_ONCE) {
+        let seen: Vec<LogSeen> = logs.par_iter().map(|log| look_at_log(log)).collect();
+        for log in seen {
+            summary.add_log(&log);
+            show(ui, &log, || show::log(&log));
+        }
+    }
+    let code = summary.finish();
+    show(ui, &summary, || show::summary(&summary));
+    Ok(ExitCode::combine([code].into_iter().chain((!logs.failed.is_empty()).then_some(ExitCode::Partial))))
+}
+
+fn is_log(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "wandb")
+}
+
+/// Prints an object for machines, or a text for people.
+fn show(ui: &Ui, seen: &impl Serialize, text: impl FnOnce() -> String) {
+    if ui.is_json() {
+        ui.data(&format!("{}\n", serde_json::to_string(seen).unwrap_or_default()));
+    } else {
+        ui.data(&printable(&text()));
+    }
+}
+
+/// The error for paths in which nothing could be looked at.
+fn nothing_found(paths: &[PathBuf], found: &Found) -> CommandError {
+    let paths: Vec<String> = paths.iter().map(|path| format!("`{}`", path.display())).collect();
+    if let Some((path, why)) = found.unreadable.first() {
+        let error = CommandError::new(ExitCode::Failed, format!("nothing can be read in {}", paths.join(", ")));
+        return error.hint(format!("`{}`: {why}", path.display()));
+    }
+    CommandError::new(ExitCode::NothingFound, format!("nothing to inspect in {}", paths.join(", "))).hint(format!(
+        "files named `*tfevents*` and `*.wandb` are looked for; {} with other names {} ignored",
+        counted(found.other_files, "file"),
+        if found.other_files == 1 { "was" } else { "were" }
+    ))
+}

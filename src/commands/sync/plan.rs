@@ -1,0 +1,168 @@
+//! `sync --dry-run`: what would be sent of each log, and what a server acknowledged before. Nothing is changed.
+
+use std::collections::HashSet;
+use std::fmt::Write as _;
+use std::path::Path;
+
+use rayon::prelude::*;
+use serde::Serialize;
+use url::Url;
+
+use crate::commands::error::ExitCode;
+use crate::commands::inspect::{LogSeen, look_at_log};
+use crate::commands::ui::{Ui, counted, grouped, printable, size};
+use crate::model::{Skipped, Skips};
+use crate::settings::Settings;
+use crate::upload::{Acknowledged, Overrides};
+
+/// A log as `sync` would upload it.
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename = "run")]
+struct Planned {
+    source: String,
+    run_id: String,
+    /// entity/project/id, with what is known of the first two.
+    run_path: String,
+    name: String,
+    /// Rows to send, and those that the server acknowledged.
+    rows: u64,
+    rows_acknowledged: u64,
+    /// Files to send, and those that the server has.
+    files: u64,
+    file_bytes: u64,
+    files_acknowledged: u64,
+    files_missing: Vec<String>,
+    exit_code: Option<i32>,
+    /// Whether the run is finished on the server.
+    finished: bool,
+    skipped: Vec<Skipped>,
+    #[serde(skip)]
+    skips: Skips,
+}
+
+/// All logs together.
+#[derive(Debug, Default, Serialize)]
+#[serde(tag = "type", rename = "summary")]
+struct Summary {
+    runs: u64,
+    rows: u64,
+    rows_acknowledged: u64,
+    files: u64,
+    file_bytes: u64,
+    skipped: Vec<Skipped>,
+    exit_code: u8,
+}
+
+/// Shows what would be sent.
+pub(super) fn show(logs: &[impl AsRef<Path> + Sync], overrides: &Overrides, settings: &Settings, ui: &Ui) -> ExitCode {
+    let server = Url::parse(&settings.server.base_url).ok();
+    let plans: Vec<Planned> = logs
+        .par_iter()
+        .map(|log| {
+            let log = log.as_ref();
+            let directory = log.parent().unwrap_or(Path::new("."));
+            let seen = look_at_log(log);
+            let acknowledged =
+                server.as_ref().and_then(|server| seen.outlook.acknowledged(directory, server, overrides));
+            Planned::new(seen, acknowledged, overrides)
+        })
+        .collect();
+    let (mut summary, mut skips) = (Summary::default(), Skips::default());
+    for plan in &plans {
+        summary.add(plan);
+        skips.merge(&plan.skips);
+        if ui.is_json() {
+            ui.data(&format!("{}\n", serde_json::to_string(plan).unwrap_or_default()));
+        } else {
+            ui.data(&printable(&plan.text()));
+        }
+    }
+    let code = if skips.any_loss() { ExitCode::Partial } else { ExitCode::Success };
+    summary.skipped = skips.report();
+    summary.exit_code = code.number();
+    if ui.is_json() {
+        ui.data(&format!("{}\n", serde_json::to_string(&summary).unwrap_or_default()));
+    } else {
+        ui.note(summary.text());
+    }
+    code
+}
+
+impl Planned {
+    fn new(seen: LogSeen, acknowledged: Option<Acknowledged>, overrides: &Overrides) -> Self {
+        let there: HashSet<&str> =
+            acknowledged.iter().flat_map(|acknowledged| &acknowledged.files).map(String::as_str).collect();
+        let to_send: Vec<u64> = seen
+            .outlook
+            .files
+            .iter()
+            .filter(|file| !there.contains(file.path.as_str()))
+            .filter_map(|file| file.size)
+            .collect();
+        let rows_acknowledged = acknowledged.as_ref().map_or(0, |acknowledged| acknowledged.rows);
+        let chosen = |over: &Option<String>, own: &str| over.clone().unwrap_or_else(|| own.to_owned());
+        let named = acknowledged.as_ref().map(|known| known.run_path.clone()).filter(|path| !path.is_empty());
+        Self {
+            run_path: named.unwrap_or_else(|| {
+                let (entity, project) = (&overrides.entity, &overrides.project);
+                format!("{}/{}/{}", chosen(entity, &seen.entity), chosen(project, &seen.project), seen.run_id)
+            }),
+            rows: seen.rows.saturating_sub(rows_acknowledged),
+            rows_acknowledged,
+            files: to_send.len() as u64,
+            file_bytes: to_send.iter().sum(),
+            files_acknowledged: there.len() as u64,
+            finished: acknowledged.as_ref().is_some_and(|acknowledged| acknowledged.finished.is_some()),
+            source: seen.source,
+            run_id: seen.run_id,
+            name: seen.name,
+            files_missing: seen.files_missing,
+            exit_code: seen.exit_code,
+            skipped: seen.skipped,
+            skips: seen.skips,
+        }
+    }
+
+    /// Writing to a string cannot fail.
+    fn text(&self) -> String {
+        let mut text = format!("{}\n  run {}", self.source, self.run_path.trim_start_matches('/'));
+        if !self.name.is_empty() {
+            let _ = write!(text, " `{}`", self.name);
+        }
+        let _ =
+            write!(text, ": {} to send, {} acknowledged", counted(self.rows, "row"), grouped(self.rows_acknowledged));
+        if self.files > 0 {
+            let _ = write!(text, "; {} to send, {}", counted(self.files, "file"), size(self.file_bytes));
+        }
+        let _ = match (self.finished, self.exit_code) {
+            (true, _) => writeln!(text, "; finished on the server"),
+            (false, Some(code)) => writeln!(text, "; ended with exit code {code}"),
+            (false, None) => writeln!(text, "; not ended"),
+        };
+        for skipped in &self.skipped {
+            let _ = writeln!(text, "  {} × {}, first: {}", grouped(skipped.count), skipped.reason, skipped.first);
+        }
+        text
+    }
+}
+
+impl Summary {
+    fn add(&mut self, plan: &Planned) {
+        self.runs += 1;
+        self.rows += plan.rows;
+        self.rows_acknowledged += plan.rows_acknowledged;
+        self.files += plan.files;
+        self.file_bytes += plan.file_bytes;
+    }
+
+    fn text(&self) -> String {
+        format!(
+            "to send: {} of {}, {} of {}; {} acknowledged before",
+            counted(self.rows, "row"),
+            counted(self.runs, "run"),
+            counted(self.files, "file"),
+            size(self.file_bytes),
+            counted(self.rows_acknowledged, "row")
+        )
+    }
+}

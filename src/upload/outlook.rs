@@ -1,0 +1,176 @@
+//! What there is to upload of a log, and what servers acknowledged of it before: looked at, and nothing changed.
+
+use std::fs;
+use std::path::Path;
+
+use url::Url;
+
+use crate::model::{Count, Json, LogPosition, SkippedReason, Skips};
+use crate::state_file;
+use crate::upload::batch::{BatchBuilder, Pushed};
+use crate::upload::contact;
+use crate::upload::files::inside;
+use crate::upload::fold::{Fold, RunParameters};
+use crate::upload::job::Overrides;
+use crate::upload::state::{UploadState, state_path};
+use crate::wandb_format::{Entry, LogError, LogReader, Next};
+
+/// A log as an upload would find it.
+#[derive(Debug, Clone, Default)]
+pub struct Outlook {
+    /// The id in its run record; empty when it holds none.
+    pub run_id: String,
+    /// As the log says; empty: the server's default.
+    pub entity: String,
+    /// As the log says; empty: the server's default.
+    pub project: String,
+    /// The name that people see.
+    pub name: String,
+    /// Empty: none.
+    pub group: String,
+    /// History lines.
+    pub rows: u64,
+    /// Size of the config's text, in bytes.
+    pub config_bytes: u64,
+    /// The files that the run wants to keep.
+    pub files: Vec<FileOutlook>,
+    /// The exit code, if the log ends with one.
+    pub exit: Option<i32>,
+    /// What of it is not carried, without its files.
+    pub skips: Skips,
+    /// Places where bytes are no record, in words.
+    pub damage: Vec<String>,
+    /// Where a record begins that is not whole.
+    pub incomplete: Option<LogPosition>,
+}
+
+/// A file of a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileOutlook {
+    /// Path below the run's `files/`.
+    pub path: String,
+    /// Size in bytes; `None` when it is not there, or not a file.
+    pub size: Option<u64>,
+}
+
+/// What a server acknowledged of a log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Acknowledged {
+    /// Entity, project and id as the server named them; empty before the first contact.
+    pub run_path: String,
+    /// History lines.
+    pub rows: u64,
+    /// Files, by their path below the run's `files/`.
+    pub files: Vec<String>,
+    /// The exit code with which the run is finished there.
+    pub finished: Option<i32>,
+}
+
+impl Outlook {
+    /// Reads a log up to `limit`, and looks for the files that it names. `each` sees every intact record.
+    pub fn read(
+        log: &Path,
+        files_dir: &Path,
+        limit: Option<LogPosition>,
+        mut each: impl FnMut(&Entry<'_>),
+    ) -> Result<Self, LogError> {
+        let mut outlook = Self::default();
+        // All lines are counted, and none is kept.
+        let mut builder = BatchBuilder::new(Fold::default(), 0, u64::MAX);
+        let mut reader = LogReader::open(log)?;
+        reader.set_limit(limit);
+        loop {
+            match reader.next()? {
+                Next::Entry(entry) => {
+                    each(&entry);
+                    if builder.push(&entry) == Pushed::Full {
+                        drop(builder.finish());
+                        // An empty batch has room for any one entry.
+                        let _ = builder.push(&entry);
+                    }
+                }
+                Next::End => break,
+                Next::Incomplete { at } => {
+                    outlook.incomplete = Some(at);
+                    break;
+                }
+                Next::Damaged { from, to, why } => {
+                    let place = format!("bytes {} to {}: {why}", from.0, to.0);
+                    builder.damaged(to, SkippedReason::DamagedRecord, || place.clone());
+                    outlook.damage.push(place);
+                }
+            }
+        }
+        outlook.take(&builder.finish().after, files_dir);
+        Ok(outlook)
+    }
+
+    fn take(&mut self, fold: &Fold, files_dir: &Path) {
+        let run = fold.run.clone().unwrap_or_default();
+        (self.run_id, self.entity, self.project) = (run.run_id, run.entity, run.project);
+        (self.name, self.group) = (run.display_name, run.group);
+        self.rows = fold.history_lines;
+        self.config_bytes = text_length(&fold.whole_config());
+        self.exit = fold.exit.map(|exit| exit.code);
+        self.skips = fold.skips();
+        let looked_at = |path: &String| FileOutlook {
+            path: path.clone(),
+            size: inside(files_dir, path)
+                .and_then(|local| local.metadata().ok())
+                .filter(|metadata| metadata.is_file())
+                .map(|metadata| metadata.len()),
+        };
+        self.files = fold.files.keys().map(looked_at).collect();
+    }
+
+    /// Files that the log names and that are not there: an upload would miss them.
+    pub fn missing(&self) -> Skips {
+        let missing: Vec<&FileOutlook> = self.files.iter().filter(|file| file.size.is_none()).collect();
+        let count = missing.len() as u64;
+        let first = missing.first().map(|file| format!("`{}` is not there", file.path));
+        first.map(|first| (SkippedReason::File, Count { count, first })).into_iter().collect()
+    }
+
+    /// What the server acknowledged that an upload would go to.
+    pub fn acknowledged(&self, state_dir: &Path, server: &Url, overrides: &Overrides) -> Option<Acknowledged> {
+        let own = RunParameters {
+            entity: self.entity.clone(),
+            project: self.project.clone(),
+            run_id: self.run_id.clone(),
+            ..RunParameters::default()
+        };
+        acknowledged(&state_path(state_dir, server, &contact::target(&own, overrides)))
+    }
+}
+
+/// What all servers acknowledged of the log whose state lies below a directory, in the order of the states' names.
+pub fn all_acknowledged(state_dir: &Path) -> Vec<Acknowledged> {
+    let Ok(entries) = fs::read_dir(state_dir.join(".wandb-bridge")) else { return Vec::new() };
+    let is_state = |name: &str| name.starts_with("upload-") && name.ends_with(".json");
+    let mut paths: Vec<_> = entries
+        .filter_map(Result::ok)
+        .filter(|entry| entry.file_name().to_str().is_some_and(is_state))
+        .map(|entry| entry.path())
+        .collect();
+    paths.sort();
+    paths.iter().filter_map(|path| acknowledged(path)).collect()
+}
+
+/// A state that cannot be read is no reason not to look at the log; an upload would say so.
+fn acknowledged(path: &Path) -> Option<Acknowledged> {
+    let state: UploadState = state_file::load(path).ok()??;
+    let run = state.run.unwrap_or_default();
+    let parts = [run.entity, run.project, run.run_id];
+    Some(Acknowledged {
+        run_path: if parts.iter().all(String::is_empty) { String::new() } else { parts.join("/") },
+        rows: state.fold.history_lines,
+        files: state.sent.files.into_keys().collect(),
+        finished: state.sent.finished,
+    })
+}
+
+fn text_length(json: &Json) -> u64 {
+    let mut text = Vec::new();
+    json.write(&mut text);
+    text.len() as u64
+}
