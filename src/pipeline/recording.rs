@@ -195,6 +195,11 @@ impl Recording {
         Ok((id, directory))
     }
 
+    /// Files that were made parts of the run of a directory above them, under their own tags.
+    pub fn folded(&self) -> HashSet<(String, Fingerprint)> {
+        self.known.read().unwrap_or_else(PoisonError::into_inner).folded().clone()
+    }
+
     /// What a run would be called and where it would go. Writes nothing.
     pub fn planned<'a>(&self, plan: &'a PlannedRun) -> Result<Planned<'a>, RecordError> {
         let (id, directory) = self.place_of(plan)?;
@@ -214,11 +219,6 @@ impl Recording {
             description.entity.clone_from(&self.naming.entity);
         }
         Ok(Planned { plan, id, recorded, description })
-    }
-
-    /// Files that were made parts of the run of a directory above them, under their own tags.
-    pub fn folded(&self) -> HashSet<(String, Fingerprint)> {
-        self.known.read().unwrap_or_else(PoisonError::into_inner).folded().clone()
     }
 
     /// Puts plans together that are one run: directories that were one run when they were first seen stay one, whatever
