@@ -15,10 +15,11 @@ use crate::convert::kinds::SessionEnd;
 use crate::convert::layout::Layout;
 use crate::convert::restarts::Restarts;
 use crate::convert::run::RunState;
+use crate::convert::run_filter::RunFilter;
 use crate::convert::run_id::Fingerprint;
 use crate::convert::summaries::SummaryRule;
 use crate::convert::template::Template;
-use crate::model::{Count, LogPosition, RunId, SkippedReason, WallTime};
+use crate::model::{Count, Json, LogPosition, RunId, SkippedReason, WallTime, json_text};
 use crate::state_file::{self, StateFileError};
 use crate::tfevents::{FilePosition, TagTable};
 
@@ -41,12 +42,16 @@ pub struct Shape {
     /// `--tags-include`, `--tags-exclude`, `--kinds`, `--since`, `--until`
     #[serde(default)]
     pub filters: Filters,
+    /// `--include` and `--exclude`
+    #[serde(default, skip_serializing_if = "RunFilter::is_empty")]
+    pub runs: RunFilter,
 }
 
 impl Shape {
-    /// The flags in which two shapes differ.
-    pub fn differences(&self, other: &Self) -> Vec<&'static str> {
-        let Self { layout, join, axes, restarts, filters } = self;
+    /// The flags in which two shapes differ, for a run that these TB runs belong to. A filter that leaves out others, or
+    /// none of them, makes no difference to it.
+    pub fn differences(&self, other: &Self, tb_runs: &[String]) -> Vec<&'static str> {
+        let Self { layout, join, axes, restarts, filters, runs } = self;
         let Filters { tags_include, tags_exclude, kinds, since, until } = filters;
         [
             ("--layout", *layout == other.layout),
@@ -61,6 +66,7 @@ impl Shape {
         ]
         .into_iter()
         .filter_map(|(flag, same)| (!same).then_some(flag))
+        .chain(runs.differences(&other.runs, tb_runs))
         .collect()
     }
 }
@@ -80,6 +86,15 @@ pub struct Description {
     /// Labels.
     pub tags: Vec<String>,
     /// As settings or flags said when the run was made; empty: the server's default.
+    pub entity: String,
+    /// Empty: the server's default.
+    pub project: String,
+}
+
+/// Where a run is sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Target {
+    /// Empty: the server's default.
     pub entity: String,
     /// Empty: the server's default.
     pub project: String,
@@ -125,6 +140,15 @@ impl SourceCheckpoint {
     }
 }
 
+/// Enough to see that a file changed since it was copied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SideMark {
+    /// Bytes.
+    pub size: u64,
+    /// Nanoseconds since the Unix epoch; 0 where the file system does not say.
+    pub modified_ns: u64,
+}
+
 /// The recorded part of a run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Checkpoint {
@@ -142,6 +166,13 @@ pub struct Checkpoint {
     pub ending: Option<Ending>,
     /// How the run is described to people, as the log says it last.
     pub description: Description,
+    /// What files and flags say of the config, as the log says it last: nothing that an event holds may change that.
+    #[serde(default = "Json::object", with = "json_text")]
+    pub config: Json,
+    /// Where the run is sent, if a later pass chose something else than the log names. The log goes on naming what it named
+    /// first: the official client would send the rest of a log that changes its mind to another run.
+    #[serde(default)]
+    pub target: Option<Target>,
     /// The machine that wrote the event files.
     pub host: String,
     /// Rows, times and metrics so far.
@@ -162,9 +193,21 @@ pub struct Checkpoint {
     /// Keys of the run of which there are no numbers: of media, or left out by filters.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub other_keys: BTreeSet<String>,
+    /// Files beside the event files that were copied or left out, by their path below `files/`, as they were then.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub side_files: BTreeMap<String, SideMark>,
+    /// Event files that are files of the run too, by their path below `files/`.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub saved_events: BTreeSet<String>,
 }
 
 impl Checkpoint {
+    /// Where the run is sent.
+    pub fn target(&self) -> Target {
+        let Description { entity, project, .. } = &self.description;
+        self.target.clone().unwrap_or_else(|| Target { entity: entity.clone(), project: project.clone() })
+    }
+
     /// Where the checkpoint of a run directory lies.
     pub fn path(run_directory: &Path) -> PathBuf {
         run_directory.join(STATE_DIRECTORY).join("checkpoint.json")

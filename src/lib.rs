@@ -21,8 +21,10 @@
 //! | [`tfevents`] | bytes → events; which files there are | W&B |
 //! | [`convert`] | events → run updates: layout, keys, axes, rows, ids; one file a kind | files, the clock, the network |
 //! | [`wandb_format`] | bytes ↔ entries of a log; run directories | TensorBoard, HTTP |
+//! | [`config_files`] | config files of runs: which are there, what they say | events, runs |
 //! | [`survey`] | paths → the runs that would be made | writing |
 //! | [`checkpoint`], [`sink`], [`recorder`] | one run's left half: read, convert, append, commit | the server |
+//! | [`side_files`] | what TensorBoard reads beside event files: projector, profiles | what a run is, copying |
 //! | [`known_runs`] | runs that were recorded before | the server |
 //! | [`watch`] | what changed between two looks (pure), hints to look sooner | what a run is |
 //! | [`api`] | GraphQL, file stream, signed URLs, retries, credentials: all HTTP | logs |
@@ -56,6 +58,7 @@ pub mod api;
 pub mod checkpoint;
 pub mod cli;
 pub mod commands;
+pub mod config_files;
 pub mod convert;
 pub mod known_runs;
 pub mod model;
@@ -63,6 +66,7 @@ pub mod pipeline;
 pub mod proto;
 pub mod recorder;
 pub mod settings;
+pub mod side_files;
 pub mod sink;
 pub mod state_file;
 pub mod survey;

@@ -4,7 +4,7 @@
 //! holds the position that counts → tell the uploader. Whatever the log holds behind the checkpoint's position is cut off
 //! at the next start, and its sources are read again from the checkpoint's offsets.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,8 @@ use std::time::Instant;
 
 use crate::checkpoint::{Checkpoint, Description, Ending, STATE_DIRECTORY, Shape};
 use crate::convert::axes::Axes;
-use crate::convert::filters::Filter;
+use crate::convert::config;
+use crate::convert::filters::{Filter, KindName};
 use crate::convert::kinds::SessionEnd;
 use crate::convert::merge::Merge;
 use crate::convert::restarts::Restarts;
@@ -36,6 +37,7 @@ mod numbers;
 mod places;
 mod reasons;
 mod run_files;
+mod side;
 mod source;
 #[cfg(test)]
 mod tests;
@@ -48,6 +50,7 @@ pub use places::rules;
 pub use reasons::{place_of_file, place_of_value, reason};
 use run_files::RunFiles;
 pub use run_files::Written;
+use side::Side;
 use source::Source;
 use values::Beside;
 
@@ -173,6 +176,8 @@ pub struct RecordOptions {
     pub summaries: Vec<SummaryRule>,
     /// `--generation`
     pub generation: u32,
+    /// `--save-events`: whether the event files themselves become files of the run.
+    pub save_events: bool,
     /// Whether nothing may be written at all.
     pub dry_run: bool,
 }
@@ -197,6 +202,10 @@ pub struct Recorder {
     beside: Arc<Mutex<Beside>>,
     /// The config that was written by this process.
     config: HashMap<Vec<String>, Json>,
+    /// What is known of files beside the event files.
+    side: Side,
+    /// Where config values stood that look like credentials.
+    masked: BTreeSet<String>,
     dry_run: bool,
     /// Whether anything was appended or read since the last commit.
     dirty: bool,
@@ -214,6 +223,8 @@ pub struct Described {
     pub default: Description,
     /// Values that were asked for: they also change a run that is there already.
     pub asked: AskedDescription,
+    /// What files and flags say of its config.
+    pub config: Json,
 }
 
 /// The parts of a description that were asked for.
@@ -229,6 +240,10 @@ pub struct AskedDescription {
     pub notes: Option<String>,
     /// `--tags`
     pub tags: Option<Vec<String>>,
+    /// `--entity`
+    pub entity: Option<String>,
+    /// `--project`
+    pub project: Option<String>,
 }
 
 impl AskedDescription {
@@ -273,13 +288,13 @@ impl Recorder {
         let log = directory.join(format!("run-{id}.wandb"));
         let known = Checkpoint::load(directory)?;
         if let Some(checkpoint) = &known {
-            let differences = checkpoint.shape.differences(&options.shape);
+            let differences = checkpoint.shape.differences(&options.shape, &plan.tb_runs);
             if !differences.is_empty() {
                 return Err(RecordError::OtherShape(differences));
             }
         }
         let new = known.is_none();
-        let checkpoint = known.unwrap_or_else(|| Checkpoint {
+        let mut checkpoint = known.unwrap_or_else(|| Checkpoint {
             run_id: id.clone(),
             generation: options.generation,
             shape: options.shape.clone(),
@@ -295,7 +310,13 @@ impl Recorder {
             session: None,
             summaries: options.summaries.clone(),
             other_keys: Default::default(),
+            side_files: Default::default(),
+            saved_events: Default::default(),
+            config: Json::object(),
+            target: None,
         });
+        // Where filters differ, they did so for other runs only; what is to come is left out by the new one.
+        checkpoint.shape.clone_from(&options.shape);
         let mut description = checkpoint.description.clone();
         described.asked.apply(&mut description);
         let failed = |source| RecordError::Log { path: log.clone(), source };
@@ -319,6 +340,8 @@ impl Recorder {
                 config: Vec::new(),
             })),
             config: HashMap::new(),
+            side: Side::new(options.save_events),
+            masked: BTreeSet::new(),
             dry_run: options.dry_run,
             dirty: false,
             marked: is_synced(&log),
@@ -336,9 +359,11 @@ impl Recorder {
             recorder.checkpoint.description = description;
             recorder.write(&RunUpdate::Run(Box::new(recorder.run_info())))?;
         }
+        recorder.set_target(&described.asked)?;
         if !options.summaries.is_empty() && options.summaries != recorder.checkpoint.summaries {
             recorder.summarize_anew(&options.summaries)?;
         }
+        recorder.set_config(described.config.clone())?;
         Ok(recorder)
     }
 
@@ -356,6 +381,43 @@ impl Recorder {
         let mut updates = Vec::new();
         self.converter.summarize_anew(rules.to_vec(), numbers, |update| updates.push(update));
         updates.iter().try_for_each(|update| self.write(update))
+    }
+
+    /// Remembers where the run is to be sent from now on. Nothing of the log changes, but it is not whole there.
+    fn set_target(&mut self, asked: &AskedDescription) -> Result<(), RecordError> {
+        let mut target = self.checkpoint.target();
+        for (place, asked) in [(&mut target.entity, &asked.entity), (&mut target.project, &asked.project)] {
+            if let Some(asked) = asked {
+                place.clone_from(asked);
+            }
+        }
+        if target == self.checkpoint.target() {
+            return Ok(());
+        }
+        self.checkpoint.target = Some(target);
+        self.dirty = true;
+        if !self.dry_run && std::mem::take(&mut self.marked) {
+            unmark_synced(&self.log).map_err(|source| RecordError::Io { path: self.log.clone(), source })?;
+        }
+        Ok(())
+    }
+
+    /// Lays config from files and flags over what was written of it, with the next commit. What is there already is not
+    /// written again, and what is not in it any more stays.
+    pub fn set_config(&mut self, mut config: Json) -> Result<(), RecordError> {
+        self.masked.extend(config::mask(&mut config));
+        let new = config::changes(&self.checkpoint.config, &config);
+        if new.is_empty() {
+            return Ok(());
+        }
+        self.reopen()?;
+        config::lay_over(&mut self.checkpoint.config, config);
+        self.write(&RunUpdate::Config(new))
+    }
+
+    /// Where config values stood that look like credentials; they were masked.
+    pub fn masked(&self) -> &BTreeSet<String> {
+        &self.masked
     }
 
     /// The run's log.
@@ -471,6 +533,11 @@ impl Recorder {
             }
         }
         result?;
+        if !stopped {
+            self.keep_beside(planned, end, &mut pass)?;
+        }
+        // Whatever is written has its place before the exit record.
+        self.write_beside()?;
         if let (End::Exit(code), false) = (end, stopped) {
             self.exit(if code == 0 { self.session_code() } else { code })?;
         }
@@ -491,6 +558,10 @@ impl Recorder {
         for mut source in merge.into_sources() {
             source.end_pass(&mut pass, true);
             self.checkpoint_source(&mut source);
+        }
+        // Files beside the events alone make a run only where they were asked for.
+        if [KindName::Projector, KindName::Profile].into_iter().any(|kind| self.filter.asks_for(kind)) {
+            self.keep_beside(planned, End::CloseRow, &mut pass).ok()?;
         }
         let sum = pass.kinds.sum();
         (sum.left_out > 0 && sum.left_out == sum.read).then_some(pass)
@@ -570,9 +641,22 @@ impl Recorder {
             self.reopen()?;
             self.write(&RunUpdate::Files(files))?;
         }
-        let new: Vec<_> = config.into_iter().filter(|(path, value)| self.config.get(path) != Some(value)).collect();
+        let mut new = Vec::new();
+        for (path, mut value) in config {
+            self.masked.extend(config::mask_value(&path, &mut value));
+            if self.config.get(&path) == Some(&value) {
+                continue;
+            }
+            self.config.insert(path.clone(), value.clone());
+            // Files and flags are nearer than events.
+            if config::speaks_of(&self.checkpoint.config, &path) {
+                let left = config::leaves(&path, &value);
+                new.extend(left.into_iter().filter(|(path, _)| !config::speaks_of(&self.checkpoint.config, path)));
+            } else {
+                new.push((path, value));
+            }
+        }
         if !new.is_empty() {
-            self.config.extend(new.iter().cloned());
             self.reopen()?;
             self.write(&RunUpdate::Config(new))?;
         }

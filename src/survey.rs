@@ -1,29 +1,38 @@
 //! From paths to the runs that would be made: discovery, first records, layout, names and ids.
 //!
-//! Reads directories and the first record of each file; a file's first record is read once, and again only when the file
-//! was replaced. Writes nothing. Layout and ids are decided by the pure code in [`convert`](crate::convert).
+//! Reads directories and the beginning of files; a file's first record is read once, and again only when the file was
+//! replaced. Writes nothing. Layout and ids are decided by the pure code in [`convert`](crate::convert).
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::ffi::OsStr;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
-use std::sync::Arc;
 use std::time::SystemTime;
 
 use rayon::prelude::*;
 
 use crate::checkpoint::Shape;
+use crate::convert::config::ConfigPlaces;
 use crate::convert::keys::KeyRule;
-use crate::convert::layout::{self, Directory, Layout};
-use crate::convert::run_id::{self, Fingerprint, Origin};
-use crate::convert::template::Place;
+use crate::convert::layout::{self, Directory, Evidence, Layout};
+use crate::convert::run_filter::RunFilter;
+use crate::convert::run_id::Fingerprint;
+use crate::convert::template::{Place, Template};
 use crate::model::{RunId, WallTime};
 use crate::tfevents::file_name::start_of;
-use crate::tfevents::{EventFile, EventFileInfo, FilePosition, Next, TagTable, discover, host_of, peek};
+use crate::tfevents::{EventFileInfo, discover, peek};
 
-/// How much of a file is read to see whether it holds one tag only, in bytes.
-const ONLY_TAG_BYTES: u64 = 1 << 20;
+mod draft;
+mod evidence;
+mod roots;
+#[cfg(test)]
+mod tests;
+
+use draft::{Draft, Drafts, join_label};
+use evidence::Beginnings;
+use roots::{Member, Root, last_names, readable};
+
+/// A directory in which nothing but the description of an experiment was written yet is not larger than this, in bytes.
+const DESCRIPTION: u64 = 64 << 10;
 
 /// A W&B run as the directories say it should be.
 #[derive(Debug, Clone)]
@@ -36,8 +45,12 @@ pub struct PlannedRun {
     pub root: String,
     /// Path parts below the root; none when the root is the experiment.
     pub path: Vec<String>,
+    /// Of a hyperparameter session: the path of the directory that it is a session of.
+    pub session_of: Option<Vec<String>>,
     /// The experiment's directory.
     pub directory: PathBuf,
+    /// What TensorBoard calls the TB runs that belong to it, also those that a filter leaves out.
+    pub tb_runs: Vec<String>,
     /// Host name from the name of its first event file; empty when it has none.
     pub host: String,
     /// Wall time of its first event.
@@ -46,12 +59,30 @@ pub struct PlannedRun {
     pub modified: SystemTime,
     /// Its files, in the order that breaks ties between equal wall times.
     pub sources: Vec<PlannedSource>,
+    /// Where its config files may lie.
+    pub config: ConfigPlaces,
 }
 
 impl PlannedRun {
     /// Where the experiment lies, for templates and the default name.
     pub fn place(&self) -> Place<'_> {
         Place { root: &self.root, path: &self.path }
+    }
+
+    /// What people call it when nobody says otherwise: its path. A session of the root is named after that, too.
+    pub fn name(&self) -> String {
+        match &self.session_of {
+            Some(of) if of.is_empty() => join_label(&self.root, &self.path.join("/")),
+            _ => self.place().name(),
+        }
+    }
+
+    /// The group that it is in when nobody says otherwise: its parent. A session is grouped by what it is a session of.
+    pub fn group(&self) -> String {
+        match &self.session_of {
+            Some(of) => Place { root: &self.root, path: of }.name(),
+            None => self.place().parent(),
+        }
     }
 
     /// As many of the last names of the path of its directory, or all there are.
@@ -92,22 +123,27 @@ pub struct PlannedSource {
 pub struct Found {
     /// The runs, by root and path.
     pub runs: Vec<PlannedRun>,
-    /// Event files without a whole first record: they make no run yet.
+    /// Event files whose writers have only begun, so that they make no run yet.
     pub waiting: Vec<PathBuf>,
+    /// Event files that `--include` and `--exclude` leave out.
+    pub left_out: Vec<PathBuf>,
+    /// Patterns of `--include` and `--exclude` that match no TB run, with their flags.
+    pub idle_patterns: Vec<String>,
     /// Files with other names.
     pub other_files: u64,
     /// What could not be read, with the reason.
     pub unreadable: Vec<(PathBuf, String)>,
 }
 
-/// Looks at directories, and remembers the first records between looks.
+/// Looks at directories, and remembers the beginnings of files between looks.
 #[derive(Debug)]
 pub struct Survey {
     layout: Layout,
-    join: Option<crate::convert::template::Template>,
+    join: Option<Template>,
+    filter: RunFilter,
     generation: u32,
     peeked: HashMap<PathBuf, Peeked>,
-    tags: HashMap<PathBuf, (u64, Tags)>,
+    beginnings: Beginnings,
 }
 
 #[derive(Debug, Clone)]
@@ -118,86 +154,36 @@ struct Peeked {
     first: Result<(Fingerprint, WallTime), String>,
 }
 
-/// The tags of a directory, as far as the beginning of its files shows.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Tags {
-    /// There is no value yet.
-    NoneYet,
-    /// All values are of this tag.
-    One(Arc<str>),
-    /// There are several, and that is final.
-    Several,
-}
-
-impl Tags {
-    fn and(self, other: Self) -> Self {
-        match (self, other) {
-            (Self::NoneYet, tags) | (tags, Self::NoneYet) => tags,
-            (Self::One(a), Self::One(b)) if a == b => Self::One(a),
-            _ => Self::Several,
-        }
-    }
-}
-
-/// A root that was given, or the common parent of several.
-struct Root {
-    directory: PathBuf,
-    /// Paths to look into; the root itself, or some of its children.
-    targets: Vec<PathBuf>,
-}
-
 impl Survey {
     /// Experiments are made by `shape`, and their ids by `generation`.
     pub fn new(shape: &Shape, generation: u32) -> Self {
         Self {
             layout: shape.layout,
             join: shape.join.clone(),
+            filter: shape.runs.clone(),
             generation,
             peeked: HashMap::new(),
-            tags: HashMap::new(),
+            beginnings: Beginnings::default(),
         }
     }
 
     /// Looks into the paths, which must exist.
     pub fn look(&mut self, paths: &[PathBuf]) -> io::Result<Found> {
         let mut found = Found::default();
-        // Each directory once, with its place: files of it that were named one by one are put together.
-        let mut seen: HashMap<PathBuf, (usize, usize)> = HashMap::new();
-        let mut groups: Vec<(Root, Vec<Member>)> = Vec::new();
-        for root in roots(paths)? {
-            let group = groups.len();
-            let mut directories: Vec<Member> = Vec::new();
-            for target in &root.targets {
-                let discovery = discover(target)?;
-                found.other_files += discovery.other_files;
-                found.unreadable.extend(discovery.unreadable);
-                // A file that was named itself belongs to its directory.
-                for run in discovery.runs {
-                    if let Some((known, index)) = seen.get(&run.directory).copied() {
-                        let members = if known == group {
-                            Some(&mut directories)
-                        } else {
-                            groups.get_mut(known).map(|(_, members)| members)
-                        };
-                        if let Some(member) = members.and_then(|members| members.get_mut(index)) {
-                            member.add(run.files);
-                        }
-                    } else {
-                        seen.insert(run.directory.clone(), (group, directories.len()));
-                        let relative = run.directory.strip_prefix(&root.directory).unwrap_or(&run.relative);
-                        let parts = relative.components().map(|part| readable(part.as_os_str())).collect();
-                        directories.push(Member { parts, files: run.files });
-                    }
-                }
+        let groups = roots::gather(paths, &mut found)?;
+        self.peek_new(groups.iter().flat_map(|(_, members)| members));
+        let mut drafts = Drafts::default();
+        let mut tb_runs: BTreeSet<String> = BTreeSet::new();
+        for (root, members) in &groups {
+            if !self.filter.is_empty() {
+                tb_runs.extend(members.iter().map(Member::tb_run));
             }
-            groups.push((root, directories));
+            self.plan_root(root, members, &mut found, &mut drafts);
         }
-        self.peek_new(groups.iter().flat_map(|(_, directories)| directories));
-        let mut drafts = Vec::new();
-        for (root, directories) in groups {
-            self.plan_root(&root, directories, &mut found, &mut drafts);
-        }
-        found.runs = self.identify(drafts);
+        found.idle_patterns = self.filter.idle(tb_runs.iter().map(String::as_str));
+        found.runs = drafts.identify(self.generation);
+        leave_out(&mut found);
+        self.forget(&groups);
         Ok(found)
     }
 
@@ -246,302 +232,166 @@ impl Survey {
         }
     }
 
-    fn plan_root(&mut self, root: &Root, members: Vec<Member>, found: &mut Found, drafts: &mut Vec<Draft>) {
-        let root_name = root.directory.file_name().map_or_else(|| "root".to_owned(), readable);
-        let with_events: BTreeSet<&[String]> = members.iter().map(|member| member.parts.as_slice()).collect();
+    fn plan_root(&mut self, root: &Root, members: &[Member], found: &mut Found, drafts: &mut Drafts) {
+        let evidence = self.evidence(members);
         let mut directories = Vec::with_capacity(members.len());
         let mut decided = Vec::with_capacity(members.len());
-        for member in &members {
-            let asked = self.layout == Layout::Auto && layout::wants_only_tag(&member.parts, &with_events);
-            let tags = if asked { self.tags_of(member) } else { Tags::Several };
-            let only_tag = match tags {
-                // What it is shows with its first value: its writer may be one that `add_scalars` made.
-                Tags::NoneYet => {
-                    found.waiting.extend(member.files.iter().map(|file| file.path.clone()));
-                    continue;
+        for (member, evidence) in members.iter().zip(evidence) {
+            let admitted = self.filter.is_empty() || self.filter.admits(&member.tb_run());
+            let files = || member.files.iter().map(|file| file.path.clone());
+            if !admitted {
+                found.left_out.extend(files());
+            }
+            match evidence {
+                Some(evidence) => {
+                    directories.push(Directory { path: member.parts.clone(), evidence });
+                    decided.push((member, admitted));
                 }
-                Tags::One(tag) => Some(tag.to_string()),
-                Tags::Several => None,
-            };
-            directories.push(Directory { path: member.parts.clone(), only_tag });
-            decided.push(member);
+                // What it is shows with its first values: its writer may be one that `add_scalars` or `add_hparams` made.
+                None if admitted => found.waiting.extend(files()),
+                None => {}
+            }
         }
-        let members = decided;
-        let mut joined: BTreeMap<String, usize> = BTreeMap::new();
-        let mut beside: Option<(PathBuf, Rc<[PathBuf]>)> = None;
+        let mut beside = None;
         for experiment in layout::experiments(&directories, self.layout) {
-            let place = Place { root: &root_name, path: &experiment.path };
-            let value = self.join.as_ref().map(|join| join.expand(place));
-            let directory = experiment.path.iter().fold(root.directory.clone(), |path, part| path.join(part));
+            let value = self.join.as_ref().map(|join| join.expand(Place { root: &root.name, path: &experiment.path }));
+            // A text that is empty joins nothing: it says nothing about what belongs together.
+            let value = value.filter(|value| !value.is_empty());
+            // Files of joined experiments are told apart by the whole path below the root.
+            let base: &[String] = if value.is_some() { &[] } else { &experiment.path };
             let mut sources = Vec::new();
-            let mut modified = SystemTime::UNIX_EPOCH;
+            let mut tb_runs = Vec::new();
             for (index, rule) in &experiment.members {
-                let Some(member) = members.get(*index) else { continue };
+                let Some((member, admitted)) = decided.get(*index).copied() else { continue };
+                tb_runs.push(member.tb_run());
                 for file in &member.files {
                     match self.peeked.get(&file.path).map(|peeked| &peeked.first) {
-                        None => found.waiting.push(file.path.clone()),
-                        Some(Err(why)) => found.unreadable.push((file.path.clone(), why.clone())),
                         Some(Ok((fingerprint, first_due))) => {
-                            modified = modified.max(file.modified.unwrap_or(SystemTime::UNIX_EPOCH));
-                            sources.push(member.source(file, &experiment.path, rule, fingerprint, *first_due));
+                            sources.push(source(member, file, base, rule, fingerprint, *first_due));
                         }
+                        None if admitted => found.waiting.push(file.path.clone()),
+                        Some(Err(why)) if admitted => found.unreadable.push((file.path.clone(), why.clone())),
+                        None | Some(Err(_)) => {}
                     }
                 }
             }
             if sources.is_empty() {
                 continue;
             }
-            if let Some(value) = value {
-                // Files of joined experiments are told apart by the whole path below the root.
-                for source in &mut sources {
-                    let prefix = experiment.path.join("/");
-                    source.label = join_label(&prefix, &source.label);
-                    source.directory = join_label(&prefix, &source.directory);
-                }
-                if let Some(draft) = joined.get(&value).and_then(|index| drafts.get_mut(*index)) {
-                    draft.sources.append(&mut sources);
-                    draft.modified = draft.modified.max(modified);
-                    continue;
-                }
-                joined.insert(value.clone(), drafts.len());
-                drafts.push(Draft {
-                    root: root_name.clone(),
-                    path: vec![value],
-                    directory,
-                    sources,
-                    modified,
-                    beside: Rc::default(),
-                });
-                continue;
+            let directory = experiment.path.iter().fold(root.directory.clone(), |path, part| path.join(part));
+            let draft = Draft {
+                root: root.name.clone(),
+                root_directory: root.directory.clone(),
+                session_of: experiment.session_of,
+                experiments: vec![directory.clone()],
+                directory,
+                tb_runs,
+                sources,
+                beside: root.beside(&experiment.path, &mut beside),
+                path: experiment.path,
+            };
+            match value {
+                Some(value) => drafts.join(value, root, draft),
+                None => drafts.add(draft),
             }
-            // Where only some children of a directory were named, a copy may lie beside them.
-            let parent = match experiment.path.len() {
-                0 => root.directory.parent(),
-                1 if root.targets != [root.directory.clone()] => Some(root.directory.as_path()),
-                _ => None,
-            };
-            let beside = match (&mut beside, parent) {
-                (_, None) => Rc::default(),
-                (Some((known, beside)), Some(parent)) if known == parent => beside.clone(),
-                (place, Some(parent)) => place.insert((parent.to_owned(), directories_beside(parent, root))).1.clone(),
-            };
-            drafts.push(Draft { root: root_name.clone(), path: experiment.path, directory, sources, modified, beside });
         }
     }
 
-    /// The tags of a directory, as far as the beginning of its files shows. A file is read again only while it may tell
-    /// more.
-    fn tags_of(&mut self, member: &Member) -> Tags {
-        let mut tags = Tags::NoneYet;
-        for file in &member.files {
-            let seen = file.size.min(ONLY_TAG_BYTES);
-            let known = self.tags.get(&file.path).filter(|(size, tags)| *size >= seen || *tags == Tags::Several);
-            let of_file = match known {
-                Some((_, tags)) => tags.clone(),
-                None => {
-                    let read = tags_of_file(&file.path);
-                    self.tags.insert(file.path.clone(), (seen, read.clone()));
-                    read
-                }
-            };
-            tags = tags.and(of_file);
+    /// What the files of each directory show, where it matters; `None` for those that have to wait.
+    fn evidence(&mut self, members: &[Member]) -> Vec<Option<Evidence>> {
+        if self.layout != Layout::Auto {
+            return members.iter().map(|_| Some(Evidence::default())).collect();
         }
-        tags
-    }
-
-    /// Gives every draft its id; experiments that look the same to a hash of their first record are told apart.
-    fn identify(&self, drafts: Vec<Draft>) -> Vec<PlannedRun> {
-        let origins: Vec<Origin> = drafts.iter().filter_map(Draft::origin).collect();
-        let mut same: HashMap<&Origin, Vec<usize>> = HashMap::new();
-        for (index, origin) in origins.iter().enumerate() {
-            same.entry(origin).or_default().push(index);
-        }
-        let mut copy_names: Vec<Vec<String>> = vec![Vec::new(); drafts.len()];
-        for indexes in same.values() {
-            let alone = indexes.len() == 1;
-            let copied_beside = || indexes.iter().any(|index| drafts.get(*index).is_some_and(Draft::has_copy_beside));
-            if alone && !copied_beside() {
-                continue;
-            }
-            // As many of the last names of the path as it takes to tell them apart.
-            for count in 1..64 {
-                let names: Vec<Vec<String>> = indexes
-                    .iter()
-                    .filter_map(|index| drafts.get(*index))
-                    .map(|draft| draft.last_names(count))
-                    .collect();
-                let distinct: HashSet<&Vec<String>> = names.iter().collect();
-                if distinct.len() == names.len() || count == 63 {
-                    for (index, names) in indexes.iter().zip(names) {
-                        if let Some(place) = copy_names.get_mut(*index) {
-                            *place = names;
-                        }
-                    }
-                    break;
-                }
-            }
-        }
-        let plan = |((draft, origin), copy_names): ((Draft, Origin), Vec<String>)| PlannedRun {
-            id: run_id::derive(&origin, self.generation, &copy_names),
-            copy_names,
-            host: draft.first().and_then(|first| host_of(&first.file_name)).unwrap_or_default().to_owned(),
-            started_at: draft.sources.iter().map(|source| source.first_due).min().unwrap_or_default(),
-            root: draft.root,
-            path: draft.path,
-            directory: draft.directory,
-            modified: draft.modified,
-            sources: draft.sources,
+        let with_events: BTreeSet<&[String]> = members.iter().map(|member| member.parts.as_slice()).collect();
+        let asked: Vec<bool> =
+            members.iter().map(|member| layout::wants_evidence(&member.parts, &with_events)).collect();
+        let below = || members.iter().zip(&asked).filter(|(_, asked)| **asked).map(|(member, _)| member);
+        self.beginnings.read(below().flat_map(|member| &member.files));
+        let is_small = |member: &&Member| member.files.iter().map(|file| file.size).sum::<u64>() <= DESCRIPTION;
+        let small = members.iter().zip(&asked).filter(|(_, asked)| !**asked).map(|(member, _)| member).filter(is_small);
+        self.beginnings.read(small.flat_map(|member| &member.files));
+        let started = |member: &Member| {
+            let first = |file: &EventFileInfo| Some(self.peeked.get(&file.path)?.first.as_ref().ok()?.1);
+            member.files.iter().filter_map(first).min().unwrap_or_default()
         };
-        drafts.into_iter().zip(origins).zip(copy_names).map(plan).collect()
-    }
-}
-
-/// A TB run with its place below the root.
-struct Member {
-    parts: Vec<String>,
-    files: Vec<EventFileInfo>,
-}
-
-impl Member {
-    /// Adds files that are not there yet.
-    fn add(&mut self, files: Vec<EventFileInfo>) {
-        self.files.extend(files);
-        self.files.sort_by(|a, b| a.name.as_encoded_bytes().cmp(b.name.as_encoded_bytes()));
-        self.files.dedup_by(|a, b| a.path == b.path);
-    }
-
-    fn source(
-        &self,
-        file: &EventFileInfo,
-        experiment: &[String],
-        rule: &KeyRule,
-        fingerprint: &Fingerprint,
-        first_due: WallTime,
-    ) -> PlannedSource {
-        let file_name = readable(&file.name);
-        let directory = self.parts.get(experiment.len()..).unwrap_or_default().join("/");
-        PlannedSource {
-            path: file.path.clone(),
-            label: join_label(&directory, &file_name),
-            directory,
-            fingerprint: fingerprint.clone(),
-            first_due,
-            size: file.size,
-            modified: file.modified.unwrap_or(SystemTime::UNIX_EPOCH),
-            identity: (file.dev, file.inode),
-            rule: rule.clone(),
-            from_tf2_writer: file_name.ends_with(".v2"),
-            file_name,
+        let mut evidence: Vec<Option<Evidence>> = members
+            .iter()
+            .zip(&asked)
+            .map(|(member, asked)| match asked {
+                true => self.beginnings.of_directory(&member.files, started(member)),
+                false if self.beginnings.only_describe(&member.files) => None,
+                false => Some(Evidence::default()),
+            })
+            .collect();
+        // Of the owner of a session it matters, too.
+        let is_session = |(_, evidence): &(&Member, &Option<Evidence>)| {
+            evidence.as_ref().is_some_and(|evidence| evidence.session.is_some())
+        };
+        let sessions = members.iter().zip(&evidence).filter(is_session);
+        let owners: HashSet<&[String]> =
+            sessions.filter_map(|(member, _)| layout::owner_of(&member.parts, &with_events)).collect();
+        let is_owner = |member: &Member| owners.contains(member.parts.as_slice());
+        self.beginnings.read(members.iter().filter(|member| is_owner(member)).flat_map(|member| &member.files));
+        for (member, evidence) in members.iter().zip(&mut evidence).filter(|(member, _)| is_owner(member)) {
+            *evidence = Some(self.beginnings.so_far(&member.files, started(member)));
         }
+        evidence
+    }
+
+    /// Forgets files that are not there any more.
+    fn forget(&mut self, groups: &[(Root, Vec<Member>)]) {
+        let files = groups.iter().flat_map(|(_, members)| members).flat_map(|member| &member.files);
+        let there: HashSet<&Path> = files.map(|file| file.path.as_path()).collect();
+        self.peeked.retain(|path, _| there.contains(path.as_path()));
+        self.beginnings.keep(|path| there.contains(path));
     }
 }
 
-/// A run that has no id yet. Has at least one source.
-struct Draft {
-    root: String,
-    path: Vec<String>,
-    directory: PathBuf,
-    sources: Vec<PlannedSource>,
-    modified: SystemTime,
-    /// Directories beside it that were not looked at.
-    beside: Rc<[PathBuf]>,
-}
-
-impl Draft {
-    /// The first event file: by its first event, then by name, then by place.
-    fn first(&self) -> Option<&PlannedSource> {
-        self.sources.iter().min_by_key(|source| (source.first_due, &source.file_name, &source.label))
+/// Takes the files that are left out away from the runs, which have their ids and names by now.
+fn leave_out(found: &mut Found) {
+    let left_out: HashSet<&PathBuf> = found.left_out.iter().collect();
+    if left_out.is_empty() {
+        return;
     }
-
-    fn origin(&self) -> Option<Origin> {
-        let first = self.first()?;
-        Some(Origin { file_name: first.file_name.clone().into_bytes(), first_record: first.fingerprint.clone() })
-    }
-
-    fn last_names(&self, count: usize) -> Vec<String> {
-        last_names(&self.directory, count)
-    }
-
-    /// Whether a directory beside this one, outside of what was looked at, holds a file of the same name with the same
-    /// first record. Without this look a copy would have another id when it is named alone.
-    fn has_copy_beside(&self) -> bool {
-        let Some(first) = self.first() else { return false };
-        let Ok(below) = first.path.strip_prefix(&self.directory) else { return false };
-        self.beside.iter().filter(|beside| **beside != self.directory).any(|beside| {
-            let same = |payload: &[u8]| Fingerprint::of(payload) == first.fingerprint;
-            matches!(peek(&beside.join(below)), Ok(Some(record)) if same(&record.payload))
-        })
-    }
-}
-
-/// Paths with the same parent are looked at below that parent, so that `logs/*` means the same as `logs`.
-fn roots(paths: &[PathBuf]) -> io::Result<Vec<Root>> {
-    let mut by_parent: Vec<(Option<PathBuf>, Vec<PathBuf>)> = Vec::new();
-    for path in paths {
-        let real = path.canonicalize()?;
-        let parent = real.parent().map(Path::to_owned);
-        match by_parent.iter_mut().find(|(known, _)| *known == parent && parent.is_some()) {
-            Some((_, targets)) if targets.contains(&real) => {}
-            Some((_, targets)) => targets.push(real),
-            None => by_parent.push((parent, vec![real])),
+    for run in &mut found.runs {
+        run.sources.retain(|source| !left_out.contains(&source.path));
+        if let Some(started) = run.sources.iter().map(|source| source.first_due).min() {
+            run.started_at = started;
         }
+        run.modified = run.sources.iter().map(|source| source.modified).max().unwrap_or(run.modified);
     }
-    let root = |(parent, targets): (Option<PathBuf>, Vec<PathBuf>)| match (parent, targets.as_slice()) {
-        (Some(parent), [only]) if only.is_file() => Root { directory: parent, targets },
-        (Some(parent), [_, _, ..]) => Root { directory: parent, targets },
-        (_, [only]) => Root { directory: only.clone(), targets },
-        (parent, _) => Root { directory: parent.unwrap_or_default(), targets },
-    };
-    Ok(by_parent.into_iter().map(root).collect())
+    found.runs.retain(|run| !run.sources.is_empty());
 }
 
-fn last_names(directory: &Path, count: usize) -> Vec<String> {
-    let names: Vec<String> = directory.components().map(|part| readable(part.as_os_str())).collect();
-    names.get(names.len().saturating_sub(count)..).unwrap_or_default().to_vec()
-}
-
-fn join_label(directory: &str, name: &str) -> String {
-    match (directory.is_empty(), name.is_empty()) {
-        (true, _) => name.to_owned(),
-        (_, true) => directory.to_owned(),
-        _ => format!("{directory}/{name}"),
+/// A file of an experiment that lies at `base`.
+fn source(
+    member: &Member,
+    file: &EventFileInfo,
+    base: &[String],
+    rule: &KeyRule,
+    fingerprint: &Fingerprint,
+    first_due: WallTime,
+) -> PlannedSource {
+    let file_name = readable(&file.name);
+    let directory = way(base, &member.parts);
+    PlannedSource {
+        path: file.path.clone(),
+        label: join_label(&directory, &file_name),
+        directory,
+        fingerprint: fingerprint.clone(),
+        first_due,
+        size: file.size,
+        modified: file.modified.unwrap_or(SystemTime::UNIX_EPOCH),
+        identity: (file.dev, file.inode),
+        rule: rule.clone(),
+        from_tf2_writer: file_name.ends_with(".v2"),
+        file_name,
     }
 }
 
-/// Directories in `parent` that a root leaves out: none when all of it was looked at.
-fn directories_beside(parent: &Path, root: &Root) -> Rc<[PathBuf]> {
-    let targets: HashSet<&PathBuf> = root.targets.iter().collect();
-    let Ok(entries) = std::fs::read_dir(parent) else { return Rc::default() };
-    let directories = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-    directories.map(|entry| entry.path()).filter(|path| !targets.contains(path)).collect()
-}
-
-/// The tags of a file, as far as its beginning shows. A file that cannot be read is no evidence for anything.
-fn tags_of_file(path: &Path) -> Tags {
-    let Ok(mut file) = EventFile::open(path, &FilePosition::default()) else { return Tags::Several };
-    let mut table = TagTable::default();
-    let mut tags = Tags::NoneYet;
-    while file.offset() < ONLY_TAG_BYTES && tags != Tags::Several {
-        match file.next_event(&mut table) {
-            Ok(Next::Event) => {
-                for point in &file.event().points {
-                    tags = tags.and(Tags::One(point.tag.clone()));
-                }
-            }
-            Ok(Next::BadRecord { .. }) => {}
-            Ok(_) => break,
-            Err(_) => return Tags::Several,
-        }
-    }
-    tags
-}
-
-/// A name that people can read and that is still another for another file: bytes that are not UTF-8 are spelled out.
-fn readable(name: &OsStr) -> String {
-    let mut text = String::new();
-    for chunk in name.as_encoded_bytes().utf8_chunks() {
-        text.push_str(chunk.valid());
-        text.extend(chunk.invalid().iter().map(|byte| format!("%{byte:02X}")));
-    }
-    text
+/// The way from one directory to another.
+fn way(from: &[String], to: &[String]) -> String {
+    let common = from.iter().zip(to).take_while(|(a, b)| a == b).count();
+    let up = from.iter().skip(common).map(|_| "..");
+    up.chain(to.iter().skip(common).map(String::as_str)).collect::<Vec<_>>().join("/")
 }

@@ -12,8 +12,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::convert::axes::AxisRule;
+use crate::convert::config::ConfigFlag;
 use crate::convert::filters::{KindName, Moment};
 use crate::convert::globs::MetricGlob;
+use crate::convert::run_filter::RunPattern;
 use crate::convert::summaries::SummaryRule;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
@@ -275,6 +277,24 @@ pub struct RunArgs {
     /// Describe the run
     #[arg(long, value_name = "TEMPLATE")]
     pub notes: Option<String>,
+    /// Upload the event files themselves too, for the TensorBoard that W&B hosts
+    #[arg(long)]
+    pub save_events: bool,
+    /// Set a config value, typed as in YAML; dots in KEY nest; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub config: Vec<ConfigFlag>,
+    /// Take config from this YAML or JSON file, for all runs; may be repeated, the last one wins
+    #[arg(long = "config-file", value_name = "FILE")]
+    pub config_files: Vec<PathBuf>,
+    /// Do not look for config files beside the event files
+    #[arg(long)]
+    pub no_config_files: bool,
+    /// Read only the TB runs that match GLOB, a path below PATH such as `*/train`; may be repeated
+    #[arg(long = "include", value_name = "GLOB")]
+    pub include: Vec<RunPattern>,
+    /// Leave out the TB runs that match GLOB; may be repeated
+    #[arg(long = "exclude", value_name = "GLOB")]
+    pub exclude: Vec<RunPattern>,
     /// Make fresh runs beside those of an earlier generation
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub generation: u32,

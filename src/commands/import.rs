@@ -29,6 +29,7 @@ pub(super) fn run(
     let first = arguments.paths.first().cloned().unwrap_or_default();
     let found = Survey::new(&shape, settings.runs.generation).look(&arguments.paths).context("look at", &first)?;
     let outside = say_unreadable(&found, ui);
+    session::warn_of_idle_patterns(&found.idle_patterns, ui);
     if found.runs.is_empty() {
         return Err(nothing_found(&arguments.paths, &found));
     }
@@ -61,7 +62,7 @@ pub(super) fn run(
     Ok(reporter.finish("imported", stop.exit_code()))
 }
 
-/// Names what could not be read, and counts it.
+/// Names what could not be read, and counts it and what was not to be read.
 pub(super) fn say_unreadable(found: &Found, ui: &Ui) -> Skips {
     let mut skips = Skips::default();
     for (path, why) in &found.unreadable {
@@ -70,8 +71,9 @@ pub(super) fn say_unreadable(found: &Found, ui: &Ui) -> Skips {
     }
     if let Some(first) = found.waiting.first() {
         let count = found.waiting.len() as u64;
-        skips.add(SkippedReason::IncompleteTail, count, || format!("`{}` has no whole record yet", first.display()));
+        skips.add(SkippedReason::IncompleteTail, count, || format!("`{}`: its writer has only begun", first.display()));
     }
+    skips.merge(&session::left_out(&found.left_out));
     skips
 }
 
@@ -83,6 +85,9 @@ fn nothing_found(paths: &[PathBuf], found: &Found) -> CommandError {
         return error.hint(format!("`{}`: {why}", path.display()));
     }
     let error = CommandError::new(ExitCode::NothingFound, format!("nothing to import in {}", paths.join(", ")));
+    if let (left_out @ 1.., []) = (found.left_out.len() as u64, found.waiting.as_slice()) {
+        return error.hint(format!("`--include` and `--exclude` leave out {}", counted(left_out, "event file")));
+    }
     match (found.waiting.len() as u64, found.other_files) {
         (0, other) => error.hint(format!(
             "files named `*tfevents*` are looked for in all subdirectories; {} with other names {} ignored",
@@ -90,7 +95,7 @@ fn nothing_found(paths: &[PathBuf], found: &Found) -> CommandError {
             if other == 1 { "was" } else { "were" }
         )),
         (waiting, _) => error.hint(format!(
-            "{} without a whole record: wait for the writer, or use `wandb-bridge watch`",
+            "{} whose writer has only begun: wait for it, or use `wandb-bridge watch`",
             counted(waiting, "event file")
         )),
     }

@@ -137,6 +137,11 @@ impl Watcher for Reporter {
             state.totals.add_known(&recorded.pass.known);
             state.repeated += recorded.repeated;
             state.keys.extend(recorded.keys.iter().cloned());
+            if !recorded.masked.is_empty() {
+                let names: Vec<String> = recorded.masked.iter().map(|name| format!("`{name}`")).collect();
+                let text = format!("config values that look like credentials are masked: {}", names.join(", "));
+                self.ui.warn_once(&text.clone(), || text);
+            }
             if recorded.is_copy {
                 self.ui.note(format!(
                     "`{}` begins like another directory, so its own name is part of its run id",

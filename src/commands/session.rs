@@ -16,11 +16,16 @@ use crate::cli::{self, Mode};
 use crate::commands::error::{CommandError, ExitCode, IoContext as _};
 use crate::commands::reporter::Reporter;
 use crate::commands::ui::{Destination, Totals, Ui, command_line};
+use crate::config_files;
+use crate::convert::config;
 use crate::convert::filters::{Filter, Filters};
 use crate::convert::layout::Layout;
 use crate::convert::restarts::Restarts;
 use crate::convert::template::Template;
-use crate::pipeline::{DEFAULT_PROJECT, Naming, Recording, Signal, Signals, Uploads, open_many_files, runtime};
+use crate::model::{Json, SkippedReason, Skips};
+use crate::pipeline::{
+    DEFAULT_PROJECT, GivenConfig, Naming, Recording, Signal, Signals, Uploads, open_many_files, runtime,
+};
 use crate::recorder::RecordOptions;
 use crate::settings::{Setting, Settings, SettingsError};
 
@@ -50,6 +55,7 @@ pub(super) fn shape(settings: &Settings) -> Result<Shape, CommandError> {
             since: data.since.clone(),
             until: data.until.clone(),
         },
+        runs: settings.runs.filter.clone(),
     })
 }
 
@@ -61,6 +67,7 @@ pub(super) fn naming(settings: &Settings) -> Result<Naming, CommandError> {
         tags.value.iter().map(|tag| template_of("--tags", &own(tag))).collect::<Result<Vec<_>, _>>()
     });
     Ok(Naming {
+        config: given_config(settings)?,
         run_id: template("--run-id", runs.run_id.as_deref())?,
         name: template("--run-name", runs.run_name.as_deref())?,
         group: setting_template("--group", runs.group.as_ref())?,
@@ -71,6 +78,24 @@ pub(super) fn naming(settings: &Settings) -> Result<Naming, CommandError> {
         entity: settings.entity.as_ref().map(|entity| entity.value.clone()).unwrap_or_default(),
         single: settings.single_run.clone(),
     })
+}
+
+/// Config from flags, and from the files that flags name. The name of such a file is all that is told of its place.
+fn given_config(settings: &Settings) -> Result<GivenConfig, CommandError> {
+    let runs = &settings.runs;
+    let mut given = GivenConfig { values: Json::object(), files: Vec::new(), discover: !runs.no_config_files };
+    for path in runs.config_files.iter().flat_map(|files| &files.value) {
+        let config = config_files::read(path).map_err(|error| {
+            let message = format!("cannot use the config file `{}`", path.display());
+            CommandError::new(ExitCode::Usage, message).caused_by(&error)
+        })?;
+        config::lay_over(&mut given.values, config);
+        given.files.insert(0, path.file_name().unwrap_or_default().to_string_lossy().into_owned());
+    }
+    for flag in &runs.config {
+        given.values.set_path(&flag.path, flag.value.clone());
+    }
+    Ok(given)
 }
 
 fn template(flag: &str, text: Option<&str>) -> Result<Option<Template>, CommandError> {
@@ -96,6 +121,7 @@ pub(super) fn recording(settings: &Settings, dry_run: bool, runs: usize, ui: &Ui
         shape,
         summaries: settings.data.summaries.clone(),
         generation: settings.runs.generation,
+        save_events: settings.runs.save_events,
         dry_run,
     };
     let mut naming = naming(settings)?;
@@ -159,6 +185,22 @@ pub(super) fn most_runs(settings: &Settings) -> Option<usize> {
     (settings.project.is_none() && settings.mode.value == Mode::Online).then_some(RUNS_WITHOUT_PROJECT)
 }
 
+/// A pattern that matches nothing is a misspelled pattern.
+pub(super) fn warn_of_idle_patterns(patterns: &[String], ui: &Ui) {
+    for pattern in patterns {
+        ui.warning(format!("`{pattern}` matches no TB run"));
+    }
+}
+
+/// Counts the event files that filters leave out.
+pub(super) fn left_out(files: &[PathBuf]) -> Skips {
+    let mut skips = Skips::default();
+    if let Some(first) = files.first() {
+        skips.add(SkippedReason::LeftOutFile, files.len() as u64, || format!("`{}`", first.display()));
+    }
+    skips
+}
+
 /// Refuses to fill the project that is nobody's with many runs.
 pub(super) fn check_project_chosen(settings: &Settings, runs: usize) -> Result<(), CommandError> {
     if most_runs(settings).is_none_or(|most| runs <= most) {
@@ -209,11 +251,20 @@ pub(super) fn destination(settings: &Settings, dry_run: bool) -> Destination {
         return Destination::Folder(settings.wandb_dir.display().to_string());
     }
     let app_url = &settings.server.app_url;
-    let project = settings.project.as_ref().map_or(DEFAULT_PROJECT, |project| project.value.as_str());
-    Destination::Server(match &settings.entity {
-        Some(entity) => project_url(app_url, &entity.value, project),
-        None => format!("{app_url}, project `{project}`"),
+    let entity = settings.entity.as_ref().map(|entity| entity.value.as_str());
+    let template = setting_template("--project", settings.project.as_ref()).ok().flatten();
+    let project = template.as_ref().map_or(Some(DEFAULT_PROJECT), Template::literal);
+    Destination::Server(match (entity, project) {
+        (Some(entity), Some(project)) => project_url(app_url, entity, project),
+        (None, Some(project)) => format!("{app_url}, project `{project}`"),
+        // One for each value of the template: each run's address says which.
+        (Some(entity), None) => format!("{app_url}/{entity}, projects `{}`", template_text(settings)),
+        (None, None) => format!("{app_url}, projects `{}`", template_text(settings)),
     })
+}
+
+fn template_text(settings: &Settings) -> &str {
+    settings.project.as_ref().map_or("", |project| project.value.as_str())
 }
 
 /// The reporter of a command.

@@ -4,6 +4,7 @@
 //! plans and [`RunUpdate`](crate::model::RunUpdate)s away.
 
 pub mod axes;
+pub mod config;
 pub mod filters;
 pub mod globs;
 pub mod keys;
@@ -13,6 +14,7 @@ pub mod merge;
 pub mod restarts;
 pub mod rows;
 pub mod run;
+pub mod run_filter;
 pub mod run_id;
 pub mod summaries;
 pub mod tag_names;

@@ -126,6 +126,15 @@ impl Template {
         out
     }
 
+    /// The text, when it is the same for all experiments.
+    pub fn literal(&self) -> Option<&str> {
+        match self.parts.as_slice() {
+            [] => Some(""),
+            [Part::Text(text)] => Some(text),
+            _ => None,
+        }
+    }
+
     /// The template of a text in which braces mean nothing.
     pub fn escape(text: &str) -> String {
         text.replace('{', "{{").replace('}', "}}")
@@ -155,6 +164,14 @@ mod tests {
         check("{path}|{dir}|{parent}", &[], "logs|logs|");
         check("plain", &["a"], "plain");
         check("", &["a"], "");
+    }
+
+    #[test]
+    fn texts_without_placeholders_are_literal() {
+        for (text, literal) in [("a{{b}}", Some("a{b}")), ("", Some("")), ("{dir}", None), ("a{1}", None)] {
+            let template: Template = text.parse().expect("a template");
+            assert_eq!(template.literal(), literal);
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 mod ids;
 pub mod json;
+pub mod json_text;
 mod number;
 mod outcome;
 mod update;

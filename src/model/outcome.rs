@@ -17,6 +17,8 @@ pub enum SkippedReason {
     LeftOut,
     /// A restart of the training wrote its step again, and the user wants only the later values.
     Superseded,
+    /// An event file that was not read, because the user's filters leave out its TB run.
+    LeftOutFile,
     /// A record whose checksum or content is wrong; what follows it was read.
     DamagedRecord,
     /// The rest of a file behind a length that cannot be believed.
@@ -35,6 +37,8 @@ pub enum SkippedReason {
     File,
     /// A record of a log that is newer than this program.
     UnknownRecord,
+    /// A histogram with more bins than W&B takes, which were put together: its weight is all there.
+    Rebinned,
 }
 
 impl SkippedReason {
@@ -48,7 +52,13 @@ impl SkippedReason {
             | Self::BadValue
             | Self::RowTooLarge
             | Self::File => true,
-            Self::LeftOut | Self::NotShown | Self::Superseded | Self::IncompleteTail | Self::UnknownRecord => false,
+            Self::LeftOut
+            | Self::LeftOutFile
+            | Self::NotShown
+            | Self::Superseded
+            | Self::IncompleteTail
+            | Self::UnknownRecord
+            | Self::Rebinned => false,
         }
     }
 }
@@ -59,6 +69,7 @@ impl fmt::Display for SkippedReason {
             Self::Kind(kind) => return write!(formatter, "{kind}: not carried"),
             Self::LeftOut => "left out by a filter",
             Self::Superseded => "superseded by a restart",
+            Self::LeftOutFile => "event file left out by `--include` or `--exclude`",
             Self::DamagedRecord => "damaged record",
             Self::DamagedFile => "damaged file",
             Self::Unreadable => "file that cannot be read",
@@ -68,6 +79,7 @@ impl fmt::Display for SkippedReason {
             Self::RowTooLarge => "row above W&B's size limit",
             Self::File => "file that could not be uploaded",
             Self::UnknownRecord => "record of a newer W&B client",
+            Self::Rebinned => "histogram with more than 512 bins, put together to 512",
         };
         formatter.write_str(text)
     }

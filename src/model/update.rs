@@ -32,6 +32,8 @@ pub enum FileCategory {
     Media,
     /// Anything else.
     Other,
+    /// A file that grows while the run goes on: it is uploaded again as it does, and when the run ends.
+    Growing,
 }
 
 /// What describes a run.

@@ -50,12 +50,13 @@ fn import_run(
             return watcher.ended(RunEnd { source, id, record_error: Some(error), ..RunEnd::default() });
         }
     };
+    run.notes.drain(..).for_each(|note| watcher.note(note));
     let halves =
         Halves::new(watcher.clone(), plan.directory.clone(), run.id.clone(), if uploads.is_some() { 2 } else { 1 });
     let published = Published::new(&run.recorder);
     if let Some(uploads) = uploads {
         let halves = halves.clone();
-        let to_upload = recording.to_upload(plan, &run, &published, false);
+        let to_upload = recording.to_upload(&run, &published, false);
         uploads.start(to_upload, move |uploaded| halves.uploaded(uploaded));
     }
     let told = Cell::new((0, 0));

@@ -7,11 +7,13 @@ use std::sync::{Mutex, PoisonError, RwLock};
 
 use tokio::sync::watch;
 
-use crate::checkpoint::{Checkpoint, Description};
+use crate::checkpoint::{Checkpoint, Description, Target};
+use crate::config_files;
+use crate::convert::config;
 use crate::convert::template::Template;
 use crate::known_runs::KnownRuns;
-use crate::model::{LogPosition, RunId, WallTime};
-use crate::pipeline::report::LeftOut;
+use crate::model::{Json, LogPosition, RunId, WallTime};
+use crate::pipeline::report::{LeftOut, Note};
 use crate::pipeline::uploads::RunToUpload;
 use crate::recorder::{AskedDescription, Described, End, RecordError, RecordOptions, Recorder};
 use crate::settings::SingleRun;
@@ -41,7 +43,23 @@ pub struct Naming {
     pub entity: String,
     /// `WANDB_RUN_ID`, `WANDB_NAME` and `WANDB_NOTES`: only when exactly one run is made.
     pub single: SingleRun,
+    /// `--config`, `--config-file` and `--no-config-files`
+    pub config: GivenConfig,
 }
+
+/// Config that does not come from the logs.
+#[derive(Debug, Clone, Default)]
+pub struct GivenConfig {
+    /// What flags say, and files that flags name.
+    pub values: Json,
+    /// The names of these files, the nearest first.
+    pub files: Vec<String>,
+    /// Whether config files are looked for beside the event files.
+    pub discover: bool,
+}
+
+/// Where the log says which files its config comes from: among W&B's own notes, which no table of runs shows.
+const CONFIG_FILES: [&str; 3] = ["_wandb", "bridge", "config_files"];
 
 /// The project of runs for which none was chosen; the official client's.
 pub const DEFAULT_PROJECT: &str = "uncategorized";
@@ -49,11 +67,17 @@ pub const DEFAULT_PROJECT: &str = "uncategorized";
 impl Naming {
     /// The project of a run.
     pub fn project(&self, plan: &PlannedRun) -> String {
-        let chosen = self.project.as_ref().map(|project| project_name(&project.expand(plan.place())));
-        chosen.filter(|project| !project.is_empty()).unwrap_or_else(|| DEFAULT_PROJECT.to_owned())
+        self.chosen_project(plan).map_or_else(|| DEFAULT_PROJECT.to_owned(), |(_, project)| project)
     }
 
-    fn described(&self, plan: &PlannedRun, single: Option<&SingleRun>) -> Described {
+    /// The text that the template gives for a run, and the name of the project that is made of it.
+    fn chosen_project(&self, plan: &PlannedRun) -> Option<(String, String)> {
+        let text = self.project.as_ref()?.expand(plan.place());
+        let project = project_name(&text);
+        (!project.is_empty()).then_some((text, project))
+    }
+
+    fn described(&self, plan: &PlannedRun, single: Option<&SingleRun>, config: Json) -> Described {
         let place = plan.place();
         let expand = |template: &Option<Template>| template.as_ref().map(|template| template.expand(place));
         let asked = AskedDescription {
@@ -62,15 +86,17 @@ impl Naming {
             job_type: expand(&self.job_type),
             notes: expand(&self.notes).or_else(|| single?.notes.clone()),
             tags: self.tags.as_ref().map(|tags| tags.iter().map(|tag| tag.expand(place)).collect()),
+            entity: Some(self.entity.clone()).filter(|entity| !entity.is_empty()),
+            project: self.project.as_ref().map(|_| self.project(plan)),
         };
         let default = Description {
-            name: place.name(),
-            group: place.parent(),
+            name: plan.name(),
+            group: plan.group(),
             entity: self.entity.clone(),
             project: self.project(plan),
             ..Description::default()
         };
-        Described { default, asked }
+        Described { default, asked, config }
     }
 }
 
@@ -95,6 +121,8 @@ pub struct Recording {
     making: Mutex<()>,
     /// Ids that `--run-id` gave, and the experiments that have them.
     claimed: Mutex<HashMap<RunId, PathBuf>>,
+    /// Projects that a template gave, and the text that each was made of first.
+    projects: Mutex<HashMap<String, String>>,
     /// The experiment that the environment speaks of.
     single_owner: Mutex<Option<PathBuf>>,
 }
@@ -121,6 +149,8 @@ pub struct OpenRun {
     pub directory: PathBuf,
     /// Its left half.
     pub recorder: Recorder,
+    /// What a person should know about its config and its names.
+    pub notes: Vec<Note>,
 }
 
 impl Recording {
@@ -139,6 +169,7 @@ impl Recording {
                 known: RwLock::new(known),
                 making: Mutex::new(()),
                 claimed: Mutex::default(),
+                projects: Mutex::default(),
                 single_owner: Mutex::default(),
             },
             errors,
@@ -170,7 +201,7 @@ impl Recording {
             Some(directory) => Checkpoint::load(&directory)?.map(|checkpoint| (directory, checkpoint)),
             None => None,
         };
-        let Described { default, asked } = self.naming.described(plan, self.single(plan));
+        let Described { default, asked, .. } = self.naming.described(plan, self.single(plan), Json::object());
         let chosen = self.naming.project.is_some().then(|| default.project.clone());
         let mut description = recorded.as_ref().map_or(default, |(_, checkpoint)| checkpoint.description.clone());
         asked.apply(&mut description);
@@ -202,6 +233,7 @@ impl Recording {
                 Some(run) => {
                     run.started_at = run.started_at.min(plan.started_at);
                     run.modified = run.modified.max(plan.modified);
+                    run.tb_runs.extend(plan.tb_runs);
                     run.sources.extend(plan.sources);
                 }
                 None => {
@@ -227,14 +259,11 @@ impl Recording {
     }
 
     /// The right half's view of a run.
-    pub fn to_upload(&self, plan: &PlannedRun, run: &OpenRun, published: &Published, live: bool) -> RunToUpload {
-        let entity = Some(self.naming.entity.clone()).filter(|entity| !entity.is_empty());
-        // A log names its own project; only a choice made now replaces it.
-        let project = self.naming.project.as_ref().map(|_| self.naming.project(plan));
+    pub fn to_upload(&self, run: &OpenRun, published: &Published, live: bool) -> RunToUpload {
         RunToUpload {
             id: Some(run.id.clone()),
             log: run.recorder.log().to_owned(),
-            overrides: Overrides { entity, project, ..Overrides::default() },
+            overrides: chosen_target(run.recorder.checkpoint()),
             end: published.0.subscribe(),
             live,
         }
@@ -255,7 +284,7 @@ impl Recording {
         let mut recorder = self.open_dry(plan)?;
         let pass = recorder.pass_if_all_is_left_out(&plan.sources)?;
         let keys = recorder.keys().map(str::to_owned).collect();
-        Some(LeftOut { name: self.naming.described(plan, None).default.name, pass, keys })
+        Some(LeftOut { name: self.naming.described(plan, None, Json::object()).default.name, pass, keys })
     }
 
     /// A recorder for a run that was never recorded. It writes nothing.
@@ -282,9 +311,71 @@ impl Recording {
                 made.path().to_owned()
             }
         };
-        let recorder =
-            Recorder::open(&directory, &id, plan, &self.naming.described(plan, self.single(plan)), &self.options)?;
-        Ok(OpenRun { id, directory, recorder })
+        let (config, mut notes) = self.config_of(plan);
+        notes.extend(self.shared_project(plan));
+        let described = self.naming.described(plan, self.single(plan), config);
+        let recorder = Recorder::open(&directory, &id, plan, &described, &self.options)?;
+        let checkpoint = recorder.checkpoint();
+        let (named, target) = (&checkpoint.description.project, checkpoint.target().project);
+        if *named != target {
+            let text =
+                format!("the project is now `{target}`; the logs still name `{named}`, and `wandb sync` goes by that");
+            notes.push(Note::Trouble(text));
+        }
+        Ok(OpenRun { id, directory, recorder, notes })
+    }
+
+    /// Reads the config files of a run again: some loggers write them long after the first event.
+    pub fn read_config_again(&self, plan: &PlannedRun, run: &mut OpenRun) -> Result<(), RecordError> {
+        if !self.naming.config.discover {
+            return Ok(());
+        }
+        let (config, notes) = self.config_of(plan);
+        run.notes.extend(notes);
+        run.recorder.set_config(config)
+    }
+
+    /// What files and flags say of a run's config. Flags are nearer than files that they name, and these than files that
+    /// were found.
+    fn config_of(&self, plan: &PlannedRun) -> (Json, Vec<Note>) {
+        let given = &self.naming.config;
+        let found = if given.discover { config_files::discover(&plan.config) } else { Default::default() };
+        for file in &found.files {
+            tracing::info!(run = plan.place().name(), file, "config file");
+        }
+        let files: Vec<String> = given.files.iter().cloned().chain(found.files).collect();
+        let mut values = found.config;
+        config::lay_over(&mut values, given.values.clone());
+        if !files.is_empty() {
+            values.set_path(&CONFIG_FILES, Json::from(files));
+        }
+        let note = |(path, why): (PathBuf, config_files::ConfigFileError)| {
+            Note::Trouble(format!("the config file `{}` is left out: {why}", path.display()))
+        };
+        (values, found.unreadable.into_iter().map(note).collect())
+    }
+
+    /// What to say when different texts become one project.
+    fn shared_project(&self, plan: &PlannedRun) -> Option<Note> {
+        let (text, project) = self.naming.chosen_project(plan)?;
+        let mut projects = self.projects.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = projects.entry(project.clone()).or_insert_with(|| text.clone());
+        (*first != text).then(|| {
+            Note::Trouble(format!(
+                "`{first}` and `{text}` are one project in W&B, `{project}`: names of projects are limited"
+            ))
+        })
+    }
+}
+
+/// What was chosen instead of what a log of ours names.
+pub(super) fn chosen_target(checkpoint: &Checkpoint) -> Overrides {
+    let some = |text: String| Some(text).filter(|text| !text.is_empty());
+    match checkpoint.target.clone() {
+        Some(Target { entity, project }) => {
+            Overrides { entity: some(entity), project: some(project), ..Overrides::default() }
+        }
+        None => Overrides::default(),
     }
 }
 

@@ -102,6 +102,8 @@ pub struct Recorded {
     pub repeated: u64,
     /// Its keys, those of what filters left out among them.
     pub keys: Vec<String>,
+    /// Where config values stood that look like credentials; they were masked.
+    pub masked: Vec<String>,
     /// Whether it is left open, to go on later.
     pub open: bool,
 }
@@ -122,6 +124,7 @@ impl Recorded {
             pass,
             repeated: run.recorder.repeated(),
             keys: run.recorder.keys().map(str::to_owned).collect(),
+            masked: run.recorder.masked().iter().cloned().collect(),
             open: checkpoint.ending.is_none(),
         }
     }

@@ -88,7 +88,7 @@ impl WatchEnd {
 }
 
 /// How a watch ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ending {
     /// Why.
     pub end: WatchEnd,
@@ -96,6 +96,10 @@ pub struct Ending {
     pub cut_short: Option<Signal>,
     /// Whether all that was there was read, and the uploads came to an end of their own.
     pub delivered: bool,
+    /// Event files that `--include` and `--exclude` left out.
+    pub left_out: Vec<PathBuf>,
+    /// Patterns of these that matched no TB run, with their flags.
+    pub idle_patterns: Vec<String>,
 }
 
 /// Watches until something ends it. Uploads are drained before it returns.
@@ -122,6 +126,8 @@ pub async fn watch(
         fingerprints: HashMap::new(),
         waiting_said: false,
         too_many: None,
+        left_out: Vec::new(),
+        idle_patterns: Vec::new(),
         last_look: Instant::now(),
         last_growth: None,
     };
@@ -148,7 +154,13 @@ pub async fn watch(
         Some(uploads) => deliver(uploads, stopping).await,
         None => true,
     };
-    Ending { end, cut_short: stopping.second_signal(), delivered: delivered && !stopping.stopped_reading() }
+    Ending {
+        end,
+        cut_short: stopping.second_signal(),
+        delivered: delivered && !stopping.stopped_reading(),
+        left_out: watch.left_out,
+        idle_patterns: watch.idle_patterns,
+    }
 }
 
 /// Waits for the uploads, as long as there is time.
@@ -180,6 +192,9 @@ struct Watch<'a> {
     waiting_said: bool,
     /// So many runs were found first, and may not be recorded.
     too_many: Option<usize>,
+    /// What filters left out at the last look, and which of their patterns matched nothing.
+    left_out: Vec<PathBuf>,
+    idle_patterns: Vec<String>,
     last_look: Instant,
     /// When something new was read last; `None` before the first event.
     last_growth: Option<Instant>,
@@ -250,7 +265,7 @@ impl Watch<'_> {
             self.waiting_said = true;
             self.watcher.note(Note::Waiting(missing));
         }
-        let found = match self.survey.look(&there) {
+        let mut found = match self.survey.look(&there) {
             Ok(found) => found,
             Err(error) => {
                 self.watcher.note(Note::Trouble(format!("cannot look at the directories: {error}")));
@@ -261,6 +276,8 @@ impl Watch<'_> {
         for (path, why) in &found.unreadable {
             self.watcher.note(Note::Trouble(format!("cannot read `{}`: {why}", path.display())));
         }
+        (self.left_out, self.idle_patterns) =
+            (std::mem::take(&mut found.left_out), std::mem::take(&mut found.idle_patterns));
         let plans = self.changed(found);
         self.too_many = self.options.most_runs.and_then(|most| self.runs.first_beyond(most, &plans));
         if self.too_many.is_some() {

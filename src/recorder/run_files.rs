@@ -80,8 +80,61 @@ impl RunFiles {
         Ok(())
     }
 
+    /// Copies a file, in the place of what may be there. The reason comes back when the source cannot be read.
+    pub(super) fn copy(&mut self, source: &Path, path: &str, size: u64) -> Result<Result<(), io::Error>, RecordError> {
+        if !self.dry_run {
+            let to = self.directory.join(path);
+            let failed = |source| RecordError::Io { path: to.clone(), source };
+            let part = self.part(&to).map_err(failed)?;
+            if let Err(error) = fs::copy(source, &part) {
+                // A part that stays is overwritten by the next one.
+                let _ = fs::remove_file(&part);
+                // Either end may have failed; the run goes on without a source that cannot be read.
+                return match File::open(source) {
+                    Err(unreadable) => Ok(Err(unreadable)),
+                    Ok(_) => Err(failed(error)),
+                };
+            }
+            fs::rename(part, &to).map_err(failed)?;
+            self.unsynced.push(to);
+            self.unsynced_bytes += size;
+        }
+        self.count.files += 1;
+        self.count.bytes += size;
+        self.unnamed.push((path.to_owned(), FileCategory::Other));
+        Ok(Ok(()))
+    }
+
+    /// Lets a path lead to a file that stays where it is. Nothing happens where it does already and is `named`.
+    pub(super) fn link(&mut self, target: &Path, path: &str, named: bool) -> Result<(), RecordError> {
+        if !self.dry_run {
+            let to = self.directory.join(path);
+            let leads_there = fs::read_link(&to).is_ok_and(|known| known == target);
+            if !leads_there {
+                let failed = |source| RecordError::Io { path: to.clone(), source };
+                let part = self.part(&to).map_err(failed)?;
+                match fs::remove_file(&part) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+                    _ => {}
+                }
+                lead_to(target, &part).and_then(|()| fs::rename(&part, &to)).map_err(failed)?;
+            }
+        }
+        if !named {
+            self.unnamed.push((path.to_owned(), FileCategory::Growing));
+        }
+        Ok(())
+    }
+
     /// Written and then moved to its name, so that no name ever stands for a part of its content.
     fn write(&mut self, path: &Path, content: &[u8]) -> io::Result<()> {
+        let part = self.part(path)?;
+        fs::write(&part, content)?;
+        fs::rename(part, path)
+    }
+
+    /// The name under which a file is made, in a directory that is there.
+    fn part(&mut self, path: &Path) -> io::Result<PathBuf> {
         if let Some(directory) = path.parent()
             && !self.directories.contains(directory)
         {
@@ -90,9 +143,7 @@ impl RunFiles {
         }
         let mut name = path.file_name().unwrap_or_default().to_owned();
         name.push(".part");
-        let part = path.with_file_name(name);
-        fs::write(&part, content)?;
-        fs::rename(part, path)
+        Ok(path.with_file_name(name))
     }
 
     /// The files that the log does not name yet.
@@ -136,6 +187,18 @@ impl RunFiles {
     pub(super) fn take_count(&mut self) -> Written {
         std::mem::take(&mut self.count)
     }
+}
+
+/// Makes a link.
+#[cfg(unix)]
+fn lead_to(target: &Path, link: &Path) -> io::Result<()> {
+    std::os::unix::fs::symlink(target, link)
+}
+
+/// Makes a second name: symbolic links need a privilege where there is no Unix.
+#[cfg(not(unix))]
+fn lead_to(target: &Path, link: &Path) -> io::Result<()> {
+    fs::hard_link(target, link)
 }
 
 /// Makes all of a file system durable with one call, where there is one; tells whether there is.

@@ -47,6 +47,7 @@ impl Place {
             filter: Arc::default(),
             summaries: Vec::new(),
             generation: 0,
+            save_events: false,
             dry_run: false,
         };
         let plan = self.plan();

@@ -19,6 +19,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::cli::{Cli, Command, DataArgs, Layout, Mode, Restarts, RunArgs, TargetArgs};
+use crate::convert::config::ConfigFlag;
+use crate::convert::run_filter::RunFilter;
 use crate::model::RunId;
 
 pub use environment::Environment;
@@ -93,6 +95,16 @@ pub struct RunShape {
     pub tags: Option<Setting<Vec<String>>>,
     /// Template of the notes.
     pub notes: Option<String>,
+    /// Whether the event files themselves become files of their runs.
+    pub save_events: bool,
+    /// Config values, a later one over an earlier one.
+    pub config: Vec<ConfigFlag>,
+    /// Config files for all runs, a later one over an earlier one.
+    pub config_files: Option<Setting<Vec<PathBuf>>>,
+    /// Whether config files beside the event files are left alone.
+    pub no_config_files: bool,
+    /// Which TB runs are read.
+    pub filter: RunFilter,
     /// 0 unless fresh runs beside the old ones were asked for.
     pub generation: u32,
 }
@@ -217,6 +229,14 @@ impl RunShape {
             job_type: lookup.find(arguments.job_type, "--job-type", "JOB_TYPE", "run_job_type")?,
             tags,
             notes: arguments.notes,
+            save_events: arguments.save_events,
+            config: arguments.config,
+            config_files: (!arguments.config_files.is_empty()).then(|| Setting {
+                value: arguments.config_files.iter().map(|file| lookup.environment.expand_home(file)).collect(),
+                source: lookup.flag("--config-file"),
+            }),
+            no_config_files: arguments.no_config_files,
+            filter: RunFilter { include: arguments.include, exclude: arguments.exclude },
             generation: arguments.generation,
         })
     }

@@ -73,7 +73,6 @@ fn only_flags_and_our_own_variables_are_templates() {
     assert!(group("import x --group {parent}", &[]).is_template());
     assert!(group("import x", &[("WANDB_BRIDGE_RUN_GROUP", "{parent}")]).is_template());
     assert!(group("import x", &[("WANDB_BRIDGE_GROUP", "{parent}")]).is_template());
-    assert!(!group("import x", &[("WANDB_BRIDGE_GROUP", "{parent}")]).is_from_flag());
     assert!(!group("import x", &[("WANDB_RUN_GROUP", "{parent}")]).is_template());
 }
 

@@ -51,18 +51,19 @@ impl<T> Setting<T> {
         self.source != Source::Default
     }
 
-    /// Whether it was chosen for this very command. Only that overrides what a log says of itself.
-    pub fn is_from_flag(&self) -> bool {
-        matches!(self.source, Source::Flag(_))
-    }
-
-    /// Whether its text may hold placeholders. The official client knows none, so in its variables braces are braces.
-    pub fn is_template(&self) -> bool {
+    /// Whether it was chosen for this program, by a flag or by the variable that stands in for one, and not for the
+    /// process that trains. Only that overrides what a log says of itself.
+    pub fn is_for_us(&self) -> bool {
         match &self.source {
             Source::Flag(_) => true,
             Source::Variable(name) => name.starts_with("WANDB_BRIDGE_"),
             Source::File(_) | Source::Default => false,
         }
+    }
+
+    /// Whether its text may hold placeholders. The official client knows none, so in its variables braces are braces.
+    pub fn is_template(&self) -> bool {
+        self.is_for_us()
     }
 }
 

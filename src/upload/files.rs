@@ -52,9 +52,17 @@ pub(crate) struct Uploaded {
 /// The files that are to be uploaded at once and were not looked at yet.
 pub(crate) fn plan_now(fold: &Fold, sent: &Sent, directory: &Path) -> Plan {
     let new = fold.files.iter().filter(|(path, policy)| {
-        **policy == Policy::Now && !sent.files.contains_key(*path) && !sent.failed_files.contains(*path)
+        **policy != Policy::End && !sent.files.contains_key(*path) && !sent.failed_files.contains(*path)
     });
     plan(new.map(|(path, _)| path.as_str()), sent, directory)
+}
+
+/// The files that are uploaded as they change, and did since they were uploaded. Those that failed wait for the end.
+pub(crate) fn plan_live(fold: &Fold, sent: &Sent, directory: &Path) -> Vec<Due> {
+    let live = fold.files.iter().filter(|(path, policy)| {
+        **policy == Policy::Live && sent.files.contains_key(*path) && !sent.failed_files.contains(*path)
+    });
+    plan(live.map(|(path, _)| path.as_str()), sent, directory).due
 }
 
 /// All files of the run that changed since they were uploaded.
@@ -74,6 +82,8 @@ fn plan<'a>(paths: impl Iterator<Item = &'a str>, sent: &Sent, directory: &Path)
                     plan.due.push(Due { path: path.to_owned(), local, mark });
                 }
             }
+            // What was uploaded before it went is not missing there.
+            _ if sent.files.contains_key(path) => {}
             _ => plan.missing.push(path.to_owned()),
         }
     }
@@ -198,10 +208,35 @@ mod tests {
         sent.failed_files.extend(first.missing);
         assert_eq!(plan_now(&fold, &sent, directory.path()), Plan::default());
         assert_eq!(plan_at_end(&fold, &[], &sent, directory.path()).due, []);
+        assert_eq!(plan_live(&fold, &sent, directory.path()), []);
         std::fs::write(directory.path().join("a"), "12").expect("written");
+        assert_eq!(plan_live(&fold, &sent, directory.path()), [], "it is not one that is uploaded again and again");
         std::fs::write(directory.path().join("late"), "").expect("written");
         let last = plan_at_end(&fold, &["config.yaml"], &sent, directory.path());
         assert_eq!(last.due.iter().map(|due| due.path.as_str()).collect::<Vec<_>>(), ["a", "late"]);
         assert_eq!(last.missing, ["../a", "config.yaml", "d", "gone"]);
+    }
+
+    #[test]
+    fn what_grows_is_due_again_while_the_run_goes_on() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("events");
+        std::fs::write(&path, "1").expect("written");
+        let mut fold = Fold::default();
+        fold.files.insert("events".to_owned(), Policy::Live);
+        let mut sent = Sent::default();
+        assert_eq!(plan_live(&fold, &sent, directory.path()), [], "the first upload is not this one's business");
+        let first = plan_now(&fold, &sent, directory.path());
+        assert_eq!(first.due.len(), 1);
+        sent.files.insert("events".to_owned(), first.due[0].mark);
+        assert_eq!(plan_live(&fold, &sent, directory.path()), []);
+        std::fs::write(&path, "12").expect("written");
+        assert_eq!(plan_now(&fold, &sent, directory.path()), Plan::default());
+        assert_eq!(plan_live(&fold, &sent, directory.path()).len(), 1);
+        assert_eq!(plan_at_end(&fold, &[], &sent, directory.path()).due.len(), 1);
+        sent.failed_files.insert("events".to_owned());
+        assert_eq!(plan_live(&fold, &sent, directory.path()), []);
+        std::fs::remove_file(&path).expect("removed");
+        assert_eq!(plan_at_end(&fold, &[], &sent, directory.path()), Plan::default(), "it is there, if not the newest");
     }
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Count, Json, LogPosition, Number, SkippedReason, Skips};
+use crate::model::{Count, Json, LogPosition, Number, SkippedReason, Skips, json_text};
 use crate::proto::wandb_internal::files_item::PolicyType;
 use crate::proto::wandb_internal::record::RecordType;
 use crate::proto::wandb_internal::{FilesItem, RunRecord, StatsRecord, Timestamp};
@@ -80,6 +80,8 @@ pub(crate) struct RunParameters {
 pub(crate) enum Policy {
     /// As soon as it is named.
     Now,
+    /// As soon as it is named, and again as it changes.
+    Live,
     /// When the run ends.
     End,
 }
@@ -215,6 +217,11 @@ impl Fold {
         }
     }
 
+    /// Whether there are files that are uploaded again as they change.
+    pub(crate) fn has_live_files(&self) -> bool {
+        self.files.values().any(|policy| *policy == Policy::Live)
+    }
+
     /// The environment; `None` when the log says nothing about it.
     pub(crate) fn environment(&self) -> Option<Json> {
         Some(self.environment.to_json()).filter(|environment| *environment != Json::object())
@@ -264,7 +271,8 @@ impl Fold {
     fn add_file(&mut self, file: &FilesItem) {
         let policy = match file.policy() {
             PolicyType::Now => Policy::Now,
-            PolicyType::End | PolicyType::Live => Policy::End,
+            PolicyType::Live => Policy::Live,
+            PolicyType::End => Policy::End,
         };
         self.files.insert(file.path.clone(), policy);
     }
@@ -305,20 +313,4 @@ fn bad_values(count: u64, what: &'static str) -> Change {
 
 fn nanoseconds(time: &Timestamp) -> i64 {
     time.seconds.saturating_mul(1_000_000_000).saturating_add(i64::from(time.nanos))
-}
-
-/// W&B's JSON has numbers that JSON has not, so it is kept as text.
-mod json_text {
-    use serde::{Deserialize, Deserializer, Serializer, de::Error as _};
-
-    use crate::model::Json;
-
-    pub(super) fn serialize<S: Serializer>(value: &Json, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(value)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Json, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        Json::parse(&text).map_err(D::Error::custom)
-    }
 }

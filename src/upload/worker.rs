@@ -23,7 +23,7 @@ use crate::model::{LogPosition, SkippedReason, Skips};
 use crate::upload::batch::{Batch, MAX_BYTES, MAX_LINE};
 use crate::upload::contact;
 use crate::upload::cursor::{Cursor, first_run};
-use crate::upload::files::{self, Plan};
+use crate::upload::files::{self, Due, Plan};
 use crate::upload::fleet::Fleet;
 use crate::upload::fold::{Exit, Fold};
 use crate::upload::job::{Close, LogEnd, Progress, RunState, UploadError, UploadJob, UploadOutcome};
@@ -33,6 +33,11 @@ use crate::wandb_format::{LogError, mark_synced};
 
 /// A running run that is quiet for so long says that it lives.
 const HEARTBEAT: Duration = Duration::from_secs(30);
+
+/// Files that change while a run goes on are not uploaded again more often than this, nor so often that it takes more
+/// than a part of the time.
+const LIVE_INTERVAL: Duration = Duration::from_secs(30);
+const LIVE_SHARE: u32 = 10;
 
 /// A running run does not tell of changes of its config more often than this.
 const UPSERT_INTERVAL: Duration = Duration::from_secs(5);
@@ -62,6 +67,8 @@ struct Worker<'a> {
     first_request: bool,
     last_request: Instant,
     last_upsert: Instant,
+    /// When to look at files that change again.
+    next_live: Instant,
     rows_sent: u64,
     incomplete: bool,
     abandoned: bool,
@@ -100,6 +107,7 @@ impl<'a> Worker<'a> {
             first_request: true,
             last_request: now,
             last_upsert: now,
+            next_live: now + LIVE_INTERVAL,
             rows_sent: 0,
             incomplete: false,
             abandoned: false,
@@ -168,7 +176,8 @@ impl<'a> Worker<'a> {
 
     /// Sends what a batch brings, if it brings anything, and takes it over into the state.
     async fn deliver(&mut self, batch: Batch, end: LogEnd) -> Result<Delivered, UploadError> {
-        let plan = files::plan_now(&batch.after, &self.state.sent, &self.job.files_dir);
+        let mut plan = files::plan_now(&batch.after, &self.state.sent, &self.job.files_dir);
+        plan.due.extend(self.changed_files(&batch.after));
         let changed = batch.after.revisions != self.state.sent.revisions;
         if !batch.has_lines() && !changed && plan == Plan::default() {
             let moved = self.state.fold.position != batch.after.position;
@@ -297,11 +306,13 @@ impl<'a> Worker<'a> {
                 let fold = &self.state.fold.revisions;
                 let sent = &self.state.sent.revisions;
                 let changed = fold.config != sent.config || fold.parameters != sent.parameters;
+                let files = self.job.live && self.state.fold.has_live_files();
                 let summary = fold.summary != sent.summary || !self.state.sent.unreported.is_empty();
                 wake = [
                     self.job.live.then(|| self.last_request + HEARTBEAT),
                     changed.then(|| self.last_upsert + UPSERT_INTERVAL),
                     summary.then(|| self.last_request + self.fleet.send_interval()),
+                    files.then_some(self.next_live),
                 ]
                 .into_iter()
                 .flatten()
@@ -315,6 +326,10 @@ impl<'a> Worker<'a> {
             if self.last_upsert.elapsed() >= UPSERT_INTERVAL {
                 self.tell_changes(&fold).await?;
             }
+            let due = self.changed_files(&fold);
+            if !due.is_empty() {
+                self.upload_files(Plan { due, ..Plan::default() }).await?;
+            }
             self.flush_summary(&fold).await?;
             if self.job.live && self.last_request.elapsed() >= HEARTBEAT {
                 self.send(None, None, None).await?;
@@ -322,6 +337,15 @@ impl<'a> Worker<'a> {
             self.place = None;
             self.save().await?;
         }
+    }
+
+    /// The files of a running run that are to be uploaded again because they changed, when it is time to look.
+    fn changed_files(&mut self, fold: &Fold) -> Vec<Due> {
+        if !self.job.live || !self.opened || Instant::now() < self.next_live {
+            return Vec::new();
+        }
+        self.next_live = Instant::now() + LIVE_INTERVAL;
+        files::plan_live(fold, &self.state.sent, &self.job.files_dir)
     }
 
     /// Waits until the next small request may go out. A full one goes at once, and so does the first.

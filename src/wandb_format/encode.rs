@@ -116,14 +116,18 @@ pub fn environment_record(host: &str, started_at: f64) -> RecordType {
     })
 }
 
-/// A record of files of the run, by their paths below `files/`, to be uploaded at once.
+/// A record of files of the run, by their paths below `files/`: to be uploaded at once, and again when they grow.
 pub fn files_record<S: AsRef<str>>(files: &[(S, FileCategory)]) -> RecordType {
     let file = |(path, category): &(S, FileCategory)| proto::FilesItem {
         path: path.as_ref().to_owned(),
-        policy: proto::files_item::PolicyType::Now.into(),
+        policy: match category {
+            FileCategory::Media | FileCategory::Other => proto::files_item::PolicyType::Now,
+            FileCategory::Growing => proto::files_item::PolicyType::Live,
+        }
+        .into(),
         r#type: match category {
             FileCategory::Media => proto::files_item::FileType::Media,
-            FileCategory::Other => proto::files_item::FileType::Other,
+            FileCategory::Other | FileCategory::Growing => proto::files_item::FileType::Other,
         }
         .into(),
     };

@@ -4,14 +4,19 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod config;
+mod filters;
+mod habits;
 mod ids;
 mod import;
 mod interop;
+mod kinds;
 mod official_client;
 mod plans;
 mod proto;
 mod screens;
 mod seams;
+mod side_files;
 mod sync;
 mod tidy;
 mod upload;

@@ -173,6 +173,20 @@ impl Running {
         self.child.try_wait().unwrap().is_none()
     }
 
+    /// Waits for its end, and tells the most memory that it took, in bytes.
+    #[cfg(target_os = "linux")]
+    pub fn wait_and_measure(mut self) -> (Ended, u64) {
+        let mut peak = 0;
+        while self.is_running() {
+            let status = fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap_or_default();
+            let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+            let kilobytes =
+                line.and_then(|line| line.trim().strip_suffix(" kB")).map(|text| text.trim().parse().unwrap());
+            peak = peak.max(kilobytes.unwrap_or(0_u64));
+        }
+        (self.wait(), peak * 1024)
+    }
+
     /// Waits for its end.
     pub fn wait(mut self) -> Ended {
         let stdout = self.stdout.recv_timeout(LIMIT).unwrap_or_else(|_| panic!("it takes longer than {LIMIT:?}"));

@@ -48,6 +48,7 @@ pub(super) fn run(arguments: &InspectArgs, settings: &Settings, ui: &Arc<Ui>) ->
     }
     let mut summary = SummarySeen::default();
     summary.add_skips(&say_unreadable(&found, ui));
+    session::warn_of_idle_patterns(&found.idle_patterns, ui);
     let recording = session::recording(settings, true, found.runs.len(), ui)?;
     let (runs, refused) = recording.assign(std::mem::take(&mut found.runs));
     for error in &refused {

@@ -10,8 +10,9 @@ use crate::cli::{Mode, SyncArgs};
 use crate::commands::error::{CommandError, ExitCode};
 use crate::commands::session::{self, Stop};
 use crate::commands::ui::{Destination, Ui, counted};
+use crate::convert::template::{Template, TemplateError};
 use crate::pipeline::{self, Uploads, Watcher};
-use crate::settings::Settings;
+use crate::settings::{Setting, Settings, check_project};
 use crate::upload::Overrides;
 use crate::wandb_format::{find_logs, is_synced};
 
@@ -26,6 +27,7 @@ pub(super) fn run(
         ui.note("W&B is disabled: nothing was read, written or sent");
         return Ok(ExitCode::Success);
     }
+    let overrides = overrides(settings)?;
     let client = if arguments.dry_run { None } else { session::client(settings)? };
     session::check_paths(&arguments.paths)?;
     let paths = if arguments.paths.is_empty() { vec![settings.wandb_dir.clone()] } else { arguments.paths.clone() };
@@ -45,39 +47,58 @@ pub(super) fn run(
             ui.note(format!("left out: {} ({what} already; `{flag}` takes them too)", counted(count, "run")));
         }
     }
-    let reporter =
-        session::reporter(ui, settings, destination(settings, arguments.dry_run), Some(session::same_command(typed)));
+    let reporter = session::reporter(
+        ui,
+        settings,
+        destination(settings, &overrides, arguments.dry_run),
+        Some(session::same_command(typed)),
+    );
     reporter.found(0, chosen.logs.len(), 0);
     let Some(client) = client else {
-        let code = plan::show(&chosen.logs, &overrides(settings), settings, ui);
+        let code = plan::show(&chosen.logs, &overrides, settings, ui);
         return Ok(ExitCode::combine([code].into_iter().chain(not_looked_at)));
     };
     let runtime = session::start_runtime()?;
     let watcher: Arc<dyn Watcher> = reporter.clone();
     let uploads = Uploads::new(runtime.clone(), client, settings.transfers, watcher.clone());
     let stop = Stop::listen(&runtime, settings.max_duration, Some(&uploads))?;
-    pipeline::sync(chosen.logs, &overrides(settings), &uploads, &watcher);
+    pipeline::sync(chosen.logs, &overrides, &uploads, &watcher);
     runtime.block_on(uploads.finish(None));
     Ok(reporter.finish("synced", stop.exit_code().into_iter().chain(not_looked_at)))
 }
 
-/// What was typed for this very command replaces what the logs say; variables are for the process that trains.
-fn overrides(settings: &Settings) -> Overrides {
-    let typed = |setting: &Option<crate::settings::Setting<String>>| {
-        setting.as_ref().filter(|setting| setting.is_from_flag()).map(|setting| setting.value.clone())
+/// What was chosen for this program replaces what the logs say; the official client's variables are for the process that
+/// trains.
+fn overrides(settings: &Settings) -> Result<Overrides, CommandError> {
+    let for_us = |setting: &Option<Setting<String>>| setting.as_ref().filter(|setting| setting.is_for_us()).cloned();
+    let entity = for_us(&settings.entity).map(|setting| setting.value);
+    let project = match for_us(&settings.project) {
+        Some(setting) => Some(plain_project(&setting)?),
+        None => None,
     };
-    Overrides { entity: typed(&settings.entity), project: typed(&settings.project), ..Overrides::default() }
+    Ok(Overrides { entity, project, ..Overrides::default() })
+}
+
+/// A log knows nothing of the directory that it was made from, so there is nothing that placeholders could stand for.
+fn plain_project(setting: &Setting<String>) -> Result<String, CommandError> {
+    let usage = |why: String| CommandError::new(ExitCode::Usage, format!("{} cannot be used: {why}", setting.source));
+    let template: Template = setting.value.parse().map_err(|error: TemplateError| usage(error.to_string()))?;
+    let Some(project) = template.literal() else {
+        let why = format!("`{}` holds a placeholder, and logs have no directories to fill it in", setting.value);
+        return Err(usage(why).hint("name one project, or none: each log names its own"));
+    };
+    check_project(project).map_err(usage)?;
+    Ok(project.to_owned())
 }
 
 /// Where the runs go, as far as it was typed: otherwise each log says it for its own run.
-fn destination(settings: &Settings, dry_run: bool) -> Destination {
+fn destination(settings: &Settings, overrides: &Overrides, dry_run: bool) -> Destination {
     if dry_run {
         return Destination::Nowhere;
     }
     let app_url = &settings.server.app_url;
-    let Overrides { entity, project, .. } = overrides(settings);
-    Destination::Server(match (entity, project) {
-        (Some(entity), Some(project)) => project_url(app_url, &entity, &project),
+    Destination::Server(match (&overrides.entity, &overrides.project) {
+        (Some(entity), Some(project)) => project_url(app_url, entity, project),
         (None, Some(project)) => format!("{app_url}, project `{project}`"),
         (Some(entity), None) => format!("{app_url}, entity `{entity}`"),
         (None, None) => app_url.clone(),

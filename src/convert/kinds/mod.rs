@@ -218,6 +218,9 @@ fn lossy(text: &[u8]) -> String {
 }
 
 #[cfg(test)]
+mod fixture;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -10,13 +10,15 @@
 use bytes::Bytes;
 
 use crate::proto::tensorboard::TensorProto;
-use crate::tfevents::tensor::{REFERENCE, dimensions};
+
+/// Added to the number of a type for a reference to it.
+const REFERENCE: i32 = 100;
 
 /// Returns the file of a numeric tensor; `None` where NumPy has no such type, or the elements are not as many as the
 /// shape says.
 pub(super) fn npy(tensor: &TensorProto) -> Option<Bytes> {
     let (descr, size) = element(tensor.dtype % REFERENCE)?;
-    let shape = dimensions(tensor.tensor_shape.as_ref())?;
+    let shape = shape(tensor)?;
     let count = shape.iter().try_fold(1_usize, |product, size| product.checked_mul(*size))?;
     let values;
     let content: &[u8] = if tensor.tensor_content.is_empty() {
@@ -32,6 +34,15 @@ pub(super) fn npy(tensor: &TensorProto) -> Option<Bytes> {
     let mut file = header(descr, &shape)?;
     file.extend_from_slice(content);
     Some(file.into())
+}
+
+/// The dimensions; none for a scalar.
+fn shape(tensor: &TensorProto) -> Option<Vec<usize>> {
+    let Some(shape) = &tensor.tensor_shape else { return Some(Vec::new()) };
+    if shape.unknown_rank {
+        return None;
+    }
+    shape.dim.iter().map(|dim| usize::try_from(dim.size).ok()).collect()
 }
 
 /// NumPy's name and the bytes of an element. Quantized integers count as integers. Half floats must be raw: torch

@@ -12,7 +12,7 @@ use crate::model::Json;
 use crate::proto::tensorboard::TensorProto;
 use crate::tfevents::ValueKind;
 use crate::tfevents::event::{Data, Value};
-use crate::tfevents::tensor::{REFERENCE, texts};
+use crate::tfevents::tensor::texts;
 
 /// So much of a tag stands before the step: the whole must not be cut by the length that a name may have.
 const MAX_TAG: usize = 56;
@@ -57,10 +57,9 @@ pub(super) fn texts_of(value: &Value) -> Result<&[Bytes], BadValue> {
 fn tensor_file(tensor: &TensorProto) -> Result<(&'static str, Bytes), BadValue> {
     const RESOURCE: i32 = 20;
     const VARIANT: i32 = 21;
-    let dtype = tensor.dtype % REFERENCE;
-    if matches!(dtype, RESOURCE | VARIANT) && tensor.tensor_content.is_empty() {
+    if matches!(tensor.dtype, RESOURCE | VARIANT) && tensor.tensor_content.is_empty() {
         // Their fields are not even decoded, so that the message would be empty.
-        return Err(BadValue::new(format!("tensor of type {dtype}, whose elements are no data")));
+        return Err(BadValue::new(format!("tensor of type {}, whose elements are no data", tensor.dtype)));
     }
     if let Some(file) = npy(tensor) {
         return Ok(("npy", file));

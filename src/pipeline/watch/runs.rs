@@ -25,6 +25,8 @@ use crate::watch::plan::Snapshot;
 const OPEN_ROW: Duration = Duration::from_millis(400);
 /// How long it stays open at most: a writer that trickles must not keep what came first from being seen.
 const OPEN_ROW_AT_MOST: Duration = Duration::from_millis(700);
+/// Loggers write config files at any time, and they are small: a run that grows has its read again this often.
+const CONFIG_AGAIN: Duration = Duration::from_secs(10);
 /// File systems may give times that lag a little behind the clock.
 const TIMES_LAG: Duration = Duration::from_secs(1);
 
@@ -63,6 +65,8 @@ struct Growing {
     published: Published,
     halves: Arc<Halves>,
     total: Pass,
+    /// When its config files were read last.
+    config_read: Instant,
 }
 
 impl<'a> Runs<'a> {
@@ -221,6 +225,7 @@ impl<'a> Runs<'a> {
             WatchEnd::Command(_) if !self.options.command_started.is_none_or(is_its) => None,
             end => end.exit_code(),
         };
+        self.read_config_again(&mut growing);
         let failed = match code {
             Some(code) => growing.pass(End::Exit(code), self.stopping).err(),
             None => growing.pass(End::CloseRow, self.stopping).err(),
@@ -258,6 +263,9 @@ impl<'a> Runs<'a> {
     }
 
     fn read_growing(&self, mut growing: Box<Growing>, new_files: bool) -> (Watched, bool) {
+        if growing.config_read.elapsed() >= CONFIG_AGAIN {
+            self.read_config_again(&mut growing);
+        }
         match growing.pass(End::KeepRow, self.stopping) {
             Ok(pass) => {
                 let grew = pass.events > 0;
@@ -272,6 +280,15 @@ impl<'a> Runs<'a> {
                 (growing.end(Some(error)), false)
             }
         }
+    }
+
+    /// What cannot be written of it now is written with the next pass, which says so if it cannot be either.
+    fn read_config_again(&self, growing: &mut Growing) {
+        growing.config_read = Instant::now();
+        if let Err(error) = self.recording.read_config_again(&growing.plan, &mut growing.run) {
+            self.watcher.note(trouble(&growing.plan.directory, &error));
+        }
+        growing.run.notes.drain(..).for_each(|note| self.watcher.note(note));
     }
 
     /// Opens a run and reads it for the first time, or for the first time since it ended.
@@ -319,11 +336,19 @@ impl<'a> Runs<'a> {
 
     fn open(&self, id: &RunId, plan: PlannedRun) -> Result<Box<Growing>, Box<RunEnd>> {
         match self.recording.open(&plan) {
-            Ok(run) => {
+            Ok(mut run) => {
+                run.notes.drain(..).for_each(|note| self.watcher.note(note));
                 let published = Published::new(&run.recorder);
                 let count = if self.uploads.is_some() { 2 } else { 1 };
                 let halves = Halves::new(self.watcher.clone(), plan.directory.clone(), id.clone(), count);
-                Ok(Box::new(Growing { plan, run, published, halves, total: Pass::default() }))
+                Ok(Box::new(Growing {
+                    plan,
+                    run,
+                    published,
+                    halves,
+                    total: Pass::default(),
+                    config_read: Instant::now(),
+                }))
             }
             Err(error) => Err(Box::new(RunEnd {
                 source: plan.directory,
@@ -357,7 +382,7 @@ impl<'a> Runs<'a> {
     fn start_upload(&self, growing: &Growing, live: bool) {
         let Some(uploads) = self.uploads else { return };
         let halves = growing.halves.clone();
-        let run = self.recording.to_upload(&growing.plan, &growing.run, &growing.published, live);
+        let run = self.recording.to_upload(&growing.run, &growing.published, live);
         uploads.start(run, move |uploaded| halves.uploaded(uploaded));
     }
 }
@@ -381,7 +406,7 @@ impl Growing {
 
     /// Nothing more is recorded of it for now.
     fn end(self: Box<Self>, error: Option<RecordError>) -> Watched {
-        let Self { plan, run, published, halves, total } = *self;
+        let Self { plan, run, published, halves, total, .. } = *self;
         let recorded = Recorded::new(&plan, &run, total);
         let failed = error.is_some();
         // The lock and the log go before anyone is told.

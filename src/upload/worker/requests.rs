@@ -13,7 +13,7 @@ use crate::upload::files::{self, Plan};
 use crate::upload::fold::Fold;
 use crate::upload::job::{LogEnd, Progress, UploadError};
 use crate::upload::state::{RunAddress, Target};
-use crate::upload::worker::Worker;
+use crate::upload::worker::{LIVE_SHARE, Worker};
 use crate::wandb_format::unmark_synced;
 
 impl Worker<'_> {
@@ -82,7 +82,9 @@ impl Worker<'_> {
 
     pub(super) async fn upload_files(&mut self, plan: Plan) -> Result<(), UploadError> {
         let Some(run) = self.state.run.as_ref().map(RunAddress::bucket) else { return Ok(()) };
+        let began = Instant::now();
         let uploaded = files::upload(&self.fleet.api, &run, plan.due, self.fleet.cancel()).await?;
+        self.next_live = self.next_live.max(Instant::now() + began.elapsed() * LIVE_SHARE);
         let sent = &mut self.state.sent;
         sent.failed_files.extend(plan.missing);
         sent.failed_files.extend(uploaded.failed);

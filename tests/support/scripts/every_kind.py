@@ -11,7 +11,7 @@ RUN is the directory relative to DIR (`.` for DIR itself). `counts` counts value
 TensorBoard changes anything; `graphs` are the graphs and the run metadata that are events of their own. A POINT is `{"step": s, "kind": KIND, …}` with what its kind needs:
 
     images          "width", "height" (texts), "files": [FILE, …]
-    audio           "clips": [{FILE…, "label": text}, …]
+    audio           "clips": [{FILE…, "label": text}, …]; the labels are as they stand, because TensorBoard drops them
     histograms      "bins": [[left, right, weight], …]: as TensorBoard shows them, so that those of a HistogramProto
                     are float32, without empty ones outside and with min and max as the outermost edges
     text            "shape", "strings": [text, …] in row-major order
@@ -78,9 +78,10 @@ def kind_of(plugin, tensor):
 
 
 def as_they_stand(directory):
-    """How many values of each kind the files hold, and their graphs."""
+    """How many values of each kind the files hold, their graphs, and what TensorBoard drops: labels of sounds, by tag."""
     found = collections.Counter()
     graphs = []
+    labels = collections.defaultdict(list)
     plugins = {}
     for path in sorted(directory.glob("*tfevents*")):
         for event in event_file_loader.LegacyEventFileLoader(str(path)).Load():
@@ -95,8 +96,10 @@ def as_they_stand(directory):
                     found[OLD_FORMS[form]] += 1
                 elif form == "tensor" or plugin:
                     found[kind_of(plugin, value.tensor)] += 1
+                    if plugin == "audio":
+                        labels[value.tag].append(value.tensor.string_val[1::2])
     found["graphs"] += len(graphs)
-    return {"counts": +found, "graphs": graphs}
+    return {"counts": +found, "graphs": graphs}, labels
 
 
 def point(kind, metadata, tensor):
@@ -111,9 +114,7 @@ def point(kind, metadata, tensor):
         width, height, *files = array.tolist()
         return {"width": width.decode(), "height": height.decode(), "files": [file(content) for content in files]}
     if kind == "audio":
-        rows = array.tolist()
-        pairs = rows if array.ndim == 2 else [[content, b""] for content in rows]
-        return {"clips": [file(content) | {"label": label.decode()} for content, label in pairs]}
+        return {"clips": [file(content) | {"label": ""} for content in array.tolist()]}
     if kind == "histograms":
         return {"bins": array.tolist()}
     if kind == "text":
@@ -138,6 +139,7 @@ def read(directory):
     everything = {event_accumulator.TENSORS: 0}
     accumulator = event_accumulator.EventAccumulator(str(directory), everything, purge_orphaned_data=False)
     accumulator.Reload()
+    answer, labels = as_they_stand(directory)
     tags = {}
     for tag in accumulator.Tags()[event_accumulator.TENSORS]:
         metadata = accumulator.summary_metadata.get(tag)
@@ -147,9 +149,12 @@ def read(directory):
             kind = kind_of(plugin, event.tensor_proto)
             if kind != "scalars":
                 points.append({"step": event.step, "kind": kind} | point(kind, metadata, event.tensor_proto))
+        for clips, texts in zip(points, labels.get(tag, [])):
+            for clip, text in zip(clips["clips"], texts, strict=True):
+                clip["label"] = text.decode()
         if points:
             tags[tag] = points
-    return as_they_stand(directory) | {"tags": tags}
+    return answer | {"tags": tags}
 
 
 def main(root):
