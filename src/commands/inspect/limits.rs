@@ -147,6 +147,8 @@ pub(super) struct Volume {
     pub(super) key_bytes: u64,
     /// Bytes of the texts of these values.
     pub(super) text_bytes: u64,
+    /// Bytes of the texts of the last values that are no numbers: the summary holds them too.
+    pub(super) last_bytes: u64,
     /// Bytes of the texts of the rows' steps, and of the keys of their axes.
     pub(super) axis_bytes: u64,
     /// Distinct metrics.
@@ -217,9 +219,11 @@ impl Volume {
             + self.text_bytes
             + self.metrics * RECORD_METRIC
             + self.metric_bytes * (1 + summaries)
+            + self.last_bytes * summaries
             + self.config_bytes
             + self.files * 40;
-        let generated = GENERATED + self.metrics * GENERATED_METRIC + 2 * self.metric_bytes + self.config_bytes;
+        let generated =
+            GENERATED + self.metrics * GENERATED_METRIC + 2 * self.metric_bytes + self.last_bytes + self.config_bytes;
         let files = self.files + 3;
         // Look, open, and complete; then lines, and places for files, and the files.
         let requests = 3 + lines.div_ceil(REQUEST_BYTES).max(1) + files.div_ceil(FILES_PER_REQUEST) + files;
