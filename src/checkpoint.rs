@@ -91,6 +91,15 @@ pub struct Description {
     pub project: String,
 }
 
+/// Where a run is sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Target {
+    /// Empty: the server's default.
+    pub entity: String,
+    /// Empty: the server's default.
+    pub project: String,
+}
+
 /// A run that ended. More may still come: then the log is cut back to before its exit record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ending {
@@ -160,6 +169,10 @@ pub struct Checkpoint {
     /// What files and flags say of the config, as the log says it last: nothing that an event holds may change that.
     #[serde(default = "Json::object", with = "json_text")]
     pub config: Json,
+    /// Where the run is sent, if a later pass chose something else than the log names. The log goes on naming what it named
+    /// first: the official client would send the rest of a log that changes its mind to another run.
+    #[serde(default)]
+    pub target: Option<Target>,
     /// The machine that wrote the event files.
     pub host: String,
     /// Rows, times and metrics so far.
@@ -180,7 +193,7 @@ pub struct Checkpoint {
     /// Keys of the run of which there are no numbers: of media, or left out by filters.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub other_keys: BTreeSet<String>,
-    /// Files beside the event files that were copied, by their path below `files/`, as they were then.
+    /// Files beside the event files that were copied or left out, by their path below `files/`, as they were then.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub side_files: BTreeMap<String, SideMark>,
     /// Event files that are files of the run too, by their path below `files/`.
@@ -189,6 +202,12 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
+    /// Where the run is sent.
+    pub fn target(&self) -> Target {
+        let Description { entity, project, .. } = &self.description;
+        self.target.clone().unwrap_or_else(|| Target { entity: entity.clone(), project: project.clone() })
+    }
+
     /// Where the checkpoint of a run directory lies.
     pub fn path(run_directory: &Path) -> PathBuf {
         run_directory.join(STATE_DIRECTORY).join("checkpoint.json")

@@ -14,7 +14,7 @@ use std::time::Instant;
 use crate::checkpoint::{Checkpoint, Description, Ending, STATE_DIRECTORY, Shape};
 use crate::convert::axes::Axes;
 use crate::convert::config;
-use crate::convert::filters::Filter;
+use crate::convert::filters::{Filter, KindName};
 use crate::convert::kinds::SessionEnd;
 use crate::convert::merge::Merge;
 use crate::convert::restarts::Restarts;
@@ -258,8 +258,6 @@ impl AskedDescription {
         set(&mut description.group, &self.group);
         set(&mut description.job_type, &self.job_type);
         set(&mut description.notes, &self.notes);
-        set(&mut description.entity, &self.entity);
-        set(&mut description.project, &self.project);
         if let Some(tags) = &self.tags {
             description.tags.clone_from(tags);
         }
@@ -315,6 +313,7 @@ impl Recorder {
             side_files: Default::default(),
             saved_events: Default::default(),
             config: Json::object(),
+            target: None,
         });
         // Where filters differ, they did so for other runs only; what is to come is left out by the new one.
         checkpoint.shape.clone_from(&options.shape);
@@ -360,6 +359,7 @@ impl Recorder {
             recorder.checkpoint.description = description;
             recorder.write(&RunUpdate::Run(Box::new(recorder.run_info())))?;
         }
+        recorder.set_target(&described.asked)?;
         if !options.summaries.is_empty() && options.summaries != recorder.checkpoint.summaries {
             recorder.summarize_anew(&options.summaries)?;
         }
@@ -381,6 +381,25 @@ impl Recorder {
         let mut updates = Vec::new();
         self.converter.summarize_anew(rules.to_vec(), numbers, |update| updates.push(update));
         updates.iter().try_for_each(|update| self.write(update))
+    }
+
+    /// Remembers where the run is to be sent from now on. Nothing of the log changes, but it is not whole there.
+    fn set_target(&mut self, asked: &AskedDescription) -> Result<(), RecordError> {
+        let mut target = self.checkpoint.target();
+        for (place, asked) in [(&mut target.entity, &asked.entity), (&mut target.project, &asked.project)] {
+            if let Some(asked) = asked {
+                place.clone_from(asked);
+            }
+        }
+        if target == self.checkpoint.target() {
+            return Ok(());
+        }
+        self.checkpoint.target = Some(target);
+        self.dirty = true;
+        if !self.dry_run && std::mem::take(&mut self.marked) {
+            unmark_synced(&self.log).map_err(|source| RecordError::Io { path: self.log.clone(), source })?;
+        }
+        Ok(())
     }
 
     /// Lays config from files and flags over what was written of it, with the next commit. What is there already is not
@@ -540,6 +559,10 @@ impl Recorder {
             source.end_pass(&mut pass, true);
             self.checkpoint_source(&mut source);
         }
+        // Files beside the events alone make a run only where they were asked for.
+        if [KindName::Projector, KindName::Profile].into_iter().any(|kind| self.filter.asks_for(kind)) {
+            self.keep_beside(planned, End::CloseRow, &mut pass).ok()?;
+        }
         let sum = pass.kinds.sum();
         (sum.left_out > 0 && sum.left_out == sum.read).then_some(pass)
     }
@@ -621,13 +644,19 @@ impl Recorder {
         let mut new = Vec::new();
         for (path, mut value) in config {
             self.masked.extend(config::mask_value(&path, &mut value));
+            if self.config.get(&path) == Some(&value) {
+                continue;
+            }
+            self.config.insert(path.clone(), value.clone());
             // Files and flags are nearer than events.
-            if !config::speaks_of(&self.checkpoint.config, &path) && self.config.get(&path) != Some(&value) {
+            if config::speaks_of(&self.checkpoint.config, &path) {
+                let left = config::leaves(&path, &value);
+                new.extend(left.into_iter().filter(|(path, _)| !config::speaks_of(&self.checkpoint.config, path)));
+            } else {
                 new.push((path, value));
             }
         }
         if !new.is_empty() {
-            self.config.extend(new.iter().cloned());
             self.reopen()?;
             self.write(&RunUpdate::Config(new))?;
         }

@@ -69,7 +69,17 @@ impl Filter {
 
     /// Whether values of a kind are taken.
     pub fn takes_kind(&self, kind: &ValueKind) -> bool {
-        self.filters.kinds.is_empty() || self.filters.kinds.contains(&KindName::of(kind))
+        self.takes_named(KindName::of(kind))
+    }
+
+    /// The same for what is no value.
+    pub fn takes_named(&self, kind: KindName) -> bool {
+        self.filters.kinds.is_empty() || self.filters.kinds.contains(&kind)
+    }
+
+    /// Whether a kind was asked for by its name.
+    pub fn asks_for(&self, kind: KindName) -> bool {
+        self.filters.kinds.contains(&kind)
     }
 
     /// Whether a metric is taken, by its final name.
@@ -109,6 +119,10 @@ pub enum KindName {
     Tensors,
     /// Data of plugins that are not known.
     Plugins,
+    /// Files of the embedding projector, which lie beside event files.
+    Projector,
+    /// Files of the profiler, which lie beside event files.
+    Profile,
 }
 
 /// A name that is not one of a kind.
@@ -119,7 +133,7 @@ pub struct UnknownKind {
 }
 
 impl KindName {
-    const ALL: [(Self, &'static str); 12] = [
+    const ALL: [(Self, &'static str); 14] = [
         (Self::Scalars, "scalars"),
         (Self::Images, "images"),
         (Self::Audio, "audio"),
@@ -132,6 +146,8 @@ impl KindName {
         (Self::Graphs, "graphs"),
         (Self::Tensors, "tensors"),
         (Self::Plugins, "plugins"),
+        (Self::Projector, "projector"),
+        (Self::Profile, "profile"),
     ];
 
     /// The name of a value's kind. What should have been a scalar counts as one.
@@ -311,7 +327,7 @@ mod tests {
         for bad in ["", "yesterday", "2", "d", "14.07.2026", "2026-13-01", "2x"] {
             assert!(bad.parse::<Moment>().is_err(), "{bad}");
         }
-        assert_eq!("9000y".parse::<Moment>().unwrap().seconds(&now()), Timestamp::MIN.as_second() as f64);
+        assert_eq!("19000y".parse::<Moment>().unwrap().seconds(&now()), Timestamp::MIN.as_second() as f64);
     }
 
     #[test]
@@ -345,6 +361,7 @@ mod tests {
             ("meshes", KindName::Mesh),
             (" text ", KindName::Text),
             ("plugins", KindName::Plugins),
+            ("profile", KindName::Profile),
         ] {
             assert_eq!(name.parse(), Ok(kind), "{name}");
         }
@@ -357,6 +374,8 @@ mod tests {
         let filter = Filter::new(&filters, &now());
         assert!(filter.takes_kind(&ValueKind::Text) && !filter.takes_kind(&ValueKind::Images));
         assert!(!filter.takes_kind(&ValueKind::Plugin("x".into())));
+        assert!(!filter.takes_named(KindName::Profile) && Filter::default().takes_named(KindName::Profile));
+        assert!(filter.asks_for(KindName::Text) && !Filter::default().asks_for(KindName::Text));
     }
 
     #[test]

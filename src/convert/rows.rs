@@ -3,6 +3,7 @@
 //! Events with the same axis value, next to each other, make one row, until a tag comes that the row already holds:
 //! that starts a new row. No value ever overwrites another. Steps that go back, repeat or jump stay rows.
 
+use std::borrow::Borrow;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
@@ -114,11 +115,11 @@ impl RowBuilder {
     }
 
     /// Takes the cells of one event, which lies at `before`. Rows that it closes go to `closed`.
-    pub fn push<'a>(
+    pub fn push<T: Borrow<Arc<str>>>(
         &mut self,
         wall_time: WallTime,
         step: Step,
-        points: impl Iterator<Item = (&'a Arc<str>, Cell)>,
+        points: impl Iterator<Item = (T, Cell)>,
         before: Resume,
         closed: &mut VecDeque<SourceRow>,
     ) {
@@ -126,6 +127,7 @@ impl RowBuilder {
         self.latest = Some(latest);
         let mut first_point = true;
         for (tag, cell) in points {
+            let tag = tag.borrow();
             let known = self.tags.get(tag).copied();
             let index = known.unwrap_or_else(|| self.meet(tag));
             // Met, so it is there.

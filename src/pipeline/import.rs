@@ -56,7 +56,7 @@ fn import_run(
     let published = Published::new(&run.recorder);
     if let Some(uploads) = uploads {
         let halves = halves.clone();
-        let to_upload = recording.to_upload(plan, &run, &published, false);
+        let to_upload = recording.to_upload(&run, &published, false);
         uploads.start(to_upload, move |uploaded| halves.uploaded(uploaded));
     }
     let told = Cell::new((0, 0));

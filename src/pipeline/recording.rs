@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError, RwLock};
 
 use tokio::sync::watch;
 
-use crate::checkpoint::{Checkpoint, Description};
+use crate::checkpoint::{Checkpoint, Description, Target};
 use crate::config_files;
 use crate::convert::config;
 use crate::convert::template::Template;
@@ -259,14 +259,11 @@ impl Recording {
     }
 
     /// The right half's view of a run.
-    pub fn to_upload(&self, plan: &PlannedRun, run: &OpenRun, published: &Published, live: bool) -> RunToUpload {
-        let entity = Some(self.naming.entity.clone()).filter(|entity| !entity.is_empty());
-        // A log names its own project; only a choice made now replaces it.
-        let project = self.naming.project.as_ref().map(|_| self.naming.project(plan));
+    pub fn to_upload(&self, run: &OpenRun, published: &Published, live: bool) -> RunToUpload {
         RunToUpload {
             id: Some(run.id.clone()),
             log: run.recorder.log().to_owned(),
-            overrides: Overrides { entity, project, ..Overrides::default() },
+            overrides: chosen_target(run.recorder.checkpoint()),
             end: published.0.subscribe(),
             live,
         }
@@ -318,6 +315,13 @@ impl Recording {
         notes.extend(self.shared_project(plan));
         let described = self.naming.described(plan, self.single(plan), config);
         let recorder = Recorder::open(&directory, &id, plan, &described, &self.options)?;
+        let checkpoint = recorder.checkpoint();
+        let (named, target) = (&checkpoint.description.project, checkpoint.target().project);
+        if *named != target {
+            let text =
+                format!("the project is now `{target}`; the logs still name `{named}`, and `wandb sync` goes by that");
+            notes.push(Note::Trouble(text));
+        }
         Ok(OpenRun { id, directory, recorder, notes })
     }
 
@@ -361,6 +365,17 @@ impl Recording {
                 "`{first}` and `{text}` are one project in W&B, `{project}`: names of projects are limited"
             ))
         })
+    }
+}
+
+/// What was chosen instead of what a log of ours names.
+pub(super) fn chosen_target(checkpoint: &Checkpoint) -> Overrides {
+    let some = |text: String| Some(text).filter(|text| !text.is_empty());
+    match checkpoint.target.clone() {
+        Some(Target { entity, project }) => {
+            Overrides { entity: some(entity), project: some(project), ..Overrides::default() }
+        }
+        None => Overrides::default(),
     }
 }
 

@@ -8,6 +8,7 @@ use tokio::sync::watch;
 
 use crate::checkpoint::Checkpoint;
 use crate::model::RunId;
+use crate::pipeline::recording::chosen_target;
 use crate::pipeline::report::{RunEnd, Watcher};
 use crate::pipeline::uploads::{RunToUpload, Uploads};
 use crate::recorder::RecordError;
@@ -22,8 +23,8 @@ const DIED: i32 = 1;
 pub fn sync(logs: Vec<PathBuf>, overrides: &Overrides, uploads: &Uploads, watcher: &Arc<dyn Watcher>) {
     for log in logs {
         let id = id_of(&log);
-        let end = match log_end(&log) {
-            Ok(end) => end,
+        let (end, chosen) = match log_end(&log) {
+            Ok(known) => known,
             Err(error) => {
                 watcher.ended(RunEnd { source: log, id, record_error: Some(error), ..RunEnd::default() });
                 continue;
@@ -32,7 +33,7 @@ pub fn sync(logs: Vec<PathBuf>, overrides: &Overrides, uploads: &Uploads, watche
         let to_upload = RunToUpload {
             id: id.clone(),
             log: log.clone(),
-            overrides: overrides.clone(),
+            overrides: overrides.clone().or(chosen),
             end: watch::channel(end).1,
             live: false,
         };
@@ -43,26 +44,26 @@ pub fn sync(logs: Vec<PathBuf>, overrides: &Overrides, uploads: &Uploads, watche
     }
 }
 
-/// How far a log counts: a log of ours only up to its checkpoint, whatever stands behind it.
-fn log_end(log: &Path) -> Result<LogEnd, RecordError> {
+/// How far a log counts, and where it is sent. A log of ours counts only up to its checkpoint, whatever stands behind it.
+fn log_end(log: &Path) -> Result<(LogEnd, Overrides), RecordError> {
     let directory = log.parent().unwrap_or(Path::new("."));
-    let end = match Checkpoint::load(directory)? {
+    Ok(match Checkpoint::load(directory)? {
         Some(checkpoint) => {
             let length = std::fs::metadata(log).map(|metadata| metadata.len()).unwrap_or_default();
             if length < checkpoint.position.0 {
                 return Err(RecordError::Shorter { length, position: checkpoint.position.0 });
             }
-            LogEnd { position: Some(checkpoint.position), complete: true, close: Close::LeaveRunning }
+            let end = LogEnd { position: Some(checkpoint.position), complete: true, close: Close::LeaveRunning };
+            (end, chosen_target(&checkpoint))
         }
         None if Checkpoint::is_ours(directory) => return Err(RecordError::CutShort),
         None => {
             let modified = std::fs::metadata(log).and_then(|metadata| metadata.modified()).ok();
             let age = modified.and_then(|modified| SystemTime::now().duration_since(modified).ok()).unwrap_or_default();
             let close = if age >= STALE_AFTER { Close::Fail(DIED) } else { Close::LeaveRunning };
-            LogEnd { position: None, complete: true, close }
+            (LogEnd { position: None, complete: true, close }, Overrides::default())
         }
-    };
-    Ok(end)
+    })
 }
 
 /// The id in the name of a log: `run-<id>.wandb`.

@@ -10,9 +10,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use crate::checkpoint::SideMark;
+use crate::convert::filters::KindName;
 use crate::model::SkippedReason;
 use crate::recorder::{End, Pass, RecordError, Recorder, locked};
-use crate::side_files::{self, SideFile, safe_path};
+use crate::side_files::{self, SideFile, SideKind, safe_path};
 use crate::survey::PlannedSource;
 
 /// A growing run is not looked at more often than this.
@@ -71,6 +72,20 @@ impl Recorder {
     fn keep_side_file(&mut self, file: SideFile, pass: &mut Pass) -> Result<(), RecordError> {
         let mark = mark(&file);
         if self.checkpoint.side_files.get(&file.path) == Some(&mark) {
+            return Ok(());
+        }
+        let named = match file.kind {
+            SideKind::Projector => KindName::Projector,
+            SideKind::Profile => KindName::Profile,
+        };
+        if !self.filter.takes_named(named) {
+            let count = pass.kinds.of(file.kind.name());
+            count.read += 1;
+            count.left_out += 1;
+            pass.skips.add(SkippedReason::LeftOut, 1, || format!("`{}`", file.source.display()));
+            // Options that decide what is carried stay the same, so it need not be looked at again until it changes.
+            self.dirty = true;
+            self.checkpoint.side_files.insert(file.path, mark);
             return Ok(());
         }
         let copied = locked(&self.beside).files.copy(&file.source, &file.path, file.size)?;

@@ -239,8 +239,7 @@ impl Source {
                     self.rows.push(wall_time, step, cells, self.at, &mut self.closed);
                 } else {
                     let cells = self.values.cells(event, taken, &self.path, &mut self.rows, &self.beside, skips)?;
-                    let cells = cells.iter().map(|(tag, cell)| (tag, cell.clone()));
-                    self.rows.push(wall_time, step, cells, self.at, &mut self.closed);
+                    self.rows.push(wall_time, step, cells.into_iter(), self.at, &mut self.closed);
                 }
                 true
             }

@@ -96,7 +96,12 @@ impl Values {
                     for file in files {
                         beside.files.put(file)?;
                     }
-                    row.values.push((assembled.key.into(), RowValue::Json(Box::new(value))));
+                    // A body may have the name of another metric, or of the axis.
+                    let mut key = assembled.key;
+                    while *key == *row.axis || row.values.iter().any(|(known, _)| *key == **known) {
+                        key.push_str("/body");
+                    }
+                    row.values.push((key.into(), RowValue::Json(Box::new(value))));
                 }
                 Err(why) => {
                     let count = self.kinds.of(ValueKind::Mesh.name());

@@ -75,6 +75,19 @@ pub struct Overrides {
     pub job_type: Option<String>,
 }
 
+impl Overrides {
+    /// These, and where nothing was chosen, those.
+    #[must_use]
+    pub fn or(self, those: Self) -> Self {
+        Self {
+            entity: self.entity.or(those.entity),
+            project: self.project.or(those.project),
+            run_id: self.run_id.or(those.run_id),
+            job_type: self.job_type.or(those.job_type),
+        }
+    }
+}
+
 /// Something happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Progress {

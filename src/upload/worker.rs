@@ -36,7 +36,7 @@ const HEARTBEAT: Duration = Duration::from_secs(30);
 
 /// Files that change while a run goes on are not uploaded again more often than this, nor so often that it takes more
 /// than a part of the time.
-const LIVE_INTERVAL: Duration = Duration::from_secs(60);
+const LIVE_INTERVAL: Duration = Duration::from_secs(30);
 const LIVE_SHARE: u32 = 10;
 
 /// A running run does not tell of changes of its config more often than this.

@@ -3,8 +3,17 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
+use prost::Message as _;
 use wandb_bridge::model::Json;
+use wandb_bridge::proto::tensorboard::dynamic_value::Kind;
+use wandb_bridge::proto::tensorboard::session_start_info::Entry;
+use wandb_bridge::proto::tensorboard::summary_metadata::PluginData;
+use wandb_bridge::proto::tensorboard::{
+    DynamicStruct, DynamicValue, Event, HParamsPluginData, SessionStartInfo, Summary, SummaryMetadata, dynamic_struct,
+    event, h_params_plugin_data, summary,
+};
 
 use crate::import::{changes, named, names};
 use crate::support::bridge::Place;
@@ -104,7 +113,7 @@ fn official_client_brings_the_same_config() {
     experiment(&logs);
     write(
         &logs.join("hparams.yaml"),
-        "a.b: 1\n'': x\nnan: .nan\nlist: [1, {x: 2}]\nempty: {}\nn: null\nd: {e: {f: 18446744073709551615}}\n",
+        "a.b: 1\n'': x\nnan: .nan\nlist: [1, {x: 2}]\nempty: {}\nn: null\nd: {e: {f: 9223372036854775807}}\n",
     );
     let options = ["--config", "list.x=1", "--config", "ключ=ü"];
     place.import(&online, [&logs]).args(options).run().ok();
@@ -175,7 +184,6 @@ fn a_config_file_that_says_nothing_is_named_and_stops_nothing() {
         (["--config-file", "logs/hparams.yaml"], "not YAML"),
         (["--config", "lr"], "KEY=VALUE"),
         (["--config", "_wandb.t=1"], "W&B's own"),
-        (["-p", "{x}"], "{x}"),
     ] {
         let ended = place.import(&server, [&logs]).args(arguments).run().code(2);
         assert!(ended.stderr.contains(words), "{}", ended.stderr);
@@ -204,7 +212,8 @@ fn sync_goes_where_it_is_told_and_a_log_names_the_project_that_was_chosen_last()
     let logs = place.path("logs");
     experiment(&logs);
     place.import_offline([&logs]).args(["-p", "first"]).run().ok();
-    place.import_offline([&logs]).args(["-p", "second", "-e", "team"]).run().ok();
+    let ended = place.import_offline([&logs]).args(["-p", "second", "-e", "team"]).run().ok();
+    assert!(ended.stderr.contains("the project is now `second`; the logs still name `first`"), "{}", ended.stderr);
     let server = FakeServer::start();
     place.sync(&server).run().ok();
     let projects =
@@ -219,10 +228,74 @@ fn sync_goes_where_it_is_told_and_a_log_names_the_project_that_was_chosen_last()
     sync(&server).env("WANDB_PROJECT", "fourth").run().ok();
     assert_eq!(projects(&server), [("team".to_owned(), "second".to_owned())]);
     let server = FakeServer::start();
+    let ended = place.import_offline([&logs]).args(["-p", "{x}"]).run().code(2);
+    assert!(ended.stderr.contains("`{x}`, which is none of"), "{}", ended.stderr);
     sync(&server).args(["-p", "{{x}}"]).run().ok();
     assert_eq!(projects(&server), [("team".to_owned(), "{x}".to_owned())]);
     for project in ["{dir}", "{", "a/b"] {
         let ended = sync(&FakeServer::start()).args(["-p", project]).run().code(2);
         assert!(ended.stderr.contains("`--project` cannot be used"), "{}", ended.stderr);
     }
+}
+
+/// What starts a session of a hyperparameter sweep.
+fn session(hparams: Vec<(&'static str, Kind)>) -> Event {
+    let entry =
+        |(key, kind): (&'static str, Kind)| Entry { key: key.into(), value: Some(DynamicValue { kind: Some(kind) }) };
+    let start = SessionStartInfo { hparams: hparams.into_iter().map(entry).collect(), ..SessionStartInfo::default() };
+    let content = HParamsPluginData { version: 0, data: Some(h_params_plugin_data::Data::SessionStartInfo(start)) };
+    let plugin_data = PluginData { plugin_name: "hparams".into(), content: content.encode_to_vec().into() };
+    let value = summary::Value {
+        tag: "_hparams_/session_start_info".into(),
+        metadata: Some(SummaryMetadata { plugin_data: Some(plugin_data), ..SummaryMetadata::default() }),
+        ..summary::Value::default()
+    };
+    Event { what: Some(event::What::Summary(Summary { value: vec![value] })), ..Event::default() }
+}
+
+#[test]
+fn files_are_nearer_than_events() {
+    let (place, server) = (Place::new(), FakeServer::start());
+    let logs = place.path("logs");
+    let mut writer = Writer::new(&logs);
+    let nested = |key: &'static str| dynamic_struct::Entry {
+        key: key.into(),
+        value: Some(DynamicValue { kind: Some(Kind::Number(7.0)) }),
+    };
+    writer.append(&[session(vec![
+        ("lr", Kind::Number(0.5)),
+        ("seed", Kind::Number(3.0)),
+        ("hf_token", Kind::String("hf_secret123".into())),
+        ("model", Kind::Struct(DynamicStruct { fields: vec![nested("depth"), nested("width")] })),
+    ])]);
+    writer.scalars("loss", [(1, 0.5)]);
+    write(&logs.join("hparams.yaml"), "lr: 1\nmodel: {depth: 2}\n");
+    let ended = place.import(&server, [&logs]).run().ok();
+    assert_eq!(config(&server, "logs"), r#"{"hf_token":"***","lr":1,"model":{"depth":2,"width":7},"seed":3}"#);
+    assert!(ended.stderr.contains("are masked: `hf_token`"), "{}", ended.stderr);
+    // What came in another process is no nearer.
+    writer.append(&[session(vec![("lr", Kind::Number(0.25)), ("late", Kind::Bool(true))])]);
+    writer.scalars("loss", [(2, 0.25)]);
+    fs::remove_file(logs.join("hparams.yaml")).unwrap();
+    place.import(&server, [&logs]).run().ok();
+    assert_eq!(
+        config(&server, "logs"),
+        r#"{"hf_token":"***","late":true,"lr":1,"model":{"depth":2,"width":7},"seed":3}"#
+    );
+    server.assert_content();
+}
+
+#[test]
+fn a_config_file_that_comes_late_is_read_before_a_watched_run_ends() {
+    let (place, server) = (Place::new(), FakeServer::start());
+    let logs = place.path("logs");
+    experiment(&logs);
+    let watch = place.call(["watch", "--dir", "out", "-p", "p", "--poll", "50ms", "--until-idle", "1s"]);
+    let watch = watch.args(["--stale-after", "80000h"]).arg(&logs).server(&server).spawn();
+    server.wait_until(Duration::from_secs(60), |world| world.runs.values().any(|run| !run.history.is_empty()));
+    write(&logs.join("hparams.yaml"), "lr: 1\n");
+    watch.wait().ok();
+    assert_eq!(config(&server, "logs"), r#"{"lr":1}"#);
+    let run = named(&server, "logs");
+    assert_eq!((run.history.len(), run.exit_code), (2, Some(0)));
 }

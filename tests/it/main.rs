@@ -5,6 +5,7 @@
 mod support;
 
 mod config;
+mod filters;
 mod habits;
 mod ids;
 mod import;

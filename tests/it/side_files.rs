@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::Value;
 use wandb_bridge::proto::tensorboard::{Event, event};
@@ -11,7 +12,7 @@ use crate::import::named;
 use crate::support::bridge::{Ended, Place};
 use crate::support::events::Writer;
 use crate::support::official::official_sync;
-use crate::support::server::{FakeServer, RunSnapshot};
+use crate::support::server::{FakeServer, RunSnapshot, RunStatus};
 
 fn write(path: &Path, content: &str) {
     fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -104,6 +105,26 @@ fn what_a_configuration_names_elsewhere_is_said_to_be_missing() {
     assert_eq!(fs::read_dir(files.join("tensorboard/projector")).unwrap().count(), 1);
 }
 
+#[test]
+fn kinds_choose_among_side_files_too() {
+    let place = Place::new();
+    experiment(&place);
+    let left = |read: u64| serde_json::json!({"read": read, "sent": 0, "kept": 0, "left_out": read, "lost": 0});
+    let import = |arguments: &[&str]| {
+        let call = place.import_offline(["logs", "--json"]).args(["--generation", arguments[0]]);
+        call.args(&arguments[1..]).run().ok()
+    };
+    let some = import(&["0", "--kinds", "scalars,profile"]);
+    assert_eq!((kind(&some, "projector"), kind(&some, "profile")), (left(2), counts(1)));
+    let again = import(&["0", "--kinds", "scalars,profile"]);
+    assert_eq!((kind(&again, "projector"), kind(&again, "profile")), (Value::Null, Value::Null));
+    // Asked for by name they make a run alone; where events are left out for another reason, they do not.
+    let alone = import(&["1", "--kinds", "profile"]);
+    assert_eq!((kind(&alone, "profile"), alone.json_runs()[0]["state"].clone()), (counts(1), "offline".into()));
+    let none = import(&["2", "--since", "2040-01-01"]);
+    assert_eq!((kind(&none, "profile"), none.json_runs()[0]["state"].clone()), (Value::Null, "skipped".into()));
+}
+
 /// Values that are files alone, behind the last row: the run ends all the same, and its end stays the last record.
 #[test]
 fn files_behind_the_last_row_do_not_undo_the_end() {
@@ -177,6 +198,32 @@ fn a_watch_brings_what_was_there_last() {
     assert!(run.files[name].uploads <= 2, "{:?}", files(&run));
     assert_eq!(run.history.len(), 100);
     server.assert_content();
+}
+
+/// Takes as long as the time between two uploads of a file that grows.
+#[test]
+fn event_files_are_sent_again_while_they_grow() {
+    const LIMIT: Duration = Duration::from_secs(120);
+    let (server, place) = (FakeServer::start(), Place::new());
+    let mut writer = Writer::new(&place.path("logs/exp"));
+    writer.scalars("loss", [(0, 1.0)]);
+    let name = writer.path().file_name().unwrap().to_str().unwrap().to_owned();
+    let watch = place.call(["watch", "logs", "--dir", "out", "-p", "p", "--poll", "50ms", "--stale-after", "10000h"]);
+    let mut watch = watch.server(&server).arg("--save-events").spawn();
+    let holds = |whole: Vec<u8>| {
+        server.wait_until(LIMIT, |world| {
+            let mut files = world.runs.values().filter_map(|run| run.files.get(&name));
+            files.any(|file| file.bytes.as_deref() == Some(whole.as_slice()))
+        });
+    };
+    holds(fs::read(writer.path()).unwrap());
+    for step in 1..4 {
+        writer.scalars("loss", [(step, 1.0)]);
+    }
+    holds(fs::read(writer.path()).unwrap());
+    let run = named(&server, "exp");
+    assert_eq!((run.status, run.history.len(), run.files[&name].uploads), (RunStatus::Running, 4, 2));
+    assert!(watch.is_running());
 }
 
 #[test]

@@ -87,8 +87,8 @@ pub fn lay_over(config: &mut Json, nearer: Json) {
     }
 }
 
-/// The values of a config, each with its path of keys. An empty map has none.
-pub fn leaves(config: &Json) -> Vec<(Vec<String>, Json)> {
+/// The values at and below a path, each with its own path. An empty map has none.
+pub fn leaves(path: &[String], value: &Json) -> Vec<(Vec<String>, Json)> {
     fn collect(value: &Json, path: &mut Vec<String>, leaves: &mut Vec<(Vec<String>, Json)>) {
         let Json::Object(members) = value else {
             return leaves.push((path.clone(), value.clone()));
@@ -100,15 +100,16 @@ pub fn leaves(config: &Json) -> Vec<(Vec<String>, Json)> {
         }
     }
     let mut found = Vec::new();
-    if config.as_object().is_some() {
-        collect(config, &mut Vec::new(), &mut found);
+    // A config is a map.
+    if !path.is_empty() || value.as_object().is_some() {
+        collect(value, &mut path.to_vec(), &mut found);
     }
     found
 }
 
 /// The values of `now` that are not in `before`.
 pub fn changes(before: &Json, now: &Json) -> Vec<(Vec<String>, Json)> {
-    let mut leaves = leaves(now);
+    let mut leaves = leaves(&[], now);
     // As text, in which a NaN is itself.
     leaves.retain(|(path, value)| at(before, path).is_none_or(|known| known.to_string() != value.to_string()));
     leaves
@@ -196,10 +197,13 @@ mod tests {
 
     #[test]
     fn leaves_have_their_paths() {
-        let leaves: Vec<String> = leaves(&json(r#"{"a.b":1,"c":{"d":[1,{"x":2}],"e":{}},"f":null}"#))
+        let leaves: Vec<String> = leaves(&[], &json(r#"{"a.b":1,"c":{"d":[1,{"x":2}],"e":{}},"f":null}"#))
             .into_iter()
             .map(|(path, value)| format!("{}={value}", path.join("/")))
             .collect();
+        let below = super::leaves(&["x".to_owned()], &json(r#"{"y":1}"#));
+        assert_eq!(below, [(vec!["x".to_owned(), "y".to_owned()], Json::from(1))]);
+        assert_eq!(super::leaves(&[], &Json::Null), []);
         assert_eq!(leaves, ["a.b=1", "c/d=[1,{\"x\":2}]", "f=null"]);
     }
 

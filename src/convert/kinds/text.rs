@@ -150,8 +150,9 @@ fn beginning(kept: &CarriedFile) -> String {
     let size = kept.content.len();
     let head = kept.content.get(..BEGINNING).unwrap_or(&kept.content);
     // Not through the middle of a character.
-    let end =
-        (0..4).map(|back| head.len() - back).find(|&end| kept.content.get(end).is_none_or(|byte| byte & 0xc0 != 0x80));
+    let end = (0..4)
+        .map(|back| head.len().saturating_sub(back))
+        .find(|&end| kept.content.get(end).is_none_or(|byte| byte & 0xc0 != 0x80));
     let head = head.get(..end.unwrap_or(head.len())).unwrap_or(head);
     let mut out = format!("<p><em>The first {} of {size} bytes; all of them are in <code>", head.len());
     escape(&kept.path, &mut out);

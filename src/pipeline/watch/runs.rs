@@ -382,7 +382,7 @@ impl<'a> Runs<'a> {
     fn start_upload(&self, growing: &Growing, live: bool) {
         let Some(uploads) = self.uploads else { return };
         let halves = growing.halves.clone();
-        let run = self.recording.to_upload(&growing.plan, &growing.run, &growing.published, live);
+        let run = self.recording.to_upload(&growing.run, &growing.published, live);
         uploads.start(run, move |uploaded| halves.uploaded(uploaded));
     }
 }

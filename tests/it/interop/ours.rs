@@ -1,9 +1,10 @@
 //! Logs that this program writes, synced by the official client: it brings the same to a server as we do ourselves.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use wandb_bridge::model::Json;
+use wandb_bridge::model::{Json, Number};
 use wandb_bridge::proto::tensorboard::summary::{Value, value};
 use wandb_bridge::proto::tensorboard::{Event, Summary, event};
 use wandb_bridge::tfevents::write::write_event;
@@ -11,8 +12,10 @@ use wandb_bridge::tfevents::write::write_event;
 use super::bridge::bridge;
 use super::{Runs, assert_same_runs, fixtures, imported_online, official_runs, runs_of, with_official_numbers};
 use crate::support::compare::{Compared, same_run_but_for};
+use crate::support::events::Writer;
 use crate::support::official::{copy_tree, logs_below};
-use crate::support::server::{FakeServer, RunStatus};
+use crate::support::python::inline;
+use crate::support::server::{FakeServer, RunSnapshot, RunStatus};
 
 /// What we make of a copy of all logs in a `wandb` folder.
 #[track_caller]
@@ -80,6 +83,93 @@ fn run_that_grew_after_its_exit_arrives_whole() {
     let at_once = imported_online().values().find(|run| run.display_name == "torch/ppo/seed0").unwrap();
     assert_eq!(run.column("train/value_loss"), at_once.column("train/value_loss"));
     assert_eq!(run.column("train/value_loss").len(), 40);
+}
+
+/// Logs what it is given, one value a row, and prints the summary that the official client makes of it.
+const DEFINED_AND_LOGGED: &str = r#"
+import json, sys, wandb
+values = json.loads(sys.argv[1])
+run = wandb.init(mode="offline", project="p", id="theirs", settings=wandb.Settings(console="off"))
+for key, what in json.loads(sys.argv[2]).items():
+    run.define_metric(key, step_metric="global_step", step_sync=False, summary=what)
+run.define_metric("global_step")
+for step in range(max(map(len, values.values()))):
+    for key, column in values.items():
+        if step < len(column):
+            run.log({"global_step": step, key: column[step]})
+run.finish()
+"#;
+
+#[test]
+fn summaries_are_those_that_the_official_client_computes() {
+    const RULES: [(&str, &str); 5] = [
+        ("all", "min,max,mean,last,first"),
+        ("nan", "min,max,mean,last,first"),
+        ("infinite", "min,max,mean,last"),
+        ("none", "none"),
+        ("a/first", "first"),
+    ];
+    let columns: [(&str, &[f32]); 6] = [
+        ("all", &[0.7, 0.1, 1e-20, 16_777_216.0, 0.2]),
+        ("nan", &[1.5, f32::NAN, 0.3]),
+        ("infinite", &[f32::INFINITY, 1.0, f32::NEG_INFINITY, 0.1]),
+        ("none", &[0.1, 0.2]),
+        ("a/first", &[0.3, 0.1]),
+        ("plain", &[0.3, 0.9]),
+    ];
+    let directory = tempfile::tempdir().unwrap();
+    let mut writer = Writer::new(&directory.path().join("logs/run"));
+    for step in 0..5 {
+        for (key, column) in columns {
+            writer.scalars(key, column.get(step).map(|value| (step as i64, *value)));
+        }
+    }
+    let rules: Vec<String> =
+        RULES.iter().flat_map(|(key, what)| ["--summary".to_owned(), format!("{key}={what}")]).collect();
+    let rules: Vec<&str> = rules.iter().map(String::as_str).collect();
+    import_offline(&directory.path().join("logs"), directory.path(), &rules, 0);
+    let folder = directory.path().join("wandb");
+    // Either client brings the same to a server: the summary, and the definitions in the config.
+    let ours = synced_by_us(&folder);
+    assert_same_runs(&official_runs(&folder, &[]), &with_official_numbers(ours.clone()), &Compared::default());
+
+    let values = |column: &[f32]| Json::Array(column.iter().map(|value| Json::Number(Number::F32(*value))).collect());
+    let logged: BTreeMap<String, Json> =
+        columns.iter().map(|(key, column)| ((*key).to_owned(), values(column))).collect();
+    let defined: BTreeMap<String, Json> =
+        RULES.iter().map(|(key, what)| ((*key).to_owned(), Json::from(*what))).collect();
+    let theirs = directory.path().join("theirs");
+    fs::create_dir(&theirs).unwrap();
+    let arguments = [Json::Object(logged).to_string(), Json::Object(defined).to_string()];
+    inline(DEFINED_AND_LOGGED).args(arguments).directory(&theirs).run().ok();
+    let official = official_runs(&theirs.join("wandb"), &[]).into_values().next().unwrap();
+    let run = ours.into_values().next().unwrap();
+    let text = |run: &RunSnapshot, key: &str| {
+        let summary = run.summary_value();
+        summary.get(key).map(|value| Json::parse(&value.to_string()).unwrap().to_string())
+    };
+    for (key, _) in columns {
+        assert_eq!(text(&run, key), text(&official, key), "{key}");
+    }
+    assert!(text(&run, "nan").unwrap().contains(r#""mean":NaN"#), "{:?}", text(&run, "nan"));
+    let wanted = |run: &RunSnapshot| -> BTreeMap<String, String> {
+        let config = run.config_value();
+        let metrics = config.get("_wandb").and_then(|own| own.get("m")).cloned();
+        let Some(Json::Array(metrics)) = metrics else { panic!("{config}") };
+        let sorted = |metric: &Json| match metric.get("7") {
+            Some(Json::Array(numbers)) => {
+                let mut numbers: Vec<String> = numbers.iter().map(Json::to_string).collect();
+                numbers.sort();
+                numbers.join(",")
+            }
+            other => panic!("{other:?}"),
+        };
+        metrics.iter().map(|metric| (metric.get("1").unwrap().to_string(), sorted(metric))).collect()
+    };
+    let mut own = wanted(&run);
+    // The script defines no metric without a summary.
+    assert_eq!(own.remove("\"plain\"").as_deref(), Some(""));
+    assert_eq!(own, wanted(&official));
 }
 
 /// The one file in a directory.
