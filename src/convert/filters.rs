@@ -374,7 +374,7 @@ mod tests {
         let filter = Filter::new(&filters, &now());
         assert!(filter.takes_kind(&ValueKind::Text) && !filter.takes_kind(&ValueKind::Images));
         assert!(!filter.takes_kind(&ValueKind::Plugin("x".into())));
-        assert!(!filter.takes_named(KindName::Profile) && Filter::default().takes_named(KindName::Profile));
+        assert!(!filter.takes(KindName::Profile) && Filter::default().takes(KindName::Profile));
         assert!(filter.asks_for(KindName::Text) && !Filter::default().asks_for(KindName::Text));
     }
 

@@ -78,7 +78,7 @@ impl Recorder {
             SideKind::Projector => KindName::Projector,
             SideKind::Profile => KindName::Profile,
         };
-        if !self.filter.takes_named(named) {
+        if !self.filter.takes(kind) {
             let count = pass.kinds.of(file.kind.name());
             count.read += 1;
             count.left_out += 1;

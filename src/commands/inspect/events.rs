@@ -3,7 +3,7 @@
 //! Keys, values and reasons come from the code that records, so that the same is said before and after. Nothing is
 //! written; of the files that a run would have only their sizes are kept.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::Path;
 use std::sync::Arc;
@@ -59,6 +59,9 @@ pub(super) struct RunSeen {
     /// What of it makes the command end with code 3.
     #[serde(skip)]
     pub(super) skips: Skips,
+    /// The metrics that filters were asked about, taken or not.
+    #[serde(skip)]
+    pub(super) judged: BTreeSet<String>,
 }
 
 /// One event file.
@@ -148,6 +151,7 @@ struct Reading {
     config: Json,
     /// Hashes of the paths of files that the run would have.
     run_files: HashSet<u64>,
+    judged: BTreeSet<String>,
     events: u64,
     volume: Volume,
     limits: Limits,
@@ -171,6 +175,7 @@ impl Reading {
             self.skips.add(SkippedReason::Unreadable, 1, || place);
         }
         judge.take_counts(&mut self.kinds, &mut self.skips);
+        self.judged.extend(judge.take_new_metrics().iter().map(ToString::to_string));
         tags.close();
         self.finish_rows(&mut tags, &source.path);
         self.events += file.events;
@@ -398,6 +403,7 @@ impl Reading {
             estimate: self.volume.estimate(),
             skipped: self.skips.report(),
             skips: self.skips,
+            judged: self.judged,
         }
     }
 }

@@ -9,6 +9,7 @@ mod show;
 mod summary;
 mod tags;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -55,6 +56,7 @@ pub(super) fn run(arguments: &InspectArgs, settings: &Settings, ui: &Arc<Ui>) ->
         ui.warn_of(&CommandError::new(ExitCode::Usage, "a run has no id of its own").caused_by(error));
     }
     let axes = Arc::new(Axes::new(&shape.axes));
+    let mut keys = BTreeSet::new();
     for plans in runs.chunks(AT_ONCE) {
         let seen: Vec<_> = plans
             .par_iter()
@@ -62,7 +64,9 @@ pub(super) fn run(arguments: &InspectArgs, settings: &Settings, ui: &Arc<Ui>) ->
             .collect();
         for run in seen {
             match run {
-                Ok(run) => {
+                Ok(mut run) => {
+                    keys.append(&mut run.judged);
+                    keys.extend(run.tags.iter().map(|tag| tag.key.clone()));
                     summary.add_run(&run);
                     show(ui, &run, || show::run(&run));
                 }
@@ -78,6 +82,9 @@ pub(super) fn run(arguments: &InspectArgs, settings: &Settings, ui: &Arc<Ui>) ->
             summary.add_log(&log);
             show(ui, &log, || show::log(&log));
         }
+    }
+    if !keys.is_empty() {
+        session::warn_of_idle_globs(settings, &keys, ui);
     }
     let code = summary.finish();
     show(ui, &summary, || show::summary(&summary));
