@@ -51,6 +51,7 @@ pub use reasons::{place_of_file, place_of_value, reason};
 use run_files::RunFiles;
 pub use run_files::Written;
 use side::Side;
+pub use side::{kind_of, side_files_of};
 use source::Source;
 use values::Beside;
 

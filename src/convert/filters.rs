@@ -69,11 +69,11 @@ impl Filter {
 
     /// Whether values of a kind are taken.
     pub fn takes_kind(&self, kind: &ValueKind) -> bool {
-        self.takes_named(KindName::of(kind))
+        self.takes(KindName::of(kind))
     }
 
     /// The same for what is no value.
-    pub fn takes_named(&self, kind: KindName) -> bool {
+    pub fn takes(&self, kind: KindName) -> bool {
         self.filters.kinds.is_empty() || self.filters.kinds.contains(&kind)
     }
 

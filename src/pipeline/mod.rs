@@ -15,7 +15,7 @@ mod watch;
 
 pub use child::RunningCommand;
 pub use import::import;
-pub use recording::{DEFAULT_PROJECT, GivenConfig, Naming, Planned, Recording};
+pub use recording::{DEFAULT_PROJECT, GivenConfig, Naming, Planned, Recording, chosen_target};
 pub use report::{LeftOut, Note, Recorded, RunEnd, Watcher};
 pub use signals::{Signal, Signals};
 pub use stopping::Stopping;

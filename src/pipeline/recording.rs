@@ -1,6 +1,6 @@
 //! From a planned run to a recorder: its id, its directory, its names.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError, RwLock};
@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use crate::checkpoint::{Checkpoint, Description, Target};
 use crate::config_files;
 use crate::convert::config;
+use crate::convert::run_id::Fingerprint;
 use crate::convert::template::Template;
 use crate::known_runs::KnownRuns;
 use crate::model::{Json, LogPosition, RunId, WallTime};
@@ -136,8 +137,10 @@ pub struct Planned<'a> {
     pub id: RunId,
     /// Its run directory and what is known of it there, if it was recorded before.
     pub recorded: Option<(PathBuf, Checkpoint)>,
-    /// How it would be described to people.
+    /// How it would be described to people, and where it would be sent.
     pub description: Description,
+    /// What files and flags say of its config.
+    pub config: Json,
 }
 
 /// A run that is being recorded.
@@ -194,6 +197,11 @@ impl Recording {
         Ok((id, directory))
     }
 
+    /// Files that were made parts of the run of a directory above them, under their own tags.
+    pub fn folded(&self) -> HashSet<(String, Fingerprint)> {
+        self.known.read().unwrap_or_else(PoisonError::into_inner).folded().clone()
+    }
+
     /// What a run would be called and where it would go. Writes nothing.
     pub fn planned<'a>(&self, plan: &'a PlannedRun) -> Result<Planned<'a>, RecordError> {
         let (id, directory) = self.place_of(plan)?;
@@ -201,18 +209,20 @@ impl Recording {
             Some(directory) => Checkpoint::load(&directory)?.map(|checkpoint| (directory, checkpoint)),
             None => None,
         };
-        let Described { default, asked, .. } = self.naming.described(plan, self.single(plan), Json::object());
-        let chosen = self.naming.project.is_some().then(|| default.project.clone());
-        let mut description = recorded.as_ref().map_or(default, |(_, checkpoint)| checkpoint.description.clone());
+        let Described { default, asked, config } =
+            self.naming.described(plan, self.single(plan), self.config_of(plan).0);
+        let mut description = match &recorded {
+            Some((_, checkpoint)) => {
+                let Target { entity, project } = checkpoint.target();
+                Description { entity, project, ..checkpoint.description.clone() }
+            }
+            None => default,
+        };
         asked.apply(&mut description);
-        // Only a choice made now replaces where an earlier pass wanted it.
-        if let Some(project) = chosen {
-            description.project = project;
+        for (place, asked) in [(&mut description.entity, asked.entity), (&mut description.project, asked.project)] {
+            *place = asked.unwrap_or_else(|| std::mem::take(place));
         }
-        if !self.naming.entity.is_empty() {
-            description.entity.clone_from(&self.naming.entity);
-        }
-        Ok(Planned { plan, id, recorded, description })
+        Ok(Planned { plan, id, recorded, description, config })
     }
 
     /// Puts plans together that are one run: directories that were one run when they were first seen stay one, whatever
@@ -369,7 +379,7 @@ impl Recording {
 }
 
 /// What was chosen instead of what a log of ours names.
-pub(super) fn chosen_target(checkpoint: &Checkpoint) -> Overrides {
+pub fn chosen_target(checkpoint: &Checkpoint) -> Overrides {
     let some = |text: String| Some(text).filter(|text| !text.is_empty());
     match checkpoint.target.clone() {
         Some(Target { entity, project }) => {

@@ -86,7 +86,7 @@ pub struct Recorded {
     pub name: String,
     /// Its group; empty when it has none.
     pub group: String,
-    /// The project that its log names.
+    /// The project that it goes to.
     pub project: String,
     /// Its run directory.
     pub directory: PathBuf,
@@ -116,7 +116,7 @@ impl Recorded {
         Self {
             name: checkpoint.description.name.clone(),
             group: checkpoint.description.group.clone(),
-            project: checkpoint.description.project.clone(),
+            project: checkpoint.target().project,
             directory: run.directory.clone(),
             rows_before: run.recorder.rows_before(),
             files: plan.sources.len() as u64,

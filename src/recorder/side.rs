@@ -12,8 +12,9 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 use crate::checkpoint::SideMark;
 use crate::convert::filters::KindName;
 use crate::model::SkippedReason;
+use crate::recorder::reasons::place_of_file;
 use crate::recorder::{End, Pass, RecordError, Recorder, locked};
-use crate::side_files::{self, SideFile, SideKind, safe_path};
+use crate::side_files::{self, SideFile, SideFiles, SideKind, safe_path};
 use crate::survey::PlannedSource;
 
 /// A growing run is not looked at more often than this.
@@ -51,16 +52,14 @@ impl Recorder {
         if !matches!(end, End::Exit(_)) && self.side.next_look.is_some_and(|next| began < next) {
             return Ok(());
         }
-        for (directory, label) in directories_of(planned) {
-            let found = side_files::find(&directory, &label);
-            for (path, why) in found.left {
-                if self.side.told.insert(path.clone()) {
-                    pass.skips.add(SkippedReason::File, 1, || format!("`{}`: {why}", path.display()));
-                }
+        let found = side_files_of(planned);
+        for (path, why) in found.left {
+            if self.side.told.insert(path.clone()) {
+                pass.skips.add(SkippedReason::File, 1, || place_of_file(&path, &why));
             }
-            for file in found.files {
-                self.keep_side_file(file, pass)?;
-            }
+        }
+        for file in found.files {
+            self.keep_side_file(file, pass)?;
         }
         if self.side.save_events {
             planned.iter().try_for_each(|source| self.link_events(source))?;
@@ -74,11 +73,7 @@ impl Recorder {
         if self.checkpoint.side_files.get(&file.path) == Some(&mark) {
             return Ok(());
         }
-        let named = match file.kind {
-            SideKind::Projector => KindName::Projector,
-            SideKind::Profile => KindName::Profile,
-        };
-        if !self.filter.takes(kind) {
+        if !self.filter.takes(kind_of(&file)) {
             let count = pass.kinds.of(file.kind.name());
             count.read += 1;
             count.left_out += 1;
@@ -122,6 +117,25 @@ impl Recorder {
             self.checkpoint.saved_events.insert(path);
         }
         Ok(())
+    }
+}
+
+/// All side files of the sources' directories.
+pub fn side_files_of(planned: &[PlannedSource]) -> SideFiles {
+    let mut all = SideFiles::default();
+    for (directory, label) in directories_of(planned) {
+        let found = side_files::find(&directory, &label);
+        all.files.extend(found.files);
+        all.left.extend(found.left);
+    }
+    all
+}
+
+/// The kind that a filter knows a side file by.
+pub fn kind_of(file: &SideFile) -> KindName {
+    match file.kind {
+        SideKind::Projector => KindName::Projector,
+        SideKind::Profile => KindName::Profile,
     }
 }
 

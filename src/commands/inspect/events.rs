@@ -13,13 +13,16 @@ use serde::Serialize;
 use super::limits::{Estimate, Limit, Limits, Volume};
 use super::tags::{Row, Tag, Tags};
 use crate::convert::axes::Axes;
+use crate::convert::config;
 use crate::convert::kinds::{Carried, CarriedFile, Cell, SessionEnd, assemble, carry_point, counted_as};
 use crate::convert::restarts::Restarts;
 use crate::convert::tag_names::TagNames;
 use crate::model::{Json, KindCount, Kinds, Skipped, SkippedReason, Skips};
 use crate::pipeline::Planned;
 use crate::proto::tensorboard::session_log::SessionStatus;
-use crate::recorder::{Judge, RecordOptions, ToScan, find_superseded, place_of_file, place_of_value, reason, rules};
+use crate::recorder::{
+    Judge, RecordOptions, ToScan, find_superseded, kind_of, place_of_file, place_of_value, reason, rules, side_files_of,
+};
 use crate::survey::PlannedSource;
 use crate::tfevents::{EventFile, FilePosition, Next, SourceEvent, TagTable, ValueKind};
 
@@ -48,7 +51,7 @@ pub(super) struct RunSeen {
     pub(super) kinds: BTreeMap<String, KindSeen>,
     pub(super) tags: Vec<TagSeen>,
     pub(super) session: Option<SessionSeen>,
-    /// The config that hyperparameters make, each value at its keys.
+    /// The config that files, flags and hyperparameters make, each value at its keys.
     pub(super) config: Vec<String>,
     /// Files that the run would have.
     pub(super) run_files: u64,
@@ -138,6 +141,7 @@ pub(super) fn look_at_run(planned: &Planned<'_>, options: &RecordOptions, axes: 
         judge.set_superseded(superseded.next().unwrap_or_default());
         files.push(reading.read(source, names, judge, table));
     }
+    reading.side_files(&plan.sources, options);
     reading.run(planned, files)
 }
 
@@ -152,6 +156,8 @@ struct Reading {
     /// Hashes of the paths of files that the run would have.
     run_files: HashSet<u64>,
     judged: BTreeSet<String>,
+    /// Bytes of files beside the event files, by kind.
+    side_bytes: BTreeMap<&'static str, u64>,
     events: u64,
     volume: Volume,
     limits: Limits,
@@ -336,6 +342,27 @@ impl Reading {
         bytes
     }
 
+    /// Counts what lies beside the event files and would become files of the run.
+    fn side_files(&mut self, sources: &[PlannedSource], options: &RecordOptions) {
+        let found = side_files_of(sources);
+        for (path, why) in &found.left {
+            self.skips.add(SkippedReason::File, 1, || place_of_file(path, why));
+        }
+        for file in &found.files {
+            let count = self.kinds.of(file.kind.name());
+            count.read += 1;
+            if options.filter.takes(kind_of(file)) {
+                count.kept += 1;
+                *self.side_bytes.entry(file.kind.name()).or_default() += file.size;
+                self.volume.files += 1;
+                self.volume.file_bytes += file.size;
+            } else {
+                count.left_out += 1;
+                self.skips.add(SkippedReason::LeftOut, 1, || format!("`{}`", file.source.display()));
+            }
+        }
+    }
+
     /// Takes over what one file held.
     fn take(&mut self, tags: &Tags, source: &PlannedSource) {
         self.volume.rows += tags.rows;
@@ -375,6 +402,12 @@ impl Reading {
             kinds.entry(counted_as(&tag.value_kind).to_owned()).or_default().bytes += tag.bytes;
             self.limits.check(Limit::of_points(&tag.value_kind), tag.points, || format!("`{}`", tag.key));
         }
+        for (kind, bytes) in &self.side_bytes {
+            kinds.entry((*kind).to_owned()).or_default().bytes += bytes;
+        }
+        // As it would be written: files and flags are nearer than what the logs say, and credentials are masked.
+        config::lay_over(&mut self.config, planned.config.clone());
+        config::mask(&mut self.config);
         let mut config = Vec::new();
         leaves(&self.config, &mut String::new(), &mut config);
         self.volume.config_bytes = if config.is_empty() { 0 } else { self.config.to_string().len() as u64 };
@@ -446,7 +479,9 @@ impl TagSeen {
 fn leaves(value: &Json, path: &mut String, out: &mut Vec<String>) {
     match value {
         Json::Object(members) => {
-            for (key, value) in members {
+            // What W&B keeps for itself is no config of the run.
+            let is_root = path.is_empty();
+            for (key, value) in members.iter().filter(|(key, _)| !is_root || *key != "_wandb") {
                 let length = path.len();
                 if length > 0 {
                     path.push('.');

@@ -8,9 +8,9 @@ use serde::Serialize;
 use super::limits::{Limit, Limits};
 use crate::checkpoint::Checkpoint;
 use crate::model::{LogPosition, Skipped, SkippedReason, Skips};
-use crate::pipeline::id_of;
+use crate::pipeline::{chosen_target, id_of};
 use crate::proto::wandb_internal::record::RecordType;
-use crate::upload::{Acknowledged, Outlook, all_acknowledged};
+use crate::upload::{Acknowledged, Outlook, Overrides, all_acknowledged};
 use crate::wandb_format::{Entry, EntryKind, is_synced, row_items};
 
 /// A log of the run datastore.
@@ -49,6 +49,9 @@ pub(crate) struct LogSeen {
     pub(crate) skipped: Vec<Skipped>,
     #[serde(skip)]
     pub(crate) skips: Skips,
+    /// Where it is sent, instead of where it says.
+    #[serde(skip)]
+    pub(crate) chosen: Overrides,
     #[serde(skip)]
     pub(crate) outlook: Outlook,
 }
@@ -80,13 +83,10 @@ pub(crate) fn look_at_log(log: &Path) -> LogSeen {
     let mut reading = Reading::default();
     let mut skips = Skips::default();
     let unreadable = |skips: &mut Skips, why: String| skips.add(SkippedReason::Unreadable, 1, || why);
-    let counts_to = match counted(directory) {
-        Ok(position) => position,
-        Err(why) => {
-            unreadable(&mut skips, why);
-            Some(LogPosition(0))
-        }
-    };
+    let (counts_to, chosen) = counted(directory).unwrap_or_else(|why| {
+        unreadable(&mut skips, why);
+        (Some(LogPosition(0)), Overrides::default())
+    });
     let length = std::fs::metadata(log).map(|metadata| metadata.len()).unwrap_or_default();
     if let Some(position) = counts_to.filter(|position| position.0 > length) {
         unreadable(&mut skips, format!("`{}` has {length} bytes of the {} that count", log.display(), position.0));
@@ -103,15 +103,15 @@ pub(crate) fn look_at_log(log: &Path) -> LogSeen {
     if let Some(at) = outlook.incomplete {
         skips.add(SkippedReason::IncompleteTail, 1, || format!("at byte {}", at.0));
     }
-    reading.seen(Found { log: log.to_owned(), length, counts_to, outlook, skips })
+    reading.seen(Found { log: log.to_owned(), length, counts_to, chosen, outlook, skips })
 }
 
-/// Up to where a log of ours counts; `None` for one that is not ours.
-fn counted(directory: &Path) -> Result<Option<LogPosition>, String> {
+/// Up to where a log of ours counts, and where it is sent instead of where it says; `None` for one that is not ours.
+fn counted(directory: &Path) -> Result<(Option<LogPosition>, Overrides), String> {
     match Checkpoint::load(directory) {
-        Ok(Some(checkpoint)) => Ok(Some(checkpoint.position)),
+        Ok(Some(checkpoint)) => Ok((Some(checkpoint.position), chosen_target(&checkpoint))),
         // Its recording was cut short before anything of it counted.
-        Ok(None) => Ok(Checkpoint::is_ours(directory).then_some(LogPosition(0))),
+        Ok(None) => Ok((Checkpoint::is_ours(directory).then_some(LogPosition(0)), Overrides::default())),
         Err(error) => Err(error.to_string()),
     }
 }
@@ -121,6 +121,7 @@ struct Found {
     log: PathBuf,
     length: u64,
     counts_to: Option<LogPosition>,
+    chosen: Overrides,
     outlook: Outlook,
     skips: Skips,
 }
@@ -195,7 +196,7 @@ impl Reading {
     }
 
     fn seen(mut self, found: Found) -> LogSeen {
-        let Found { log, length, counts_to, outlook, skips } = found;
+        let Found { log, length, counts_to, chosen, outlook, skips } = found;
         let directory = log.parent().unwrap_or(Path::new("."));
         // Every row has these.
         self.keys.retain(|seen| !matches!(seen.key.as_str(), "_step" | "_timestamp" | "_runtime"));
@@ -235,8 +236,9 @@ impl Reading {
             source: log.display().to_string(),
             name: outlook.name.clone(),
             group: outlook.group.clone(),
-            entity: outlook.entity.clone(),
-            project: outlook.project.clone(),
+            entity: chosen.entity.clone().unwrap_or_else(|| outlook.entity.clone()),
+            project: chosen.project.clone().unwrap_or_else(|| outlook.project.clone()),
+            chosen,
             damage: outlook.damage.clone(),
             skips,
             outlook,

@@ -62,9 +62,10 @@ pub(super) fn show(logs: &[impl AsRef<Path> + Sync], overrides: &Overrides, sett
             let log = log.as_ref();
             let directory = log.parent().unwrap_or(Path::new("."));
             let seen = look_at_log(log);
+            let overrides = overrides.clone().or(seen.chosen.clone());
             let acknowledged =
-                server.as_ref().and_then(|server| seen.outlook.acknowledged(directory, server, overrides));
-            Planned::new(seen, acknowledged, overrides)
+                server.as_ref().and_then(|server| seen.outlook.acknowledged(directory, server, &overrides));
+            Planned::new(seen, acknowledged, &overrides)
         })
         .collect();
     let (mut summary, mut skips) = (Summary::default(), Skips::default());

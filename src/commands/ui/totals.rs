@@ -163,16 +163,16 @@ impl Totals {
 
 /// The last lines of a command. `verb` is what it did: `imported`, `watched`, `synced`.
 pub fn last_lines(totals: &Totals, verb: &str, took: Duration) -> Vec<String> {
-    let mut lines =
-        vec![format!("{verb} {}, {} in {}", counted(totals.runs, "run"), counted(totals.rows, "row"), elapsed(took))];
+    let would = if totals.dry_run { "would have " } else { "" };
+    let (runs, rows) = (counted(totals.runs, "run"), counted(totals.rows, "row"));
+    let mut lines = vec![format!("{would}{verb} {runs}, {rows} in {}", elapsed(took))];
     lines.extend(account(totals));
-    if totals.dry_run && totals.log_bytes + totals.run_file_bytes > 0 {
-        lines.push(format!(
-            "would be written: {} of logs, and {} of {}",
-            size(totals.log_bytes),
-            counted(totals.run_files, "file"),
-            size(totals.run_file_bytes)
-        ));
+    if totals.dry_run && totals.log_bytes > 0 {
+        let mut line = format!("would be written: {} of logs", size(totals.log_bytes));
+        if totals.run_files > 0 {
+            line.push_str(&format!(", {} of {}", counted(totals.run_files, "file"), size(totals.run_file_bytes)));
+        }
+        lines.push(line);
     }
     lines.extend(places(totals));
     lines.extend(retry(totals));
@@ -342,7 +342,7 @@ mod tests {
         let mut dry = Totals { dry_run: true, ..Totals::default() };
         dry.add(&RunReport { dir: None, ..run("r", RunState::Offline) }, &Skips::default());
         insta::assert_snapshot!(lines(&dry), @r"
-        imported 1 run, 1 000 rows in 12.3 s
+        would have imported 1 run, 1 000 rows in 12.3 s
         read 2 000 values = 2 000 to be sent
         ");
     }

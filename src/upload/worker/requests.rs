@@ -88,9 +88,9 @@ impl Worker<'_> {
         let sent = &mut self.state.sent;
         sent.failed_files.extend(plan.missing);
         sent.failed_files.extend(uploaded.failed);
-        self.files_sent += uploaded.done.len() as u64;
         for (path, mark) in uploaded.done {
             sent.failed_files.remove(&path);
+            self.files_sent.insert(path.clone());
             sent.unreported.push(path.clone());
             sent.files.insert(path, mark);
         }
