@@ -43,7 +43,15 @@ fn fixtures_arrive_the_same_by_either_client() {
     let folder = directory.path().join("wandb");
     let official = official_runs(&folder, &[]);
     let ours = synced_by_us(&folder);
-    assert!(official.len() >= 34, "{} runs", official.len());
+    assert!(official.len() >= 80, "{} runs", official.len());
+    let paths: Vec<&String> = official.values().flat_map(|run| run.files.keys()).collect();
+    for (start, at_least) in [("media/images/", 30), ("media/audio/", 15), ("media/html/", 15), ("media/table/", 8)] {
+        let count = paths.iter().filter(|path| path.starts_with(start)).count();
+        assert!(count >= at_least, "{count} files below {start}");
+    }
+    for start in ["media/videos/", "media/object3D/", "tensorboard/graphs/", "tensorboard/tensors/"] {
+        assert!(paths.iter().any(|path| path.starts_with(start)), "{start}");
+    }
     let rows: usize = official.values().map(|run| run.history.len()).sum();
     assert!(rows > 1500, "{rows} rows");
     assert!(official.values().all(|run| run.status == RunStatus::Finished && run.exit_code == Some(0)));

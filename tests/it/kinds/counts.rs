@@ -75,6 +75,8 @@ fn the_files_that_were_sent_are_counted() {
     for line in imported().ended.json_runs() {
         let run = &imported().runs[line["name"].as_str().unwrap()];
         assert_eq!(line["files"], run.files.len(), "{line}");
+        let recorded = run.files.keys().filter(|path| path.contains('/')).count();
+        assert_eq!(line["run_files"], recorded, "{line}");
     }
     let all: usize = imported().runs.values().map(|run| run.files.len()).sum();
     assert_eq!(imported().ended.json_summary()["files"], all);
