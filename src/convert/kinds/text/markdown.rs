@@ -215,7 +215,7 @@ mod tests {
         check("[a](HTTPS://x.y \"t\")", "<p><a href=\"HTTPS://x.y\" title=\"t\">a</a></p>");
         check(
             "<mailto:a@b.c> <a@b.c>",
-            concat!("<p><a href=\"mailto:a@b.c\">mailto:a@b.c</a> <a href=\"mailto:a@b.c\">a@b.c</a></p>",),
+            "<p><a href=\"mailto:a@b.c\">mailto:a@b.c</a> <a href=\"mailto:a@b.c\">a@b.c</a></p>",
         );
         for url in
             ["javascript:alert(1)", "JaVaScRiPt&colon;x", "data:text/html,x", "//x.y", "/a", "#a", "\u{1}http://x"]
