@@ -190,7 +190,7 @@ pub struct Checkpoint {
     /// What the summary holds of which metrics, as asked for last.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub summaries: Vec<SummaryRule>,
-    /// Keys of the run of which there are no numbers: of media, or left out by filters.
+    /// Metrics that filters judged and that are in no row: they were left out, or are kept as files.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub other_keys: BTreeSet<String>,
     /// Files beside the event files that were copied or left out, by their path below `files/`, as they were then.

@@ -3,13 +3,14 @@
 //! Id, name and layout of a run are fixed when it is first seen. A file that appears later, even with an older name, goes
 //! to the run that its directory's other files made, although a fresh look would derive another id.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
 use crate::checkpoint::Checkpoint;
+use crate::convert::keys::KeyRule;
 use crate::convert::run_id::Fingerprint;
 use crate::model::RunId;
 use crate::state_file::StateFileError;
@@ -22,6 +23,8 @@ pub struct KnownRuns {
     directories: RunDirIndex,
     made: HashMap<RunId, PathBuf>,
     by_source: HashMap<(String, Fingerprint), Vec<RunId>>,
+    /// Files of directories that were folded into a run under their own tags: sessions of what they lie below.
+    folded: HashSet<(String, Fingerprint)>,
     /// The last names of the path that each run was first seen at.
     names: HashMap<RunId, Vec<String>>,
 }
@@ -58,7 +61,15 @@ impl KnownRuns {
             if !ids.contains(&checkpoint.run_id) {
                 ids.push(checkpoint.run_id.clone());
             }
+            if !source.directory().is_empty() && source.rule == KeyRule::default() {
+                self.folded.insert((source.file_name.clone(), source.fingerprint.clone()));
+            }
         }
+    }
+
+    /// Files, by name and first record, that were made parts of the run of a directory above them, under their own tags.
+    pub fn folded(&self) -> &HashSet<(String, Fingerprint)> {
+        &self.folded
     }
 
     /// The id that a planned run has: its derived one, unless its files belong to one run already.

@@ -447,10 +447,9 @@ impl Recorder {
         self.converter.repeated()
     }
 
-    /// All keys of the run that options can speak of: of metrics, of media, and of what filters left out.
+    /// All keys that options can speak of: those of rows, and those that filters judged.
     pub fn keys(&self) -> impl Iterator<Item = &str> + Clone {
-        let metrics = self.converter.state().metrics.iter().filter(|(_, axis)| !axis.is_empty()).map(|(key, _)| key);
-        metrics.chain(&self.checkpoint.other_keys).map(String::as_str)
+        self.converter.state().steps.keys().chain(&self.checkpoint.other_keys).map(String::as_str)
     }
 
     /// Rows that wait for more values of their steps.
@@ -785,9 +784,9 @@ impl Recorder {
     }
 
     fn checkpoint_source(&mut self, source: &mut Source) {
-        for key in source.take_new_keys() {
-            if !self.converter.state().metrics.contains_key(&*key) {
-                self.checkpoint.other_keys.insert(key.to_string());
+        for metric in source.take_new_metrics() {
+            if !self.converter.state().steps.contains_key(&*metric) {
+                self.checkpoint.other_keys.insert(metric.to_string());
             }
         }
         self.checkpoint.session = source.session().or(self.checkpoint.session);

@@ -169,6 +169,12 @@ impl Survey {
 
     /// Looks into the paths, which must exist.
     pub fn look(&mut self, paths: &[PathBuf]) -> io::Result<Found> {
+        self.look_knowing(paths, &HashSet::new())
+    }
+
+    /// The same, where these files, by name and first record, were made parts of their owners' runs before. Of several
+    /// sessions of a directory it is then one of them that stays with it, whichever came first.
+    pub fn look_knowing(&mut self, paths: &[PathBuf], claimed: &HashSet<(String, Fingerprint)>) -> io::Result<Found> {
         let mut found = Found::default();
         let groups = roots::gather(paths, &mut found)?;
         self.peek_new(groups.iter().flat_map(|(_, members)| members));
@@ -178,7 +184,7 @@ impl Survey {
             if !self.filter.is_empty() {
                 tb_runs.extend(members.iter().map(Member::tb_run));
             }
-            self.plan_root(root, members, &mut found, &mut drafts);
+            self.plan_root(root, members, claimed, &mut found, &mut drafts);
         }
         found.idle_patterns = self.filter.idle(tb_runs.iter().map(String::as_str));
         found.runs = drafts.identify(self.generation);
@@ -232,8 +238,26 @@ impl Survey {
         }
     }
 
-    fn plan_root(&mut self, root: &Root, members: &[Member], found: &mut Found, drafts: &mut Drafts) {
-        let evidence = self.evidence(members);
+    fn plan_root(
+        &mut self,
+        root: &Root,
+        members: &[Member],
+        claimed: &HashSet<(String, Fingerprint)>,
+        found: &mut Found,
+        drafts: &mut Drafts,
+    ) {
+        let mut evidence = self.evidence(members);
+        if !claimed.is_empty() {
+            let is_claimed = |file: &EventFileInfo| {
+                let first = self.peeked.get(&file.path).and_then(|peeked| peeked.first.as_ref().ok());
+                first.is_some_and(|(first, _)| claimed.contains(&(readable(&file.name), first.clone())))
+            };
+            for (member, evidence) in members.iter().zip(&mut evidence) {
+                if let Some(Evidence { session: Some(session), .. }) = evidence {
+                    session.is_claimed = member.files.iter().any(is_claimed);
+                }
+            }
+        }
         let mut directories = Vec::with_capacity(members.len());
         let mut decided = Vec::with_capacity(members.len());
         for (member, evidence) in members.iter().zip(evidence) {

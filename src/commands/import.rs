@@ -27,7 +27,8 @@ pub(super) fn run(
     let client = if arguments.dry_run { None } else { session::client(settings)? };
     session::check_paths(&arguments.paths)?;
     let first = arguments.paths.first().cloned().unwrap_or_default();
-    let found = Survey::new(&shape, settings.runs.generation).look(&arguments.paths).context("look at", &first)?;
+    let mut survey = Survey::new(&shape, settings.runs.generation);
+    let mut found = survey.look(&arguments.paths).context("look at", &first)?;
     let outside = say_unreadable(&found, ui);
     session::warn_of_idle_patterns(&found.idle_patterns, ui);
     if found.runs.is_empty() {
@@ -35,6 +36,10 @@ pub(super) fn run(
     }
     session::check_project_chosen(settings, found.runs.len())?;
     let recording = session::recording(settings, arguments.dry_run, found.runs.len(), ui)?;
+    let folded = recording.folded();
+    if !folded.is_empty() {
+        found = survey.look_knowing(&arguments.paths, &folded).context("look at", &first)?;
+    }
     let (runs, refused) = recording.assign(found.runs);
     if let Some(error) = refused.first() {
         let message = "the runs cannot be told apart";

@@ -348,6 +348,7 @@ fn add_upload(report: &mut RunReport, run: &RunEnd, uploaded: &UploadOutcome) ->
         report.name.clone_from(&uploaded.display_name);
     }
     report.url = Some(uploaded.url.clone()).filter(|url| !url.is_empty());
+    report.files = uploaded.files_sent;
     if run.recorded.is_none() {
         report.rows = uploaded.rows_sent;
         report.dir = run.source.parent().map(|directory| directory.display().to_string());

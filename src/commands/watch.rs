@@ -14,7 +14,7 @@ use crate::commands::ui::Ui;
 use crate::pipeline::{
     RunningCommand, Signal, Signals, Stopping, Uploads, WatchEnd, WatchOptions, Watcher, open_many_files, watch,
 };
-use crate::settings::{Setting, Settings};
+use crate::settings::{Setting, Settings, Source};
 use crate::survey::Survey;
 
 /// How the command ends: with an exit code of ours, or with that of the command that ran beside.
@@ -129,7 +129,15 @@ fn prepare(arguments: &WatchArgs, settings: &Settings, ui: &Arc<Ui>) -> Result<P
         error
     })?;
     // How many runs there will be is not known yet; several directories mean several runs.
-    let recording = session::recording(&settings, arguments.dry_run, arguments.paths.len(), ui)?;
+    let recording = session::recording(&settings, arguments.dry_run, arguments.paths.len(), ui);
+    let recording = recording.map_err(|mut error| {
+        // Neither is a variable that names a config file which is not there.
+        let named = settings.runs.config_files.as_ref();
+        if !arguments.command.is_empty() && named.is_some_and(|files| matches!(files.source, Source::Variable(_))) {
+            error.code = ExitCode::Failed;
+        }
+        error
+    })?;
     let survey = Survey::new(&shape, settings.runs.generation);
     Ok(Prepared { runtime: session::start_runtime()?, settings, survey, recording, client, for_want_of_a_key })
 }

@@ -69,11 +69,11 @@ impl Filter {
 
     /// Whether values of a kind are taken.
     pub fn takes_kind(&self, kind: &ValueKind) -> bool {
-        self.takes_named(KindName::of(kind))
+        self.takes(KindName::of(kind))
     }
 
     /// The same for what is no value.
-    pub fn takes_named(&self, kind: KindName) -> bool {
+    pub fn takes(&self, kind: KindName) -> bool {
         self.filters.kinds.is_empty() || self.filters.kinds.contains(&kind)
     }
 
@@ -374,7 +374,7 @@ mod tests {
         let filter = Filter::new(&filters, &now());
         assert!(filter.takes_kind(&ValueKind::Text) && !filter.takes_kind(&ValueKind::Images));
         assert!(!filter.takes_kind(&ValueKind::Plugin("x".into())));
-        assert!(!filter.takes_named(KindName::Profile) && Filter::default().takes_named(KindName::Profile));
+        assert!(!filter.takes(KindName::Profile) && Filter::default().takes(KindName::Profile));
         assert!(filter.asks_for(KindName::Text) && !Filter::default().asks_for(KindName::Text));
     }
 

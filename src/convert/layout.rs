@@ -49,6 +49,8 @@ pub struct Evidence {
 /// A session of TensorBoard's hparams: one set of hyperparameters, and what came of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Session {
+    /// Whether an earlier look made it a part of its owner's run: then it stays one.
+    pub is_claimed: bool,
     /// When its first event happened.
     pub started: WallTime,
     /// Whether `add_hparams` wrote it, in one go: the experiment, the session's start and its end, then each metric
@@ -165,7 +167,7 @@ impl<'a> Fold<'a> {
             }
         }
         for (owner, mut sessions) in sessions {
-            sessions.sort_by_key(|(session, path)| (session.started, *path));
+            sessions.sort_by_key(|(session, path)| (!session.is_claimed, session.started, *path));
             let Some(of_owner) = self.by_path.get(owner).and_then(|index| self.directories.get(*index)) else {
                 continue;
             };
@@ -265,13 +267,17 @@ mod tests {
     use super::*;
 
     /// One directory: `path`, `path=only tag`, or `path!…` with a letter each for what is known: `b`are, `s`ession,
-    /// session in one `g`o. Sessions start in the order they are given.
+    /// session in one `g`o, `c`laimed. Sessions start in the order they are given.
     fn directory(text: &str, position: usize) -> Directory {
         let (path, known) = text.split_once('!').unwrap_or((text, ""));
         let (path, only_tag) = path.split_once('=').map_or((path, None), |(path, tag)| (path, Some(tag.to_owned())));
         let path = path.split('/').filter(|part| *part != ".").map(str::to_owned).collect();
         let started = WallTime::new(position as f64).unwrap_or_default();
-        let session = known.contains(['s', 'g']).then(|| Session { started, in_one_go: known.contains('g') });
+        let session = known.contains(['s', 'g']).then(|| Session {
+            is_claimed: known.contains('c'),
+            started,
+            in_one_go: known.contains('g'),
+        });
         Directory { path, evidence: Evidence { only_tag, is_bare: known.contains('b'), session } }
     }
 
@@ -338,6 +344,12 @@ mod tests {
             &["exp: exp→t exp/1.5→t", "exp/0.5, session of exp: exp/0.5→t", "exp/named, session of exp: exp/named→t"],
         );
         check(&[".", "1.5!g", "2.5!g"], Layout::Auto, &[": →t 1.5→t", "2.5, session of : 2.5→t"]);
+        // What was decided stays, although an earlier one has come since.
+        check(
+            &["exp", "exp/0.5!g", "exp/1.5!gc"],
+            Layout::Auto,
+            &["exp: exp→t exp/1.5→t", "exp/0.5, session of exp: exp/0.5→t"],
+        );
         // Its writer has written nothing yet.
         check(&["exp!b", "exp/1.5!g"], Layout::Auto, &["exp: exp→t exp/1.5→t"]);
         // Its writer is part of a larger run.

@@ -109,11 +109,6 @@ impl RowBuilder {
         self.keys.get(index).map(|key| (key.name.clone(), key.axis.clone())).unwrap_or_default()
     }
 
-    /// The keys of all tags that were met, in the order in which they were.
-    pub fn keys(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.keys.iter().map(|key| &key.name)
-    }
-
     /// Takes the cells of one event, which lies at `before`. Rows that it closes go to `closed`.
     pub fn push<T: Borrow<Arc<str>>>(
         &mut self,

@@ -21,7 +21,7 @@ pub struct RunState {
     pub runtime: f64,
     /// Every metric that is defined, with its axis.
     pub metrics: BTreeMap<String, String>,
-    /// The highest step of every metric.
+    /// The highest step of every key that rows hold.
     #[serde(default)]
     pub steps: BTreeMap<String, i64>,
     /// The numbers of the metrics whose summary is more than the latest value.

@@ -1,6 +1,6 @@
 //! From a planned run to a recorder: its id, its directory, its names.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError, RwLock};
@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use crate::checkpoint::{Checkpoint, Description, Target};
 use crate::config_files;
 use crate::convert::config;
+use crate::convert::run_id::Fingerprint;
 use crate::convert::template::Template;
 use crate::known_runs::KnownRuns;
 use crate::model::{Json, LogPosition, RunId, WallTime};
@@ -194,6 +195,11 @@ impl Recording {
         };
         let directory = self.known.read().unwrap_or_else(PoisonError::into_inner).directory_of(&id);
         Ok((id, directory))
+    }
+
+    /// Files that were made parts of the run of a directory above them, under their own tags.
+    pub fn folded(&self) -> HashSet<(String, Fingerprint)> {
+        self.known.read().unwrap_or_else(PoisonError::into_inner).folded().clone()
     }
 
     /// What a run would be called and where it would go. Writes nothing.

@@ -265,7 +265,7 @@ impl Watch<'_> {
             self.waiting_said = true;
             self.watcher.note(Note::Waiting(missing));
         }
-        let mut found = match self.survey.look(&there) {
+        let mut found = match self.survey.look_knowing(&there, &self.runs.folded()) {
             Ok(found) => found,
             Err(error) => {
                 self.watcher.note(Note::Trouble(format!("cannot look at the directories: {error}")));

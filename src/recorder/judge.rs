@@ -10,6 +10,7 @@ use std::sync::Arc;
 use crate::convert::axes::Axes;
 use crate::convert::filters::Filter;
 use crate::convert::keys::KeyRule;
+use crate::convert::kinds::metric_of;
 use crate::convert::restarts::{FileSteps, Superseded, superseded};
 use crate::convert::rows::RowBuilder;
 use crate::model::{Kinds, SkippedReason, Skips};
@@ -23,6 +24,8 @@ pub struct Judge {
     superseded: Superseded,
     /// By the number of the tag.
     tags: Vec<Option<Tag>>,
+    /// The metrics that were judged since they were asked for.
+    new_metrics: Vec<Arc<str>>,
     /// Whether each value of the last event is taken.
     taken: Vec<bool>,
     scalars: u64,
@@ -43,6 +46,7 @@ impl Judge {
             filter,
             superseded: Superseded::default(),
             tags: Vec::new(),
+            new_metrics: Vec::new(),
             taken: Vec::new(),
             scalars: 0,
             kinds: Kinds::default(),
@@ -97,6 +101,11 @@ impl Judge {
         skips.merge(&std::mem::take(&mut self.skips));
     }
 
+    /// The metrics that were judged since the last call, taken or not.
+    pub fn take_new_metrics(&mut self) -> Vec<Arc<str>> {
+        std::mem::take(&mut self.new_metrics)
+    }
+
     fn why_not(
         &mut self,
         event: &SourceEvent,
@@ -111,10 +120,13 @@ impl Judge {
             self.tags.resize(index + 1, None);
         }
         let place = self.tags.get_mut(index)?;
-        let filter = &self.filter;
+        let (filter, new_metrics) = (&self.filter, &mut self.new_metrics);
         let tag = place.get_or_insert_with(|| {
             let (key, axis) = place_of(&point.tag);
-            Tag { is_taken: has_no_metric(&point.kind) || filter.takes_key(&key), axis }
+            let metric = metric_of(point, &key).map_or(key, Arc::from);
+            let is_taken = has_no_metric(&point.kind) || filter.takes_key(&metric);
+            new_metrics.push(metric);
+            Tag { is_taken, axis }
         });
         if !tag.is_taken {
             Some(SkippedReason::LeftOut)

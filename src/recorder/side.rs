@@ -73,7 +73,7 @@ impl Recorder {
         if self.checkpoint.side_files.get(&file.path) == Some(&mark) {
             return Ok(());
         }
-        if !self.filter.takes_named(kind_of(&file)) {
+        if !self.filter.takes(kind_of(&file)) {
             let count = pass.kinds.of(file.kind.name());
             count.read += 1;
             count.left_out += 1;

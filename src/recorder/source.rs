@@ -42,8 +42,6 @@ pub(super) struct Source {
     beside: Arc<Mutex<Beside>>,
     values: Values,
     judge: Judge,
-    /// How many of its keys were told.
-    told_keys: usize,
     file: Option<EventFile>,
     /// Where reading goes on: ahead of `resume_at` while rows wait.
     at: Resume,
@@ -97,7 +95,6 @@ impl Source {
             beside,
             values: Values::default(),
             judge: Judge::new(filter),
-            told_keys: 0,
             file: None,
             at,
             close_at_end: false,
@@ -132,11 +129,9 @@ impl Source {
         self.judge.set_superseded(superseded);
     }
 
-    /// The keys of tags that were met since the last call.
-    pub(super) fn take_new_keys(&mut self) -> Vec<Arc<str>> {
-        let new: Vec<_> = self.rows.keys().skip(self.told_keys).cloned().collect();
-        self.told_keys += new.len();
-        new
+    /// The metrics that filters judged since the last call.
+    pub(super) fn take_new_metrics(&mut self) -> Vec<Arc<str>> {
+        self.judge.take_new_metrics()
     }
 
     /// Lets go of the file, and adds up what the pass read.

@@ -122,7 +122,11 @@ impl Beginnings {
         Evidence {
             only_tag: if let Tags::One(tag) = tags { Some(tag.to_string()) } else { None },
             is_bare: shown().all(|shown| !shown.more_than_described),
-            session: shown().any(|shown| shown.start).then(|| Session { started, in_one_go: in_one_go() }),
+            session: shown().any(|shown| shown.start).then(|| Session {
+                is_claimed: false,
+                started,
+                in_one_go: in_one_go(),
+            }),
         }
     }
 

@@ -129,6 +129,8 @@ pub struct UploadOutcome {
     pub state: RunState,
     /// Rows sent by this call.
     pub rows_sent: u64,
+    /// Files sent by this call, however often each.
+    pub files_sent: u64,
     /// Rows of the log that the server acknowledged, now or before.
     pub rows_total: u64,
     /// What is not on the server, and why.

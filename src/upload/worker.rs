@@ -10,6 +10,7 @@
 mod keep;
 mod requests;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -70,6 +71,7 @@ struct Worker<'a> {
     /// When to look at files that change again.
     next_live: Instant,
     rows_sent: u64,
+    files_sent: BTreeSet<String>,
     incomplete: bool,
     abandoned: bool,
 }
@@ -109,6 +111,7 @@ impl<'a> Worker<'a> {
             last_upsert: now,
             next_live: now + LIVE_INTERVAL,
             rows_sent: 0,
+            files_sent: BTreeSet::new(),
             incomplete: false,
             abandoned: false,
         }
@@ -492,6 +495,7 @@ impl<'a> Worker<'a> {
         UploadOutcome {
             state: ended.unwrap_or_else(RunState::Failed),
             rows_sent: self.rows_sent,
+            files_sent: self.files_sent.len() as u64,
             rows_total: self.state.fold.history_lines,
             skips: self.skips(),
             url: url.unwrap_or_default(),

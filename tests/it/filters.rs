@@ -1,6 +1,7 @@
 //! Filters, restarts and summaries: what is left out is counted and is no loss, and what stays is where it was asked to be.
 
-use std::fs;
+use std::fs::{self, File};
+use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 use wandb_bridge::model::Json;
@@ -132,7 +133,9 @@ fn times_choose_events() {
 #[test]
 fn a_run_of_which_nothing_is_wanted_is_not_made() {
     let (place, server) = (Place::new(), FakeServer::start());
-    Writer::new(&place.path("logs/old")).scalars("loss", [(0, 1.0), (1, 1.0)]);
+    let mut old = Writer::new(&place.path("logs/old"));
+    old.now = jiff::Timestamp::now().as_second() as f64 - 10.0 * 86_400.0;
+    old.scalars("loss", [(0, 1.0), (1, 1.0)]);
     let mut new = Writer::new(&place.path("logs/new"));
     new.now = jiff::Timestamp::now().as_second() as f64;
     new.scalars("loss", [(0, 2.0)]);
@@ -149,6 +152,24 @@ fn a_run_of_which_nothing_is_wanted_is_not_made() {
     assert_eq!(only_run(&server).display_name, "new");
     assert!(ended.stderr.contains("left out: 1 run"), "{}", ended.stderr);
     assert_eq!(place.logs().len(), 1);
+}
+
+#[test]
+fn a_watch_makes_no_run_of_what_is_too_old() {
+    let place = Place::new();
+    let mut old = Writer::new(&place.path("logs/old"));
+    old.scalars("loss", [(0, 1.0)]);
+    let long_ago = SystemTime::now() - Duration::from_secs(86_400 * 400);
+    File::options().append(true).open(old.path()).unwrap().set_modified(long_ago).unwrap();
+    let mut new = Writer::new(&place.path("logs/new"));
+    new.now = jiff::Timestamp::now().as_second() as f64;
+    new.scalars("loss", [(0, 2.0)]).scalars("lr", [(1, 2.0)]);
+    let watch = place.call(["watch", "--dir", "out", "--mode", "offline", "--json", "--until-idle", "500ms"]);
+    let filters = ["--since", "300d", "--tags-exclude", "lr"];
+    let ended = watch.args(filters).arg(place.path("logs")).run().ok();
+    assert_eq!(counts(&ended, "scalars"), [2, 1, 1]);
+    assert_eq!(place.logs().len(), 1);
+    assert!(ended.stderr.contains("left out"), "{}", ended.stderr);
 }
 
 #[test]
@@ -212,6 +233,30 @@ fn other_filters_on_a_second_pass_touch_nothing() {
     import(&["--tags-exclude", "lr", "--kinds", "scalars,text", "--since", "2026-07-01"]).run().ok();
     import(&["--generation", "1"]).run().ok();
     assert_eq!(server.runs().len(), 2);
+}
+
+#[test]
+fn bodies_are_named_as_they_are_in_the_run() {
+    let place = Place::new();
+    let import = |out: &str, filters: &[&str]| {
+        let call = place.call(["import", "--mode", "offline", "--json", "--dir", out]).args(filters);
+        call.arg(fixture_path("every_kind/torch")).run()
+    };
+    let all = counts(&import("all", &[]), "mesh");
+    assert!(all[0] > 0 && all[1] == all[0], "{all:?}");
+    let body = import("some", &["--kinds", "mesh", "--tags-include", "body"]).ok();
+    let [_, sent, others] = counts(&body, "mesh");
+    assert!(sent > 0 && others > 0 && sent + others == all[0], "{sent} and {others} of {all:?}");
+    assert!(!body.stderr.contains("matches no metric"), "{}", body.stderr);
+    let none = import("none", &["--kinds", "mesh", "--tags-exclude", "body"]).ok();
+    assert_eq!(counts(&none, "mesh"), [all[0], others, sent]);
+    assert!(!none.stderr.contains("matches no metric"), "{}", none.stderr);
+    // And `inspect` says the same before.
+    let call = place.call(["inspect", "--json", "--kinds", "mesh", "--tags-exclude", "body"]);
+    let seen = call.arg(fixture_path("every_kind/torch")).run().ok();
+    let left_out = |line: &Value| line["kinds"]["mesh"]["left_out"].as_u64().unwrap_or_default();
+    assert_eq!(seen.json_runs().iter().map(left_out).sum::<u64>(), sent);
+    assert!(!seen.stderr.contains("matches no metric"), "{}", seen.stderr);
 }
 
 #[test]

@@ -49,8 +49,9 @@ fn config(run: &RunSnapshot, key: &str) -> Json {
     run.config_value().get(key).cloned().unwrap_or_else(|| panic!("{}: `{key}` in {}", run.display_name, run.config))
 }
 
+/// As it is read back: what has no fraction is an integer.
 fn number(value: f64) -> Json {
-    Json::Number(Number::F64(value))
+    Json::parse(&Json::Number(Number::F64(value)).to_string()).unwrap()
 }
 
 /// The last value of a metric, as the summary has it.
@@ -239,7 +240,12 @@ fn a_session_that_comes_later_is_where_one_pass_would_put_it() {
     assert_eq!(names(), ["trained"]);
     let trained = server.runs().remove(0);
     assert_eq!((trained.column("loss").len(), config(&trained, "lr")), (11, number(0.1)));
-    fixture("sweep/1784016211.25", "trained/again");
+    // Although it began before the other one.
+    let sessions = fs::read_dir(fixture_path("habits/add_hparams/sweep")).unwrap();
+    let mut sessions = sessions.map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()).collect::<Vec<_>>();
+    sessions.sort();
+    let first = sessions[0].file_name().unwrap().to_str().unwrap();
+    fixture(&format!("sweep/{first}"), "trained/again");
     let mut later = Writer::create(&logs.join("trained"), "events.out.tfevents.1784019999.trainer-0.1.0");
     later.append(&[scalar(20, "loss", 0.5)]);
     place.import(&server, ["logs"]).run();

@@ -217,9 +217,7 @@ fn event_files_are_sent_again_while_they_grow() {
         });
     };
     holds(fs::read(writer.path()).unwrap());
-    for step in 1..4 {
-        writer.scalars("loss", [(step, 1.0)]);
-    }
+    writer.scalars("loss", (1..4).map(|step| (step, 1.0)));
     holds(fs::read(writer.path()).unwrap());
     let run = named(&server, "exp");
     assert_eq!((run.status, run.history.len(), run.files[&name].uploads), (RunStatus::Running, 4, 2));

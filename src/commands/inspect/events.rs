@@ -3,7 +3,7 @@
 //! Keys, values and reasons come from the code that records, so that the same is said before and after. Nothing is
 //! written; of the files that a run would have only their sizes are kept.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::Path;
 use std::sync::Arc;
@@ -62,6 +62,9 @@ pub(super) struct RunSeen {
     /// What of it makes the command end with code 3.
     #[serde(skip)]
     pub(super) skips: Skips,
+    /// The metrics that filters were asked about, taken or not.
+    #[serde(skip)]
+    pub(super) judged: BTreeSet<String>,
 }
 
 /// One event file.
@@ -152,6 +155,7 @@ struct Reading {
     config: Json,
     /// Hashes of the paths of files that the run would have.
     run_files: HashSet<u64>,
+    judged: BTreeSet<String>,
     /// Bytes of files beside the event files, by kind.
     side_bytes: BTreeMap<&'static str, u64>,
     events: u64,
@@ -177,6 +181,7 @@ impl Reading {
             self.skips.add(SkippedReason::Unreadable, 1, || place);
         }
         judge.take_counts(&mut self.kinds, &mut self.skips);
+        self.judged.extend(judge.take_new_metrics().iter().map(ToString::to_string));
         tags.close();
         self.finish_rows(&mut tags, &source.path);
         self.events += file.events;
@@ -346,7 +351,7 @@ impl Reading {
         for file in &found.files {
             let count = self.kinds.of(file.kind.name());
             count.read += 1;
-            if options.filter.takes_named(kind_of(file)) {
+            if options.filter.takes(kind_of(file)) {
                 count.kept += 1;
                 *self.side_bytes.entry(file.kind.name()).or_default() += file.size;
                 self.volume.files += 1;
@@ -368,6 +373,7 @@ impl Reading {
             self.volume.cells += tag.cells;
             self.volume.key_bytes += tag.cells * key.len() as u64;
             self.volume.text_bytes += tag.text_bytes();
+            self.volume.last_bytes += tag.text_bytes() / tag.cells.max(1);
             if tag.kind == ValueKind::Scalar {
                 let count = self.kinds.of(ValueKind::Scalar.name());
                 count.read += tag.points;
@@ -431,6 +437,7 @@ impl Reading {
             estimate: self.volume.estimate(),
             skipped: self.skips.report(),
             skips: self.skips,
+            judged: self.judged,
         }
     }
 }

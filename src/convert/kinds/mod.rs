@@ -115,6 +115,15 @@ pub fn counted_as(kind: &ValueKind) -> &str {
     }
 }
 
+/// The name of the metric that a value belongs to, where that is not the key of its tag: a part of a body belongs to the
+/// body.
+pub fn metric_of(point: &Point, key: &str) -> Option<String> {
+    match (&point.kind, &point.value) {
+        (ValueKind::Mesh, Some(value)) => mesh::body_key(&Subject { tag: &point.tag, key, step: 0 }, value),
+        _ => None,
+    }
+}
+
 /// Carries a value of any kind but a scalar.
 pub fn carry(subject: &Subject<'_>, kind: &ValueKind, value: &Value) -> Result<Carried, BadValue> {
     match kind {

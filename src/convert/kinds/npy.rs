@@ -10,6 +10,7 @@
 use bytes::Bytes;
 
 use crate::proto::tensorboard::TensorProto;
+use crate::tfevents::tensor::numbers;
 
 /// Added to the number of a type for a reference to it.
 const REFERENCE: i32 = 100;
@@ -17,6 +18,25 @@ const REFERENCE: i32 = 100;
 /// Returns the file of a numeric tensor; `None` where NumPy has no such type, or the elements are not as many as the
 /// shape says.
 pub(super) fn npy(tensor: &TensorProto) -> Option<Bytes> {
+    as_written(tensor).or_else(|| as_read(tensor))
+}
+
+/// Floats that NumPy has no type for, and one value that stands for several: as numbers of the next width.
+fn as_read(tensor: &TensorProto) -> Option<Bytes> {
+    let (shape, numbers) = numbers(tensor).ok()?;
+    #[expect(clippy::cast_possible_truncation, reason = "they were no wider than this")]
+    let (descr, elements): (_, Vec<u8>) = match tensor.dtype % REFERENCE {
+        1 | 14 | 19 => ("<f4", numbers.iter().flat_map(|number| (*number as f32).to_le_bytes()).collect()),
+        2 => ("<f8", numbers.iter().flat_map(|number| number.to_le_bytes()).collect()),
+        _ => return None,
+    };
+    let mut file = header(descr, &shape)?;
+    file.extend_from_slice(&elements);
+    Some(file.into())
+}
+
+/// The elements as they are in the tensor.
+fn as_written(tensor: &TensorProto) -> Option<Bytes> {
     let (descr, size) = element(tensor.dtype % REFERENCE)?;
     let shape = shape(tensor)?;
     let count = shape.iter().try_fold(1_usize, |product, size| product.checked_mul(*size))?;
@@ -27,7 +47,6 @@ pub(super) fn npy(tensor: &TensorProto) -> Option<Bytes> {
     } else {
         &tensor.tensor_content
     };
-    // One value that stands for many is not spread out: five bytes would become any number of them.
     if count.checked_mul(size) != Some(content.len()) {
         return None;
     }
@@ -163,13 +182,27 @@ mod tests {
     }
 
     #[test]
+    fn short_floats_and_repeated_ones_become_floats() {
+        let check = |tensor: TensorProto, descr: &str, expected: &[u8]| {
+            let (text, elements) = read(&npy(&tensor).unwrap());
+            assert!(text.contains(descr) && elements == expected, "{text} {elements:?}");
+        };
+        let one_and_a_half = 1.5_f32.to_le_bytes();
+        // Torch writes the bits of an ordinary float.
+        check(TensorProto { half_val: vec![0x3fc0_0000], ..tensor(19, &[1]) }, "'<f4'", &one_and_a_half);
+        check(TensorProto { tensor_content: vec![0xc0, 0x3f].into(), ..tensor(14, &[1]) }, "'<f4'", &one_and_a_half);
+        check(TensorProto { tensor_content: vec![0x00, 0x3e].into(), ..tensor(19, &[1]) }, "'<f2'", &[0x00, 0x3e]);
+        check(TensorProto { float_val: vec![1.5], ..tensor(1, &[3]) }, "'<f4'", &one_and_a_half.repeat(3));
+        check(TensorProto { double_val: vec![1.5], ..tensor(2, &[2]) }, "'<f8'", &1.5_f64.to_le_bytes().repeat(2));
+    }
+
+    #[test]
     fn what_does_not_fit_is_no_array() {
-        assert_eq!(npy(&TensorProto { float_val: vec![0.0], ..tensor(1, &[1 << 40]) }), None);
+        assert_eq!(npy(&TensorProto { float_val: vec![0.0], ..tensor(1, &[1 << 40]) }), None, "it is not spread out");
         assert_eq!(npy(&TensorProto { float_val: vec![0.0], ..tensor(1, &[1 << 40, 1 << 40]) }), None);
         assert_eq!(npy(&TensorProto { float_val: vec![0.0], ..tensor(1, &[-1]) }), None);
         assert_eq!(npy(&TensorProto { tensor_content: vec![0; 7].into(), ..tensor(1, &[2]) }), None);
-        assert_eq!(npy(&TensorProto { half_val: vec![0x3f80_0000], ..tensor(19, &[]) }), None);
-        assert_eq!(npy(&TensorProto { tensor_content: vec![0; 2].into(), ..tensor(14, &[]) }), None);
+        assert_eq!(npy(&TensorProto { float8_val: vec![0].into(), ..tensor(24, &[]) }), None);
     }
 
     proptest::proptest! {

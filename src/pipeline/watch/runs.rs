@@ -2,7 +2,7 @@
 //!
 //! Does not know when to look; that is the loop's business.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rayon::prelude::*;
 use tokio::time::Instant;
 
+use crate::convert::run_id::Fingerprint;
 use crate::model::{RunId, WallTime};
 use crate::pipeline::recording::{OpenRun, Published, Recording};
 use crate::pipeline::report::{Halves, Note, Recorded, RunEnd, Watcher};
@@ -78,6 +79,11 @@ impl<'a> Runs<'a> {
         watcher: &'a Arc<dyn Watcher>,
     ) -> Self {
         Self { options, recording, uploads, stopping, watcher, runs: BTreeMap::new(), found_said: false }
+    }
+
+    /// Files that were made parts of the run of a directory above them.
+    pub(super) fn folded(&self) -> HashSet<(String, Fingerprint)> {
+        self.recording.folded()
     }
 
     /// Whether there is no run yet, apart from those that are left out.

@@ -90,6 +90,7 @@ impl Worker<'_> {
         sent.failed_files.extend(uploaded.failed);
         for (path, mark) in uploaded.done {
             sent.failed_files.remove(&path);
+            self.files_sent.insert(path.clone());
             sent.unreported.push(path.clone());
             sent.files.insert(path, mark);
         }

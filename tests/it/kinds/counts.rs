@@ -67,7 +67,7 @@ fn the_summary_is_the_sum_of_the_runs() {
     // More bins than W&B shows are told, and are no loss.
     let skipped = summary["skipped"].as_array().unwrap();
     assert_eq!(skipped.len(), 1, "{skipped:?}");
-    assert_eq!((skipped[0]["count"].as_u64(), skipped[0]["loss"].as_bool()), (Some(4), Some(false)), "{skipped:?}");
+    assert_eq!((skipped[0]["count"].as_u64(), skipped[0]["loss"].as_bool()), (Some(10), Some(false)), "{skipped:?}");
 }
 
 #[test]

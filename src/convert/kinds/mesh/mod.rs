@@ -23,6 +23,11 @@ pub(super) fn carry(subject: &Subject<'_>, value: &Value) -> Result<Carried, Bad
     Ok(Carried { cell: Some(Cell::MeshPart(Box::new(part))), ..Carried::default() })
 }
 
+/// The key of the body that a part belongs to.
+pub(super) fn body_key(subject: &Subject<'_>, value: &Value) -> Option<String> {
+    MeshPart::place(subject, value).map(|(body, _)| body)
+}
+
 /// A body that was put together.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Assembled {

@@ -44,14 +44,8 @@ pub(super) enum Content {
 
 impl MeshPart {
     pub(super) fn of(subject: &Subject<'_>, value: &Value) -> Result<Self, BadValue> {
-        let metadata = value.metadata.as_ref();
-        let content = metadata.map(|metadata| metadata.plugin_content.clone()).unwrap_or_default();
-        // What cannot be read is no worse than what is not there: the tag tells as much.
-        let metadata = MeshPluginData::decode(content).unwrap_or_default();
-        let content = Content::of(metadata.content_type).or_else(|| Content::of_tag(subject.tag));
-        let content = content.ok_or_else(|| BadValue::new("a part of a body that does not say which part it is"))?;
-        let body = body_key(subject, &String::from_utf8_lossy(&metadata.name), content);
-
+        let (body, content) = Self::place(subject, value)
+            .ok_or_else(|| BadValue::new("a part of a body that does not say which part it is"))?;
         let Data::Tensor(tensor) = &value.data else { return Err(BadValue::new("a part that is not a tensor")) };
         let (shape, numbers) = numbers(tensor).map_err(|why| BadValue::new(why.to_string()))?;
         let Some((batch, &[rows, 3])) = shape.split_last_chunk::<2>() else {
@@ -65,6 +59,16 @@ impl MeshPart {
             return Err(BadValue::new(format!("a batch of {bodies} bodies; {MAX_BODIES} are the most")));
         }
         Ok(Self { body, content, bodies, rows, dtype: tensor.dtype, numbers })
+    }
+
+    /// The key of the body that a part belongs to, and which part it is, where anything says that.
+    pub(super) fn place(subject: &Subject<'_>, value: &Value) -> Option<(String, Content)> {
+        let metadata = value.metadata.as_ref();
+        let content = metadata.map(|metadata| metadata.plugin_content.clone()).unwrap_or_default();
+        // What cannot be read is no worse than what is not there: the tag tells as much.
+        let metadata = MeshPluginData::decode(content).unwrap_or_default();
+        let content = Content::of(metadata.content_type).or_else(|| Content::of_tag(subject.tag))?;
+        Some((body_key(subject, &String::from_utf8_lossy(&metadata.name), content), content))
     }
 
     /// Whether it holds nothing, whatever its shape says.
