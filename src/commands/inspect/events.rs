@@ -373,6 +373,7 @@ impl Reading {
             self.volume.cells += tag.cells;
             self.volume.key_bytes += tag.cells * key.len() as u64;
             self.volume.text_bytes += tag.text_bytes();
+            self.volume.last_bytes += tag.text_bytes() / tag.cells.max(1);
             if tag.kind == ValueKind::Scalar {
                 let count = self.kinds.of(ValueKind::Scalar.name());
                 count.read += tag.points;

@@ -155,6 +155,8 @@ pub(super) struct Volume {
     pub(super) metrics: u64,
     /// Bytes of the keys of the metrics.
     pub(super) metric_bytes: u64,
+    /// Bytes of the text of one value of each metric: the summary holds the last.
+    pub(super) last_bytes: u64,
     /// Bytes of the config's text.
     pub(super) config_bytes: u64,
     /// Files that rows speak of, or that are kept.
@@ -191,14 +193,14 @@ const RECORD: u64 = 7 + 4 + 4 + 6;
 const RECORD_ITEM: u64 = 7;
 /// Our own four values of a row, without the text of the axis.
 const RECORD_ROW: u64 = RECORD + 4 * RECORD_ITEM + 5 + 10 + 8 + 2 + 17 + 17;
-/// The definition of a metric with its axis, and its last value in the summary, each without its key.
-const RECORD_METRIC: u64 = 45 + 25;
+/// The definition of a metric with its axis, and the heads of its last value in the summary, each without its key.
+const RECORD_METRIC: u64 = 45 + 12;
 /// Run, telemetry, environment, the summary's own values, exit.
 const LOG: u64 = 550;
 /// `wandb-summary.json`, `config.yaml` and `wandb-metadata.json`, without metrics and config.
 const GENERATED: u64 = 900;
 /// The definition of a metric in the config that is uploaded, and its last value in the summary.
-const GENERATED_METRIC: u64 = 60 + 20;
+const GENERATED_METRIC: u64 = 60 + 8;
 /// Lines of one request; the uploader's limit.
 const REQUEST_BYTES: u64 = 10 << 20;
 /// Files that are asked for in one request.

@@ -39,7 +39,8 @@ pub(super) fn run(arguments: &InspectArgs, settings: &Settings, ui: &Arc<Ui>) ->
     let shape = session::shape(settings)?;
     let first = arguments.paths.first().cloned().unwrap_or_default();
     let directories: Vec<PathBuf> = arguments.paths.iter().filter(|path| !is_log(path)).cloned().collect();
-    let mut found = Survey::new(&shape, settings.runs.generation).look(&directories).context("look at", &first)?;
+    let mut survey = Survey::new(&shape, settings.runs.generation);
+    let mut found = survey.look(&directories).context("look at", &first)?;
     let logs = find_logs(&arguments.paths);
     if found.runs.is_empty() && logs.logs.is_empty() {
         return Err(nothing_found(&arguments.paths, &found));
@@ -51,6 +52,10 @@ pub(super) fn run(arguments: &InspectArgs, settings: &Settings, ui: &Arc<Ui>) ->
     summary.add_skips(&say_unreadable(&found, ui));
     session::warn_of_idle_patterns(&found.idle_patterns, ui);
     let recording = session::recording(settings, true, found.runs.len(), ui)?;
+    let folded = recording.folded();
+    if !folded.is_empty() {
+        found.runs = survey.look_knowing(&directories, &folded).context("look at", &first)?.runs;
+    }
     let (runs, refused) = recording.assign(std::mem::take(&mut found.runs));
     for error in &refused {
         ui.warn_of(&CommandError::new(ExitCode::Usage, "a run has no id of its own").caused_by(error));
