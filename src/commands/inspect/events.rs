@@ -378,9 +378,6 @@ impl Reading {
                 let count = self.kinds.of(ValueKind::Scalar.name());
                 count.read += tag.points;
                 count.sent += tag.points;
-            } else {
-                // The summary holds one of them; of scalars it is a few bytes, which are counted with the metric.
-                self.volume.last_bytes += tag.text_bytes().checked_div(tag.cells).unwrap_or_default();
             }
             let kind = tag.kind.name().to_owned();
             match self.tags.get_mut(&(key.clone(), kind.clone())) {

@@ -147,8 +147,6 @@ pub(super) struct Volume {
     pub(super) key_bytes: u64,
     /// Bytes of the texts of these values.
     pub(super) text_bytes: u64,
-    /// Bytes of the texts of the last values that are no numbers: the summary holds them too.
-    pub(super) last_bytes: u64,
     /// Bytes of the texts of the rows' steps, and of the keys of their axes.
     pub(super) axis_bytes: u64,
     /// Distinct metrics.
