@@ -218,7 +218,15 @@ fn is_closing(kind: &EntryKind<'_>) -> bool {
         EntryKind::Record(record) => {
             matches!(
                 **record,
-                RecordType::Exit(_) | RecordType::Final(_) | RecordType::Footer(_) | RecordType::Header(_)
+                RecordType::Exit(_)
+                    | RecordType::Final(_)
+                    | RecordType::Footer(_)
+                    | RecordType::Header(_)
+                    | RecordType::Stats(_)
+                    | RecordType::Telemetry(_)
+                    | RecordType::Environment(_)
+                    | RecordType::OutputRaw(_)
+                    | RecordType::Files(_)
             )
         }
         EntryKind::History(_) | EntryKind::Unknown(_) => false,
