@@ -100,9 +100,9 @@ impl BatchBuilder {
         self.fold.position
     }
 
-    /// Reading begins again at [`BatchBuilder::position`], which is before any exit.
+    /// Reading begins again at [`BatchBuilder::position`], which is before any exit but one that was passed.
     pub(crate) fn forget_exit(&mut self) {
-        self.fold.exit = None;
+        self.fold.exit = self.fold.passed_exit;
     }
 
     /// Notes that what lies before `to` is no record.
@@ -158,10 +158,13 @@ impl BatchBuilder {
                 self.skip(SkippedReason::UnknownRecord, 1, entry, &format!("a record of type {number}"));
             }
         }
-        if !is_closing(&entry.kind) {
-            self.fold.exit = None;
+        match behind_exit(&entry.kind) {
+            Behind::Nothing => {}
+            Behind::Late => self.fold.passed_exit = self.fold.exit,
+            Behind::WentOn => (self.fold.exit, self.fold.passed_exit) = (None, None),
         }
-        if self.fold.exit.is_none() {
+        // What was taken behind an exit is not taken again, so the exit is remembered with it.
+        if self.fold.exit.is_none() || self.fold.passed_exit.is_some() {
             self.fold.position = entry.end;
         }
         self.entries += 1;
@@ -212,24 +215,27 @@ pub(crate) fn row(lines: &mut HistoryLines, record: &[u8], line: &mut Vec<u8>) -
     lines.append(record, line)
 }
 
-/// What may follow an exit without meaning that the run went on.
-fn is_closing(kind: &EntryKind<'_>) -> bool {
+/// What an entry means behind an exit.
+enum Behind {
+    /// Nothing: there is no need to pass the exit.
+    Nothing,
+    /// It belongs to the run, which has ended all the same. The official core writes what it learns late of the machine, and
+    /// system metrics, wherever they happen to come.
+    Late,
+    /// The run went on.
+    WentOn,
+}
+
+fn behind_exit(kind: &EntryKind<'_>) -> Behind {
     match kind {
-        EntryKind::Record(record) => {
-            matches!(
-                **record,
-                RecordType::Exit(_)
-                    | RecordType::Final(_)
-                    | RecordType::Footer(_)
-                    | RecordType::Header(_)
-                    | RecordType::Stats(_)
-                    | RecordType::Telemetry(_)
-                    | RecordType::Environment(_)
-                    | RecordType::OutputRaw(_)
-                    | RecordType::Files(_)
-            )
-        }
-        EntryKind::History(_) | EntryKind::Unknown(_) => false,
+        EntryKind::Record(record) => match **record {
+            RecordType::Exit(_) | RecordType::Final(_) | RecordType::Footer(_) | RecordType::Header(_) => {
+                Behind::Nothing
+            }
+            RecordType::Run(_) | RecordType::History(_) | RecordType::Preempting(_) => Behind::WentOn,
+            _ => Behind::Late,
+        },
+        EntryKind::History(_) | EntryKind::Unknown(_) => Behind::WentOn,
     }
 }
 
@@ -451,6 +457,27 @@ mod tests {
         let batch = Cursor::new(log, Fold::default(), 0, 0).next_batch(None).unwrap();
         assert_eq!(batch.after.exit, None);
         assert_eq!((batch.after.position, batch.history.count), (ends[4], 2));
+    }
+
+    #[test]
+    fn what_comes_late_is_taken_once_and_leaves_the_exit_as_it_is() {
+        let exit = RecordType::Exit(proto::RunExitRecord { exit_code: 3, ..Default::default() });
+        let directory = tempfile::tempdir().unwrap();
+        let log = directory.path().join("log");
+        let records = [run_record(), record(&Step::Row(1), 0), exit, record(&Step::Stats, 4)];
+        let ends = write(&log, records.clone());
+        let batch = Cursor::new(log.clone(), Fold::default(), 0, 0).next_batch(None).unwrap();
+        assert_eq!((batch.events.count, batch.after.position), (1, ends[3]));
+        // A later process reads on behind it, and knows how the run ended.
+        let saved: Fold = serde_json::from_str(&serde_json::to_string(&batch.after).unwrap()).unwrap();
+        let again = Cursor::new(log, saved.clone(), 0, 1).next_batch(None).unwrap();
+        assert_eq!((again.events.count, again.after.events_lines), (0, 1));
+        assert_eq!(again.after.exit.map(|exit| exit.code), Some(3));
+
+        let log = directory.path().join("resumed");
+        write(&log, records.into_iter().chain([record(&Step::Row(1), 1)]));
+        let batch = Cursor::new(log, saved, 0, 1).next_batch(None).unwrap();
+        assert_eq!((batch.after.exit, batch.history.count), (None, 1));
     }
 
     #[test]

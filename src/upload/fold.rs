@@ -17,7 +17,7 @@ use crate::wandb_format::{Environment, Metrics, Telemetry, apply_config, apply_s
 /// What a log says of its run, up to a position.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub(crate) struct Fold {
-    /// The end of the last entry that is in it. Never behind an exit.
+    /// The end of the last entry that is in it. Behind an exit only where `passed_exit` says so.
     pub(crate) position: LogPosition,
     /// How many history lines there were.
     pub(crate) history_lines: u64,
@@ -42,6 +42,9 @@ pub(crate) struct Fold {
     /// How the run ended, if the log ends so. Not kept: it is found again behind `position`.
     #[serde(skip)]
     pub(crate) exit: Option<Exit>,
+    /// The exit that lies before `position`, because records of the run came behind it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) passed_exit: Option<Exit>,
 }
 
 /// Counts of changes: what was sent can be compared with what there is.
@@ -87,7 +90,7 @@ pub(crate) enum Policy {
 }
 
 /// How a run ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Exit {
     /// 0 is finished, anything else failed.
     pub(crate) code: i32,

@@ -20,9 +20,6 @@ pub struct Compared {
     pub ignored_features: BTreeSet<i64>,
     /// Files that only one of the uploaders makes.
     pub ignored_files: BTreeSet<String>,
-    /// Whether the first may lack what the official client sends by luck only: the late half of the environment (it sends
-    /// that when it happens to send the config once more; config.yaml has it), and the last lines of system metrics.
-    pub unlucky_first: bool,
 }
 
 impl Default for Compared {
@@ -33,7 +30,6 @@ impl Default for Compared {
             alerts: true,
             ignored_features: BTreeSet::from([76]),
             ignored_files: BTreeSet::new(),
-            unlucky_first: false,
         }
     }
 }
@@ -52,15 +48,10 @@ pub fn same_run_but_for(a: &RunSnapshot, b: &RunSnapshot, compared: &Compared) -
     same("tags", &a.tags, &b.tags)?;
     same("host", &a.host, &b.host)?;
     same_lines("history", &a.history, &b.history)?;
-    let lucky = if compared.unlucky_first { a.events.len().min(b.events.len()) } else { b.events.len() };
-    same_lines("events", &a.events, &b.events[..lucky])?;
+    same_lines("events", &a.events, &b.events)?;
     same_members("summary", &a.summary_value(), &b.summary_value())?;
     let config = |run: &RunSnapshot| steady_config(run.config_value(), compared);
-    let (first, mut second) = (config(a), config(b));
-    if compared.unlucky_first {
-        forget_unknown_environment(&first, &mut second);
-    }
-    same_members("config", &first, &second)?;
+    same_members("config", &config(a), &config(b))?;
     same("complete", &a.complete, &b.complete)?;
     same("exit code", &a.exit_code, &b.exit_code)?;
     same("status", &a.status, &b.status)?;
@@ -136,22 +127,6 @@ pub fn steady_config(config: Json, compared: &Compared) -> Json {
         }
     }
     Json::Object(config)
-}
-
-/// Takes out of each environment of the second config what the first does not say of it.
-fn forget_unknown_environment(first: &Json, second: &mut Json) {
-    fn environments(config: &Json) -> Option<&Json> {
-        config.get("_wandb")?.get("e")
-    }
-    let Some(Json::Array(known)) = environments(first) else { return };
-    let Json::Object(config) = second else { return };
-    let Some(Json::Object(own)) = config.get_mut("_wandb") else { return };
-    let Some(Json::Array(told)) = own.get_mut("e") else { return };
-    for (known, told) in known.iter().zip(told) {
-        if let Json::Object(members) = told {
-            members.retain(|key, _| known.get(key).is_some());
-        }
-    }
 }
 
 /// Metric definitions may come in any order, and refer to each other by place: here they do by name.

@@ -137,6 +137,7 @@ const OLD: Duration = Duration::from_secs(2 * 3600);
 fn official_logs_arrive_the_same_by_either_client() {
     let directory = tempfile::tempdir().unwrap();
     let folder = record_variants(directory.path());
+    end_at_exits(&folder);
     cut_logs(&folder);
 
     let mut official = official_runs(&folder, &["torn"]);
@@ -158,8 +159,7 @@ fn official_logs_arrive_the_same_by_either_client() {
     let ids = whole.keys().map(String::as_str).collect();
     let outcome = sync(&folder, &ids, OLD, &server).ends_with(0);
     let ours = runs_of(&server);
-    let compared = Compared { unlucky_first: true, ..Compared::default() };
-    assert_same_runs(&whole, &with_official_numbers(ours), &Compared { console: true, ..compared.clone() });
+    assert_same_runs(&whole, &with_official_numbers(ours), &Compared { console: true, ..Compared::default() });
     for (id, reasons) in skipped(&outcome) {
         assert_eq!(reasons, if id == "torn" { vec!["unfinished last record"] } else { vec![] }, "{id}");
     }
@@ -181,7 +181,7 @@ fn official_logs_arrive_the_same_by_either_client() {
     }
     // This file is made of the console output.
     let ignored_files = BTreeSet::from(["output.log".to_owned()]);
-    assert_same_runs(&lossy, &runs_of(&server), &Compared { alerts: false, ignored_files, ..compared });
+    assert_same_runs(&lossy, &runs_of(&server), &Compared { alerts: false, ignored_files, ..Compared::default() });
 }
 
 /// Cuts a log, so many bytes behind the beginning of its last record of a kind.
@@ -189,6 +189,18 @@ fn cut(log: &Path, kind: fn(&RecordType) -> bool, bytes: u64) {
     let records = records_of(log);
     let (position, _) = records.iter().rfind(|(_, record)| kind(record)).unwrap();
     File::options().write(true).open(log).unwrap().set_len(position.0 + bytes).unwrap();
+}
+
+/// Cuts off what happens to stand behind the exits: the official client writes some things late, and reads none of them
+/// there. This program does.
+fn end_at_exits(folder: &Path) {
+    for log in logs_below(folder) {
+        let records = records_of(&log);
+        let exit = records.iter().position(|(_, record)| matches!(record, RecordType::Exit(_)));
+        if let Some((behind, _)) = exit.and_then(|exit| records.get(exit + 1)) {
+            File::options().write(true).open(&log).unwrap().set_len(behind.0).unwrap();
+        }
+    }
 }
 
 /// Cuts logs whose writer died: one before its exit, one before its last row, one within that row.
