@@ -22,7 +22,7 @@ use wandb_bridge::wandb_format::{
 };
 
 use crate::support::compare::{Compared, same_run_but_for};
-use crate::support::official::{copy_tree, official_offline_run, official_sync};
+use crate::support::official::{copy_tree, end_at_exit, official_offline_run, official_sync};
 use crate::support::server::{FakeServer, Fault, Gate, Route, RunSnapshot, RunStatus};
 
 const ID: &str = "run-1";
@@ -516,6 +516,7 @@ fn by_both(directory: &Path, log: &Path, id: &str) -> (UploadOutcome, RunSnapsho
 fn an_official_log_arrives_as_the_official_client_uploads_it() {
     let directory = tempfile::tempdir().unwrap();
     let log = official_offline_run(directory.path());
+    end_at_exit(&log);
     let (outcome, ours, theirs) = by_both(directory.path(), &log, "offl1");
     let skipped: Vec<String> = outcome.skips.iter().map(|(reason, _)| reason.to_string()).collect();
     assert_eq!(skipped, ["alerts: not carried", "console output: not carried"]);

@@ -1,7 +1,10 @@
 //! What the official client does, for comparison: it records runs, and it syncs logs.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+
+use wandb_bridge::proto::wandb_internal::record::RecordType;
+use wandb_bridge::wandb_format::{EntryKind, LogReader, Next};
 
 use super::python::{Output, script, wandb};
 use super::server::FakeServer;
@@ -22,6 +25,20 @@ pub fn official_offline_run_with(directory: &Path, extra: &[&str]) -> PathBuf {
 /// Records a rich run offline, without artifacts.
 pub fn official_offline_run(directory: &Path) -> PathBuf {
     official_offline_run_with(directory, &[])
+}
+
+/// Cuts off what happens to stand behind the exit of a log: the official client writes some things late, and reads none of
+/// them there. This program does, so the two are compared by logs that end with their exit.
+pub fn end_at_exit(log: &Path) {
+    let mut reader = LogReader::open(log).unwrap();
+    while let Next::Entry(entry) = reader.next().unwrap() {
+        if let EntryKind::Record(record) = entry.kind
+            && matches!(*record, RecordType::Exit(_))
+        {
+            File::options().write(true).open(log).unwrap().set_len(entry.end.0).unwrap();
+            return;
+        }
+    }
 }
 
 /// Records the same run online.

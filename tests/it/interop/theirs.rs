@@ -15,7 +15,7 @@ use wandb_bridge::wandb_format::{EntryKind, LogReader, LogWriter, Next};
 use super::bridge::{Outcome, bridge};
 use super::{Runs, assert_same_runs, official_runs, runs_of, with_official_numbers};
 use crate::support::compare::Compared;
-use crate::support::official::{copy_tree, logs_below, official_offline_run_with};
+use crate::support::official::{copy_tree, end_at_exit, logs_below, official_offline_run_with};
 use crate::support::python::script;
 use crate::support::server::{FakeServer, RunStatus};
 
@@ -137,7 +137,7 @@ const OLD: Duration = Duration::from_secs(2 * 3600);
 fn official_logs_arrive_the_same_by_either_client() {
     let directory = tempfile::tempdir().unwrap();
     let folder = record_variants(directory.path());
-    end_at_exits(&folder);
+    logs_below(&folder).iter().for_each(|log| end_at_exit(log));
     cut_logs(&folder);
 
     let mut official = official_runs(&folder, &["torn"]);
@@ -191,18 +191,6 @@ fn cut(log: &Path, kind: fn(&RecordType) -> bool, bytes: u64) {
     File::options().write(true).open(log).unwrap().set_len(position.0 + bytes).unwrap();
 }
 
-/// Cuts off what happens to stand behind the exits: the official client writes some things late, and reads none of them
-/// there. This program does.
-fn end_at_exits(folder: &Path) {
-    for log in logs_below(folder) {
-        let records = records_of(&log);
-        let exit = records.iter().position(|(_, record)| matches!(record, RecordType::Exit(_)));
-        if let Some((behind, _)) = exit.and_then(|exit| records.get(exit + 1)) {
-            File::options().write(true).open(&log).unwrap().set_len(behind.0).unwrap();
-        }
-    }
-}
-
 /// Cuts logs whose writer died: one before its exit, one before its last row, one within that row.
 fn cut_logs(folder: &Path) {
     let row = |record: &RecordType| matches!(record, RecordType::History(_));
@@ -233,6 +221,7 @@ fn values_that_are_typed_only_are_the_same_values() {
         fs::remove_dir_all(other.parent().unwrap()).unwrap();
     }
     let log = log_of(&folder, "typed");
+    end_at_exit(&log);
     let server = FakeServer::start();
     sync(&folder, &BTreeSet::from(["typed"]), OLD, &server).ends_with(0);
     let with_both = runs_of(&server);
