@@ -3,6 +3,7 @@
 use std::fs;
 
 use super::harness::*;
+use crate::support::bridge::fixture_path;
 use crate::support::server::{FakeServer, RunStatus};
 
 #[test]
@@ -288,4 +289,40 @@ fn a_dry_run_writes_and_sends_nothing() {
     let ended = place.bridge("watch logs --dry-run --until-idle 300ms").run();
     ended.assert_code(0).assert_never_says("API key");
     assert_eq!(place.tree(), before);
+}
+
+#[test]
+fn sessions_that_appear_belong_where_one_pass_puts_them() {
+    let (server, place) = (FakeServer::start(), Place::with_logs());
+    let watching = place.watch(&server, "");
+    // A writer that has only begun, and the session that it says first: its config.
+    let mut writer = Writer::new(&place.path("logs/a"));
+    let session = |name: &str, fixture: &str| {
+        let directory = fixture_path("habits/add_hparams").join(fixture);
+        let file = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).find(|path| path.is_file());
+        let (to, file) = (place.path("logs/a").join(name), file.unwrap());
+        fs::create_dir(&to).unwrap();
+        (to.join(file.file_name().unwrap()), fs::read(&file).unwrap())
+    };
+    let (path, bytes) = session("1.5", "trained/final");
+    // Cut within what says that it is one: until all of that is there, it makes no run.
+    fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+    writer.scalar(0, "loss", 1.0);
+    wait_for_points(&server, "a", "loss", 1);
+    fs::write(&path, &bytes).unwrap();
+    wait_for_points(&server, "a", "hparam/accuracy", 1);
+    writer.scalar(1, "loss", 1.0);
+    let sweep = fs::read_dir(fixture_path("habits/add_hparams/sweep")).unwrap().map(|entry| entry.unwrap().file_name());
+    let other = sweep.map(|name| name.into_string().unwrap()).filter(|name| !name.contains("tfevents")).min().unwrap();
+    let (path, bytes) = session("2.5", &format!("sweep/{other}"));
+    fs::write(&path, &bytes).unwrap();
+    wait_for_points(&server, "a/2.5", "hparam/accuracy", 1);
+    watching.interrupt().end().assert_code(0);
+    let (a, other) = (the_run(&server, "a"), the_run(&server, "a/2.5"));
+    assert_eq!((a.group.as_deref(), other.group.as_deref(), server.runs().len()), (None, Some("a"), 2));
+    for (run, optimizer) in [(&a, "adam"), (&other, "sgd")] {
+        assert!(run.config.contains(&format!(r#""optimizer":{{"value":"{optimizer}"}}"#)), "{}", run.config);
+    }
+    // Two of its own, and one of its session.
+    assert_eq!(points(&a, "loss").len(), 3);
 }
