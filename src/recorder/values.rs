@@ -48,22 +48,15 @@ impl Values {
                 continue;
             }
             let first = |why: &dyn std::fmt::Display| place_of_value(path, event.at, &point.tag, why);
-            let count = self.kinds.of(counted_as(&point.kind));
-            count.read += 1;
-            let carried = match carry_point(point, &rows.key(&point.tag), event.step.0) {
+            let carried = carry_point(point, &rows.key(&point.tag), event.step.0);
+            Carried::count(&carried, self.kinds.of(counted_as(&point.kind)));
+            let Carried { cell, files, config, session, notes } = match carried {
                 Ok(carried) => carried,
                 Err(why) => {
-                    count.lost += 1;
                     skips.add(SkippedReason::BadValue, 1, || first(&why));
                     continue;
                 }
             };
-            if carried.is_kept() {
-                count.kept += 1;
-            } else {
-                count.sent += 1;
-            }
-            let Carried { cell, files, config, session, notes } = carried;
             for note in notes {
                 skips.add(note, 1, || first(&"carried all the same"));
             }

@@ -252,22 +252,15 @@ impl Reading {
     fn value(&mut self, point: &crate::tfevents::Point, event: &SourceEvent, path: &Path, tags: &mut Tags) {
         let step = event.step.0;
         let index = tags.point(point, step, event.wall_time.seconds());
-        let count = self.kinds.of(counted_as(&point.kind));
-        count.read += 1;
-        let carried = match carry_point(point, &tags.key(index), step) {
+        let carried = carry_point(point, &tags.key(index), step);
+        Carried::count(&carried, self.kinds.of(counted_as(&point.kind)));
+        let Carried { cell, files, config, session, notes } = match carried {
             Ok(carried) => carried,
             Err(why) => {
-                count.lost += 1;
                 self.skips.add(SkippedReason::BadValue, 1, || place_of_value(path, event.at, &point.tag, &why));
                 return;
             }
         };
-        if carried.is_kept() {
-            count.kept += 1;
-        } else {
-            count.sent += 1;
-        }
-        let Carried { cell, files, config, session, notes } = carried;
         for note in notes {
             self.skips.add(note, 1, || place_of_value(path, event.at, &point.tag, &"carried all the same"));
         }

@@ -25,7 +25,7 @@ use sha2::{Digest, Sha256};
 
 pub use crate::convert::kinds::mesh::{MeshPart, assemble};
 
-use crate::model::{FileCategory, Json, Number, SkippedReason};
+use crate::model::{FileCategory, Json, KindCount, Number, SkippedReason};
 use crate::tfevents::event::Value;
 use crate::tfevents::{Point, ValueKind};
 
@@ -143,6 +143,16 @@ pub fn carry(subject: &Subject<'_>, kind: &ValueKind, value: &Value) -> Result<C
 }
 
 impl Carried {
+    /// Counts a value that was read, by what became of it.
+    pub fn count(carried: &Result<Self, BadValue>, count: &mut KindCount) {
+        count.read += 1;
+        match carried {
+            Ok(carried) if carried.is_kept() => count.kept += 1,
+            Ok(_) => count.sent += 1,
+            Err(_) => count.lost += 1,
+        }
+    }
+
     /// Whether the value is only kept as files of the run, because W&B has nothing nearer.
     pub fn is_kept(&self) -> bool {
         self.cell.is_none() && self.config.is_empty() && self.session.is_none() && !self.files.is_empty()
