@@ -10,8 +10,9 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, Method, redirect};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use tokio::sync::OnceCell;
-use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 use url::Url;
 
@@ -20,10 +21,14 @@ use crate::api::app_url::app_url;
 use crate::api::budget::Budget;
 use crate::api::error::{ApiError, message_of, shown};
 use crate::api::graphql::Features;
+use crate::api::patience::{Begun, Patience};
 use crate::api::retry::{Answer, Call, RetryPolicy, Verdict, judge};
 
 /// The longest answer that is read: a `RunResumeStatus` carries config, summary and lines.
 const LONGEST_ANSWER: usize = 256 << 20;
+
+/// Never reached through a proxy.
+const THIS_MACHINE: &str = "localhost,127.0.0.0/8,::1";
 
 /// How many redirects within the host are followed.
 const REDIRECTS: usize = 5;
@@ -105,6 +110,8 @@ pub struct Proxies {
     pub http: Option<Url>,
     /// For `https` URLs.
     pub https: Option<Url>,
+    /// Hosts that are reached without these, as in `NO_PROXY`. This machine itself always is.
+    pub except: String,
 }
 
 /// A client of one W&B server. Shared by all runs.
@@ -142,23 +149,19 @@ impl ApiClient {
         for path in &options.ca_files {
             let wrong = |why: String| ApiError::Options(format!("cannot use the CA file `{}`: {why}", path.display()));
             let pem = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
-            let found = reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| wrong(why(&error)))?;
-            if found.is_empty() {
-                return Err(wrong("it holds no certificate".to_owned()));
-            }
-            authorities.extend(found);
+            authorities.extend(authorities_in(&pem).map_err(wrong)?);
         }
         if !authorities.is_empty() {
             builder = builder.tls_certs_merge(authorities);
         }
         let wrong = |error| ApiError::Options(format!("cannot use the proxy: {}", why(&error)));
+        let without = || reqwest::NoProxy::from_string(&format!("{},{THIS_MACHINE}", options.proxies.except));
+        // One of our own switches off those that the HTTP library would find for both schemes.
         if let Some(proxy) = &options.proxies.http {
-            builder = builder
-                .proxy(reqwest::Proxy::http(proxy.clone()).map_err(wrong)?.no_proxy(reqwest::NoProxy::from_env()));
+            builder = builder.proxy(reqwest::Proxy::http(proxy.clone()).map_err(wrong)?.no_proxy(without()));
         }
         if let Some(proxy) = &options.proxies.https {
-            builder = builder
-                .proxy(reqwest::Proxy::https(proxy.clone()).map_err(wrong)?.no_proxy(reqwest::NoProxy::from_env()));
+            builder = builder.proxy(reqwest::Proxy::https(proxy.clone()).map_err(wrong)?.no_proxy(without()));
         }
         let http = builder.build().map_err(|error| ApiError::Options(why(&error)))?;
         debug!(server = %shown(&base), "client built");
@@ -210,13 +213,15 @@ impl ApiClient {
         &self,
         out: Outgoing,
         mut body: B,
-        cancel: &CancellationToken,
+        patience: &impl Patience,
     ) -> Result<Bytes, ApiError>
     where
         B: FnMut() -> F,
         F: Future<Output = Result<reqwest::Body, ApiError>>,
     {
         let place = shown(&out.url);
+        let _begun = Begun::new(patience);
+        let cancel = patience.token();
         let mut waits = self.options.retry.waits();
         let first = tokio::time::Instant::now();
         let mut tries = 0_u32;
@@ -261,11 +266,13 @@ impl ApiClient {
                 warn!(%place, %error, "no success yet; trying on");
             }
             debug!(%place, tries, %error, wait = wait.as_secs_f64(), "request will be tried again");
+            patience.rests(wait);
             tokio::select! {
                 biased;
                 () = cancel.cancelled() => return Err(ApiError::Cancelled),
                 () = tokio::time::sleep(wait) => {}
             }
+            patience.goes_on().await?;
         }
     }
 
@@ -291,6 +298,30 @@ impl ApiClient {
             body.extend_from_slice(chunk.get(..room.min(chunk.len())).unwrap_or_default());
         }
         Ok(Got { status, retry_after, body: body.into() })
+    }
+}
+
+/// The certificates of a PEM file. Bundles gather what is old and odd: one that cannot be used costs only itself.
+fn authorities_in(pem: &[u8]) -> Result<Vec<reqwest::Certificate>, String> {
+    let mut store = rustls::RootCertStore::empty();
+    let (mut found, mut unusable) = (Vec::new(), None);
+    for certificate in CertificateDer::pem_slice_iter(pem) {
+        let usable = certificate.map_err(|error| error.to_string()).and_then(|certificate| {
+            store.add(certificate.clone()).map_err(|error| error.to_string())?;
+            reqwest::Certificate::from_der(&certificate).map_err(|error| why(&error))
+        });
+        match usable {
+            Ok(certificate) => found.push(certificate),
+            Err(why) => {
+                warn!(%why, "a certificate in a CA file cannot be used");
+                unusable.get_or_insert(why);
+            }
+        }
+    }
+    match unusable {
+        Some(why) if found.is_empty() => Err(format!("it holds no certificate that can be used: {why}")),
+        None if found.is_empty() => Err("it holds no certificate".to_owned()),
+        _ => Ok(found),
     }
 }
 

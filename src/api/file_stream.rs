@@ -18,11 +18,11 @@ use flate2::write::GzEncoder;
 use reqwest::Method;
 use reqwest::header::{CONTENT_ENCODING, HeaderValue};
 use serde::Deserialize;
-use tokio_util::sync::CancellationToken;
 
 use crate::api::client::{ApiClient, Outgoing, json_headers};
 use crate::api::error::ApiError;
 use crate::api::graphql::Bucket;
+use crate::api::patience::Patience;
 use crate::api::retry::Call;
 use crate::model::json::write_string;
 
@@ -144,7 +144,7 @@ impl ApiClient {
         run: &Bucket,
         body: Bytes,
         gzipped: bool,
-        cancel: &CancellationToken,
+        patience: &impl Patience,
     ) -> Result<bool, ApiError> {
         let url = self.url(&["files", &run.entity, &run.project, &run.run_id, "file_stream"])?;
         let mut headers = json_headers();
@@ -153,7 +153,7 @@ impl ApiClient {
         }
         let timeout = Some(self.options().timeouts.file_stream);
         let out = Outgoing { call: Call::FileStream, method: Method::POST, url, headers, timeout, to_api: true };
-        let answer = self.send(out, || std::future::ready(Ok(body.clone().into())), cancel).await?;
+        let answer = self.send(out, || std::future::ready(Ok(body.clone().into())), patience).await?;
         // Whatever else a successful answer says is of no consequence.
         Ok(serde_json::from_slice::<Answer>(&answer).is_ok_and(|answer| answer.stopped))
     }

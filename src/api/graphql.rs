@@ -9,11 +9,11 @@ use reqwest::Method;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::api::client::{ApiClient, Outgoing, header, json_headers};
 use crate::api::error::{ApiError, Class, message_of, shown};
+use crate::api::patience::Patience;
 use crate::api::retry::Call;
 
 /// Who the key belongs to.
@@ -97,6 +97,8 @@ pub struct Bucket {
     pub display_name: String,
     /// How many history lines the server holds.
     pub history_lines: u64,
+    /// Whether the server made the run just now.
+    pub inserted: bool,
 }
 
 /// What the server holds of a run.
@@ -144,8 +146,8 @@ const CREATE_RUN_FILES: &str = "mutation CreateRunFiles($entity: String!, $proje
 
 impl ApiClient {
     /// Asks who the key belongs to.
-    pub async fn viewer(&self, cancel: &CancellationToken) -> Result<Viewer, ApiError> {
-        let (data, _) = self.graphql::<ViewerData>(Call::Query, "Viewer", VIEWER, None, cancel).await?;
+    pub async fn viewer(&self, patience: &impl Patience) -> Result<Viewer, ApiError> {
+        let (data, _) = self.graphql::<ViewerData>(Call::Query, "Viewer", VIEWER, None, patience).await?;
         let Some(viewer) = data.and_then(|data| data.viewer) else {
             return Err(ApiError::NoViewer { place: shown(&self.graphql_url()?) });
         };
@@ -158,10 +160,10 @@ impl ApiClient {
     }
 
     /// What the server can do; asked once. A server that cannot say so can do none of it.
-    pub async fn features(&self, cancel: &CancellationToken) -> Result<&Features, ApiError> {
+    pub async fn features(&self, patience: &impl Patience) -> Result<&Features, ApiError> {
         let ask = || async {
             let asked =
-                self.graphql::<FeaturesData>(Call::Query, "ServerFeaturesQuery", SERVER_FEATURES, None, cancel).await;
+                self.graphql::<FeaturesData>(Call::Query, "ServerFeaturesQuery", SERVER_FEATURES, None, patience).await;
             match asked {
                 Err(error) if matches!(error.class(), Class::Cancelled | Class::Auth) => Err(error),
                 Err(error) => {
@@ -178,13 +180,14 @@ impl ApiClient {
     }
 
     /// Makes a run, opens it again, or changes what describes it.
-    pub async fn upsert_bucket(&self, run: &UpsertBucket, cancel: &CancellationToken) -> Result<Bucket, ApiError> {
+    pub async fn upsert_bucket(&self, run: &UpsertBucket, patience: &impl Patience) -> Result<Bucket, ApiError> {
         const NAME: &str = "UpsertBucket";
         let variables = serde_json::to_value(run).unwrap_or_default();
         let (data, errors) =
-            self.graphql::<UpsertData>(Call::Upsert, NAME, UPSERT_BUCKET, Some(variables), cancel).await?;
-        let bucket = data.and_then(|data| data.upsert_bucket).and_then(|upsert| upsert.bucket);
-        let bucket = self.needed(bucket, errors, NAME)?;
+            self.graphql::<UpsertData>(Call::Upsert, NAME, UPSERT_BUCKET, Some(variables), patience).await?;
+        let upsert = data.and_then(|data| data.upsert_bucket);
+        let inserted = upsert.as_ref().is_some_and(|upsert| upsert.inserted == Some(true));
+        let bucket = self.needed(upsert.and_then(|upsert| upsert.bucket), errors, NAME)?;
         let project = self.needed(bucket.project, None, NAME)?;
         Ok(Bucket {
             storage_id: bucket.id,
@@ -193,6 +196,7 @@ impl ApiClient {
             project: project.name,
             display_name: bucket.display_name.unwrap_or_default(),
             history_lines: bucket.history_line_count.unwrap_or_default(),
+            inserted,
         })
     }
 
@@ -202,12 +206,12 @@ impl ApiClient {
         entity: &str,
         project: &str,
         run_id: &str,
-        cancel: &CancellationToken,
+        patience: &impl Patience,
     ) -> Result<Option<RunStatus>, ApiError> {
         const NAME: &str = "RunResumeStatus";
         let or_null = |text: &str| if text.is_empty() { Value::Null } else { Value::from(text) };
         let variables = json!({"project": or_null(project), "entity": or_null(entity), "name": run_id});
-        let asked = self.graphql::<StatusData>(Call::Query, NAME, RUN_RESUME_STATUS, Some(variables), cancel).await;
+        let asked = self.graphql::<StatusData>(Call::Query, NAME, RUN_RESUME_STATUS, Some(variables), patience).await;
         let (data, errors) = match asked {
             // No such project yet: then the run is not there either.
             Err(error) if error.status() == Some(404) => return Ok(None),
@@ -232,12 +236,12 @@ impl ApiClient {
         &self,
         run: &Bucket,
         files: &[String],
-        cancel: &CancellationToken,
+        patience: &impl Patience,
     ) -> Result<RunFiles, ApiError> {
         const NAME: &str = "CreateRunFiles";
         let variables = json!({"entity": run.entity, "project": run.project, "run": run.run_id, "files": files});
         let (data, errors) =
-            self.graphql::<FilesData>(Call::Query, NAME, CREATE_RUN_FILES, Some(variables), cancel).await?;
+            self.graphql::<FilesData>(Call::Query, NAME, CREATE_RUN_FILES, Some(variables), patience).await?;
         let files = self.needed(data.and_then(|data| data.create_run_files), errors, NAME)?;
         let split = |header: String| {
             header.split_once(':').map(|(name, value)| (name.trim().to_owned(), value.trim().to_owned()))
@@ -254,7 +258,7 @@ impl ApiClient {
         operation: &'static str,
         query: &str,
         variables: Option<Value>,
-        cancel: &CancellationToken,
+        patience: &impl Patience,
     ) -> Result<(Option<T>, Option<String>), ApiError> {
         let mut request = json!({"query": query, "operationName": operation});
         if let (Some(variables), Some(members)) = (variables, request.as_object_mut()) {
@@ -275,7 +279,7 @@ impl ApiClient {
         );
         let timeout = Some(options.timeouts.graphql);
         let out = Outgoing { call, method: Method::POST, url, headers, timeout, to_api: true };
-        let answer = self.send(out, || std::future::ready(Ok(body.clone().into())), cancel).await?;
+        let answer = self.send(out, || std::future::ready(Ok(body.clone().into())), patience).await?;
         let parsed: Envelope<T> = serde_json::from_slice(&answer).map_err(|error| ApiError::Protocol {
             place: place.clone(),
             why: format!("this is no answer of a W&B server to {operation}: {error}"),
@@ -362,6 +366,7 @@ struct UpsertData {
 #[derive(Deserialize)]
 struct Upserted {
     bucket: Option<BucketNode>,
+    inserted: Option<bool>,
 }
 
 #[derive(Deserialize)]

@@ -13,6 +13,7 @@ mod credentials;
 mod error;
 pub(crate) mod file_stream;
 mod graphql;
+mod patience;
 mod retry;
 mod storage;
 
@@ -21,4 +22,5 @@ pub use client::{ApiClient, ApiOptions, Proxies, Timeouts};
 pub use credentials::{ApiKey, InvalidApiKey};
 pub use error::{ApiError, Class};
 pub use graphql::{Bucket, Features, RunFiles, RunStatus, UpsertBucket, Viewer};
+pub use patience::Patience;
 pub use retry::RetryPolicy;

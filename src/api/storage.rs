@@ -10,11 +10,11 @@ use reqwest::Method;
 use reqwest::header::{CONTENT_LENGTH, HeaderMap, HeaderValue};
 use tokio::io::AsyncReadExt as _;
 use tokio_util::io::ReaderStream;
-use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use crate::api::client::{ApiClient, Outgoing, header};
 use crate::api::error::ApiError;
+use crate::api::patience::Patience;
 use crate::api::retry::Call;
 
 /// A transfer that is slower than this, in bytes a second, is given up and tried again.
@@ -30,7 +30,7 @@ impl ApiClient {
         url: &str,
         headers: &[(String, String)],
         path: &Path,
-        cancel: &CancellationToken,
+        patience: &impl Patience,
     ) -> Result<u64, ApiError> {
         let url = self.storage_url(url)?;
         let failed =
@@ -52,7 +52,7 @@ impl ApiClient {
             // A file that grows meanwhile is sent as long as it was announced.
             Ok(reqwest::Body::wrap_stream(ReaderStream::with_capacity(file.take(size), PIECE)))
         };
-        self.send(out, body, cancel).await?;
+        self.send(out, body, patience).await?;
         Ok(size)
     }
 

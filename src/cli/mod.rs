@@ -209,6 +209,9 @@ pub struct TargetArgs {
     /// Keep the `wandb` folder in this directory [env: WANDB_DIR] [default: .]
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
+    /// Choose what happens to a run whose id holds other rows on the server, or none of those that were sent
+    #[arg(long, value_name = "WHAT", value_enum, default_value_t)]
+    pub on_conflict: OnConflict,
 }
 
 /// How hard to try.
@@ -221,6 +224,9 @@ pub struct NetworkArgs {
     /// Try a failed request again up to this many times [default: 20]
     #[arg(long, value_name = "N")]
     pub retries: Option<u32>,
+    /// Wait this long before the second try; further ones wait up to 60 times as long [default: 1s]
+    #[arg(long, value_name = "DURATION", value_parser = values::positive_duration, hide = true)]
+    pub retry_wait: Option<Duration>,
     /// Stop after this long; the next start goes on from there
     #[arg(long, value_name = "DURATION", value_parser = values::positive_duration)]
     pub max_duration: Option<Duration>,
@@ -349,6 +355,20 @@ pub enum Mode {
     Offline,
     /// Do nothing at all
     Disabled,
+}
+
+/// What happens to a run whose id holds something else on the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum OnConflict {
+    /// It is left alone, and counted as skipped
+    Skip,
+    /// It is uploaded under another id, the same one each time
+    NewId,
+    /// Its rows are sent behind those that are there
+    Append,
+    /// It fails, and nothing is sent
+    #[default]
+    Fail,
 }
 
 /// Which directories make one run.

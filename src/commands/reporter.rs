@@ -357,6 +357,11 @@ fn add_upload(report: &mut RunReport, run: &RunEnd, uploaded: &UploadOutcome) ->
         Uploaded::Synced => report.state = RunState::Synced,
         Uploaded::Partial => report.state = RunState::Partial,
         Uploaded::Running => report.state = RunState::Running,
+        Uploaded::Skipped(error) => {
+            report.state = RunState::Skipped;
+            let trouble = CommandError::new(ExitCode::Success, format!("`{}` is skipped", run.source.display()));
+            return Some(trouble.caused_by(error));
+        }
         Uploaded::Failed(error) => {
             report.state = RunState::Failed;
             return Some(upload_trouble(error, &run.source));
@@ -423,12 +428,18 @@ fn upload_trouble(error: &UploadError, source: &Path) -> CommandError {
     };
     let trouble = CommandError::new(code, format!("cannot upload `{}`", source.display())).caused_by(error);
     match error {
-        UploadError::Conflict { .. } => {
-            trouble.hint("nothing was sent; use `--generation 1` to make a fresh run beside the one on the server")
+        UploadError::Conflict { .. } => trouble.hint(format!("nothing was sent; {OTHER_RUN}")),
+        UploadError::Vanished { .. } => trouble.hint(OTHER_RUN),
+        _ if error.class() == Some(Class::RunGone) => {
+            trouble.hint(format!("the run may have been deleted on the server: {OTHER_RUN}"))
         }
         _ => trouble,
     }
 }
+
+/// What to do when an id is of no use any more.
+const OTHER_RUN: &str = "`import` and `watch` make a fresh run beside it with `--generation 1` (or the next number), \
+    `--on-conflict new-id` uploads it under another id, and `append` and `skip` are the other choices";
 
 /// How long a command may take, as a deadline.
 pub(super) fn deadline(limit: Option<Duration>) -> Option<tokio::time::Instant> {

@@ -24,10 +24,11 @@ use crate::convert::restarts::Restarts;
 use crate::convert::template::Template;
 use crate::model::{Json, SkippedReason, Skips};
 use crate::pipeline::{
-    DEFAULT_PROJECT, GivenConfig, Naming, Recording, Signal, Signals, Uploads, open_many_files, runtime,
+    DEFAULT_PROJECT, GivenConfig, Naming, Recording, Signal, Signals, Uploads, Watcher, open_many_files, runtime,
 };
 use crate::recorder::RecordOptions;
 use crate::settings::{Setting, Settings, SettingsError};
+use crate::upload::OnConflict;
 
 /// A server with more runs than this in a project that nobody chose is a mess that somebody has to clean up.
 const RUNS_WITHOUT_PROJECT: usize = 20;
@@ -161,18 +162,47 @@ pub(super) fn client(settings: &Settings) -> Result<Option<ApiClient>, CommandEr
     }
     let options = ApiOptions {
         app_url: server.app_url.clone(),
-        retry: RetryPolicy { retries: settings.retries, ..RetryPolicy::default() },
+        retry: RetryPolicy {
+            retries: settings.retries,
+            wait_min: settings.retry_wait,
+            wait_max: settings.retry_wait.saturating_mul(60),
+        },
         timeouts,
         ca_files: server.certificate_files.clone(),
-        proxies: Proxies { http: proxy(&server.http_proxy)?, https: proxy(&server.https_proxy)? },
+        proxies: Proxies {
+            http: proxy(&server.http_proxy)?,
+            https: proxy(&server.https_proxy)?,
+            except: server.no_proxy.clone(),
+        },
         tps_limit: settings.requests_per_second.unwrap_or(0.0),
         username: server.username.clone(),
         email: server.user_email.clone(),
         ..ApiOptions::new(url(&server.base_url)?, key)
     };
-    let client = ApiClient::new(options)
-        .map_err(|error| CommandError::new(ExitCode::Usage, "the connection cannot be set up").caused_by(&error))?;
-    Ok(Some(client))
+    let client = ApiClient::new(options).map_err(|error| {
+        let trouble = CommandError::new(ExitCode::Usage, "the connection cannot be set up").caused_by(&error);
+        if server.certificate_files.is_empty() {
+            return trouble;
+        }
+        trouble.hint("`--ca-cert`, `SSL_CERT_FILE` and `REQUESTS_CA_BUNDLE` name PEM files of certificates")
+    });
+    client.map(Some)
+}
+
+/// The uploads of a command, if there is anything to upload with.
+pub(super) fn uploads(
+    settings: &Settings,
+    runtime: &Arc<Runtime>,
+    client: ApiClient,
+    watcher: &Arc<dyn Watcher>,
+) -> Uploads {
+    let on_conflict = match settings.on_conflict {
+        cli::OnConflict::Skip => OnConflict::Skip,
+        cli::OnConflict::NewId => OnConflict::NewId,
+        cli::OnConflict::Append => OnConflict::Append,
+        cli::OnConflict::Fail => OnConflict::Fail,
+    };
+    Uploads::new(runtime.clone(), client, settings.transfers, watcher.clone()).on_conflict(on_conflict)
 }
 
 /// Whether the error is that there is no key at all.

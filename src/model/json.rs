@@ -101,6 +101,15 @@ impl Json {
         *place = value;
     }
 
+    /// How many levels of arrays and objects there are.
+    pub fn depth(&self) -> usize {
+        match self {
+            Self::Array(items) => 1 + items.iter().map(Self::depth).max().unwrap_or_default(),
+            Self::Object(members) => 1 + members.values().map(Self::depth).max().unwrap_or_default(),
+            Self::Null | Self::Bool(_) | Self::Number(_) | Self::String(_) => 0,
+        }
+    }
+
     /// Appends the compact text of the value.
     pub fn write(&self, out: &mut Vec<u8>) {
         match self {

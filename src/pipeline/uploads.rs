@@ -8,14 +8,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{ApiClient, Class};
 use crate::model::RunId;
 use crate::pipeline::report::{Note, Watcher};
-use crate::upload::{Fleet, LogEnd, Overrides, RunState, UploadError, UploadJob, UploadOutcome, upload_run};
+use crate::upload::{
+    Fleet, LogEnd, OnConflict, Overrides, RunState, UploadError, UploadJob, UploadOutcome, upload_run,
+};
 
 /// The pause between two uploads of a log that still grows, when one could not go on.
 const TRY_AGAIN_AFTER: Duration = Duration::from_secs(2);
@@ -30,9 +32,7 @@ pub struct Uploads {
     /// By run id, or by log where that is not known. A run that ended and goes on is uploaded by a second task, which
     /// waits for the first; so do two logs of one run, which must not be written over each other.
     turns: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
-    /// Places for runs that do not grow. Those wait before they read anything, so that memory does not grow with their
-    /// number, and never stand in the way of runs that do.
-    bulk: Arc<Semaphore>,
+    on_conflict: OnConflict,
 }
 
 impl fmt::Debug for Uploads {
@@ -62,14 +62,20 @@ impl Uploads {
         let cancel = CancellationToken::new();
         Self {
             runtime,
-            // As many again for runs that grow.
-            fleet: Fleet::new(Arc::new(api), 2 * usize::from(transfers), &cancel),
-            bulk: Arc::new(Semaphore::new(usize::from(transfers))),
+            fleet: Fleet::new(Arc::new(api), usize::from(transfers), &cancel),
             cancel,
             watcher,
             tasks: Mutex::new(JoinSet::new()),
             turns: Mutex::new(HashMap::new()),
+            on_conflict: OnConflict::default(),
         }
+    }
+
+    /// What to do with runs whose ids hold something else on the server.
+    #[must_use]
+    pub fn on_conflict(mut self, on_conflict: OnConflict) -> Self {
+        self.on_conflict = on_conflict;
+        self
     }
 
     /// Cancelled to stop all uploads where they are; what they saved is resumable.
@@ -91,17 +97,11 @@ impl Uploads {
         let turn = run.id.as_ref().map_or_else(|| run.log.display().to_string(), ToString::to_string);
         let turn = self.turns.lock().unwrap_or_else(PoisonError::into_inner).entry(turn).or_default().clone();
         let (fleet, watcher) = (self.fleet.clone(), self.watcher.clone());
-        let (bulk, cancel) = (self.bulk.clone(), self.cancel.clone());
+        let on_conflict = self.on_conflict;
         let task = async move {
             let _turn = turn.lock().await;
-            let place = async { if run.live { None } else { bulk.acquire_owned().await.ok() } };
-            // Without a place because of a stop, the upload ends at once, and says so.
-            let _place = tokio::select! {
-                place = place => place,
-                () = cancel.cancelled() => None,
-            };
             let outcome = loop {
-                let outcome = upload_run(run.job(&watcher), fleet.clone()).await;
+                let outcome = upload_run(run.job(&watcher, on_conflict), fleet.clone()).await;
                 let RunState::Failed(error) = &outcome.state else { break outcome };
                 let log_ends = run.end.borrow().complete;
                 let again = matches!(error, UploadError::Held(_)) || error.class() == Some(Class::Temporary);
@@ -138,7 +138,7 @@ impl Uploads {
 }
 
 impl RunToUpload {
-    fn job(&self, watcher: &Arc<dyn Watcher>) -> UploadJob {
+    fn job(&self, watcher: &Arc<dyn Watcher>, on_conflict: OnConflict) -> UploadJob {
         let directory = self.log.parent().unwrap_or(Path::new(".")).to_owned();
         let (id, watcher) = (self.id.clone(), watcher.clone());
         UploadJob {
@@ -148,6 +148,7 @@ impl RunToUpload {
             end: self.end.clone(),
             overrides: self.overrides.clone(),
             live: self.live,
+            on_conflict,
             progress: Arc::new(move |progress| {
                 if let Some(id) = &id {
                     watcher.progress(id, progress);

@@ -18,7 +18,7 @@ mod value;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::cli::{Cli, Command, DataArgs, Layout, Mode, Restarts, RunArgs, TargetArgs};
+use crate::cli::{Cli, Command, DataArgs, Layout, Mode, OnConflict, Restarts, RunArgs, TargetArgs};
 use crate::convert::config::ConfigFlag;
 use crate::convert::run_filter::RunFilter;
 use crate::model::RunId;
@@ -64,6 +64,10 @@ pub struct Settings {
     pub transfers: u16,
     /// How often a failed request is tried again.
     pub retries: u32,
+    /// The wait before a second try; others are up to 60 times as long.
+    pub retry_wait: Duration,
+    /// What happens to a run whose id holds something else on the server.
+    pub on_conflict: OnConflict,
     /// When to stop, resumable.
     pub max_duration: Option<Duration>,
     /// Requests a second over all runs; `None` is no limit.
@@ -148,6 +152,7 @@ impl Settings {
         let command = &cli.command;
         let mut warnings = Vec::new();
         let target = command.target();
+        let on_conflict = target.on_conflict;
         let network = command.network().cloned().unwrap_or_default();
         let dir = root_dir(&target, environment);
         let wandb_dir = wandb_dir(&dir, environment);
@@ -190,6 +195,8 @@ impl Settings {
             single_run,
             transfers: network.transfers.unwrap_or(TRANSFERS),
             retries: network.retries.unwrap_or(RETRIES),
+            retry_wait: network.retry_wait.unwrap_or(Duration::from_secs(1)),
+            on_conflict,
             max_duration: network.max_duration,
             requests_per_second: Some(network.tpslimit.unwrap_or(REQUESTS_PER_SECOND)).filter(|rate| *rate > 0.0),
             output: Output::resolve(command, environment),

@@ -26,10 +26,12 @@ pub struct Server {
     pub user_email: Option<String>,
     /// How long one try of a request may take.
     pub http_timeout: Option<Duration>,
-    /// For requests to `http` addresses; the standard variables apply where this is not set.
+    /// For requests to `http` addresses: our own setting, or the standard variable.
     pub http_proxy: Option<String>,
-    /// For requests to `https` addresses; the standard variables apply where this is not set.
+    /// For requests to `https` addresses: our own setting, or the standard variable.
     pub https_proxy: Option<String>,
+    /// Hosts that are reached without a proxy, as `NO_PROXY` lists them. This machine itself always is.
+    pub no_proxy: String,
     /// PEM files of certificates that are trusted beside the system's.
     pub certificate_files: Vec<PathBuf>,
 }
@@ -44,6 +46,7 @@ impl Default for Server {
             http_timeout: None,
             http_proxy: None,
             https_proxy: None,
+            no_proxy: String::new(),
             certificate_files: Vec::new(),
         }
     }
@@ -83,9 +86,10 @@ impl Server {
             username: text("USERNAME", "username")?,
             user_email: text("USER_EMAIL", "email")?,
             http_timeout: find("HTTP_TIMEOUT", "x_graphql_timeout_seconds")?.map(timeout).transpose()?,
-            http_proxy: text("HTTP_PROXY", "http_proxy")?,
-            https_proxy: text("HTTPS_PROXY", "https_proxy")?,
-            certificate_files: certificate_files(network, lookup, warnings)?,
+            http_proxy: text("HTTP_PROXY", "http_proxy")?.or_else(|| standard_proxy("http", lookup, warnings)),
+            https_proxy: text("HTTPS_PROXY", "https_proxy")?.or_else(|| standard_proxy("https", lookup, warnings)),
+            no_proxy: standard("no_proxy", lookup).map(|(_, list)| list).unwrap_or_default(),
+            certificate_files: certificate_files(network, lookup)?,
         })
     }
 }
@@ -135,12 +139,34 @@ fn timeout(found: Setting<String>) -> Result<Duration, SettingsError> {
     })
 }
 
-/// A flag that names no file is an error; a variable is often left over from another machine, and only warned of.
-fn certificate_files(
-    network: &NetworkArgs,
-    lookup: &Lookup<'_>,
-    warnings: &mut Vec<String>,
-) -> Result<Vec<PathBuf>, SettingsError> {
+/// The proxy that the standard variables name for a scheme.
+fn standard_proxy(scheme: &str, lookup: &Lookup<'_>, warnings: &mut Vec<String>) -> Option<String> {
+    let own = format!("{scheme}_proxy");
+    let (variable, text) = standard(&own, lookup).or_else(|| standard("all_proxy", lookup))?;
+    // In a CGI program that one is a header which a stranger chose.
+    if variable == "HTTP_PROXY" && lookup.environment.get("REQUEST_METHOD").is_some() {
+        return None;
+    }
+    let text = if text.contains("://") { text } else { format!("http://{text}") };
+    if Url::parse(&text).is_err() {
+        // Not shown: it may hold a password.
+        warnings.push(format!("`{variable}` is ignored: it is not a URL"));
+        return None;
+    }
+    Some(text)
+}
+
+/// A variable that may be written in small or in large letters.
+fn standard(name: &str, lookup: &Lookup<'_>) -> Option<(String, String)> {
+    [name.to_owned(), name.to_ascii_uppercase()].into_iter().find_map(|name| {
+        let value = lookup.environment.get(&name)?.to_str()?.trim().to_owned();
+        (!value.is_empty()).then_some((name, value))
+    })
+}
+
+/// The files that flag and variables name. Whether a variable's file is there is seen when it is read: without a server
+/// nobody needs it.
+fn certificate_files(network: &NetworkArgs, lookup: &Lookup<'_>) -> Result<Vec<PathBuf>, SettingsError> {
     let mut files = Vec::new();
     if let Some(path) = &network.ca_cert {
         if !lookup.environment.at(path).is_file() {
@@ -152,9 +178,7 @@ fn certificate_files(
     for variable in ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"] {
         let Some(value) = lookup.environment.get(variable) else { continue };
         let path = lookup.environment.expand_home(Path::new(value));
-        if !lookup.environment.at(&path).is_file() {
-            warnings.push(format!("`{variable}` is ignored: there is no file `{}`", path.display()));
-        } else if !files.contains(&path) {
+        if !files.contains(&path) {
             files.push(path);
         }
     }

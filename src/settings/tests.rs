@@ -226,9 +226,28 @@ fn screen_network_and_rank() {
     let settings =
         machine.resolve("watch x", &[("WANDB_BRIDGE_TRANSFERS", "2"), ("SSL_CERT_FILE", "none.pem")]).unwrap();
     assert_eq!((settings.transfers, settings.requests_per_second), (2, Some(20.0)));
-    assert!(settings.warnings[0].contains("`SSL_CERT_FILE` is ignored"));
+    assert_eq!(settings.server.certificate_files, [Path::new("none.pem")]);
     assert!(machine.resolve("watch x --ca-cert none.pem", &[]).unwrap_err().is_in_the_command_line());
     let machine = machine.with_file("work/ca.pem", "");
     let settings = machine.resolve("watch x --ca-cert ca.pem", &[("SSL_CERT_FILE", "ca.pem")]).unwrap();
     assert_eq!(settings.server.certificate_files, [Path::new("ca.pem")]);
+}
+
+#[test]
+fn our_proxy_for_one_scheme_leaves_the_standard_one_for_the_other() {
+    let machine = Machine::new();
+    let proxies = |variables: &[(&str, &str)]| {
+        let settings = machine.resolve("watch x", variables).unwrap();
+        (settings.server.http_proxy, settings.server.https_proxy, settings.server.no_proxy)
+    };
+    let some = |text: &str| Some(text.to_owned());
+    let own = ("WANDB_HTTPS_PROXY", "http://own:1");
+    let standard = [own, ("http_proxy", "standard:2"), ("HTTPS_PROXY", "http://not:3"), ("NO_PROXY", "a,.b")];
+    assert_eq!(proxies(&standard), (some("http://standard:2"), some("http://own:1"), "a,.b".to_owned()));
+    let all = [own, ("ALL_PROXY", "http://all:4"), ("HTTP_PROXY", "http://upper:5")];
+    assert_eq!(proxies(&all).0, some("http://upper:5"));
+    assert_eq!(proxies(&all[..2]).0, some("http://all:4"));
+    assert_eq!(proxies(&[("HTTP_PROXY", "http://x"), ("REQUEST_METHOD", "GET")]).0, None);
+    let settings = machine.resolve("watch x", &[("http_proxy", "http://:secret@")]).unwrap();
+    assert!(settings.warnings[0].contains("`http_proxy` is ignored") && !settings.warnings[0].contains("secret"));
 }

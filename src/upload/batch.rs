@@ -7,6 +7,7 @@ use crate::api::file_stream::Lines;
 use crate::model::{LogPosition, SkippedReason};
 use crate::proto::wandb_internal::record::RecordType;
 use crate::upload::fold::{Change, Fold};
+use crate::upload::state::Base;
 use crate::wandb_format::{Entry, EntryKind, HistoryLine, HistoryLines};
 
 /// How many bytes of lines go into one request, as in the official client.
@@ -18,6 +19,9 @@ pub(crate) const MAX_LINE: usize = MAX_BYTES - (100 << 10);
 /// How much log one batch may cover, even when nothing of it becomes lines: what a batch costs is bounded.
 const MAX_LOG: u64 = 64 << 20;
 
+/// How many files that are uploaded once one batch names: what is done again after a crash is bounded.
+const MAX_FILES: usize = 1000;
+
 /// The content of one request, and what is known once it was acknowledged.
 #[derive(Debug, Clone)]
 pub(crate) struct Batch {
@@ -27,6 +31,8 @@ pub(crate) struct Batch {
     pub(crate) events: Lines,
     /// How many bytes these lines have.
     pub(crate) bytes: usize,
+    /// Files that are uploaded once, named by these entries.
+    pub(crate) media: Vec<String>,
     /// Whether the process said that it is about to be stopped.
     pub(crate) preempting: bool,
     /// The run after all entries of this batch.
@@ -64,7 +70,7 @@ pub(crate) struct BatchBuilder {
     preempting: bool,
     entries: u64,
     from: u64,
-    base: u64,
+    base: Base,
     /// Rows below this number are on the server already.
     resend_from: u64,
     line: Vec<u8>,
@@ -76,7 +82,7 @@ pub(crate) struct BatchBuilder {
 impl BatchBuilder {
     /// Goes on after `fold`. `base` lines on the server are not of this log; rows of ours below `resend_from` are counted
     /// but not sent.
-    pub(crate) fn new(fold: Fold, base: u64, resend_from: u64) -> Self {
+    pub(crate) fn new(fold: Fold, base: Base, resend_from: u64) -> Self {
         let mut builder = Self {
             history: Lines::default(),
             events: Lines::default(),
@@ -116,7 +122,8 @@ impl BatchBuilder {
 
     /// Adds one entry.
     pub(crate) fn push(&mut self, entry: &Entry<'_>) -> Pushed {
-        if self.entries > 0 && entry.end.0.saturating_sub(self.from) > MAX_LOG {
+        let long = entry.end.0.saturating_sub(self.from) > MAX_LOG || self.fold.fresh.len() >= MAX_FILES;
+        if self.entries > 0 && long {
             return Pushed::Full;
         }
         match &entry.kind {
@@ -182,6 +189,7 @@ impl BatchBuilder {
             history,
             events,
             bytes: std::mem::take(&mut self.bytes),
+            media: std::mem::take(&mut self.fold.fresh),
             preempting: std::mem::take(&mut self.preempting),
             after: self.fold.clone(),
             at_end: false,
@@ -192,8 +200,8 @@ impl BatchBuilder {
     }
 
     fn start(&mut self) {
-        self.history = Lines::at(self.base + self.fold.history_lines);
-        self.events = Lines::at(self.fold.events_lines);
+        self.history = Lines::at(self.base.history + self.fold.history_lines);
+        self.events = Lines::at(self.base.events + self.fold.events_lines);
         self.from = self.fold.position.0;
         self.entries = 0;
     }
@@ -250,7 +258,12 @@ mod tests {
     use crate::model::{Json, Number};
     use crate::proto::wandb_internal as proto;
     use crate::upload::cursor::Cursor;
+    use crate::upload::job::{Close, LogEnd};
     use crate::wandb_format::LogWriter;
+
+    fn whole() -> LogEnd {
+        LogEnd::whole(Close::Fail(1))
+    }
 
     /// One record of a log in a test.
     #[derive(Debug, Clone)]
@@ -386,26 +399,26 @@ mod tests {
             let records = steps.iter().enumerate().map(|(number, step)| record(step, number));
             let ends = write(&log, std::iter::once(run_record()).chain(records));
 
-            let mut whole = Held::default();
-            let batch = Cursor::new(log.clone(), Fold::default(), 0, 0).next_batch(None).unwrap();
+            let mut at_once = Held::default();
+            let batch = Cursor::new(log.clone(), Fold::default(), Base::default(), 0).next_batch(whole()).unwrap();
             assert!(batch.at_end && !batch.incomplete);
-            whole.take(&batch);
+            at_once.take(&batch);
 
             // The same in pieces, each time from a state that was written down and read again.
             let mut pieces = Held::default();
             let mut state = Fold::default();
             for (index, end) in ends.iter().enumerate() {
                 if cuts >> (index % 64) & 1 == 1 || index + 1 == ends.len() {
-                    let batch = Cursor::new(log.clone(), state, 0, 0).next_batch(Some(*end)).unwrap();
+                    let batch = Cursor::new(log.clone(), state, Base::default(), 0).next_batch(LogEnd { position: Some(*end), ..whole() }).unwrap();
                     pieces.take(&batch);
                     let kept = serde_json::to_string(&batch.after).unwrap();
                     state = serde_json::from_str(&kept).unwrap();
                 }
             }
-            proptest::prop_assert_eq!(&whole, &pieces);
+            proptest::prop_assert_eq!(&at_once, &pieces);
             proptest::prop_assert_eq!(says(&batch.after), says(&state));
             let rows = steps.iter().filter(|step| matches!(step, Step::Row(_))).count();
-            proptest::prop_assert_eq!(whole.history.len(), rows);
+            proptest::prop_assert_eq!(at_once.history.len(), rows);
         }
     }
 
@@ -416,10 +429,10 @@ mod tests {
         let sizes = [4 << 20, 4 << 20, 4 << 20, MAX_LINE - 30, 10, MAX_LINE];
         let rows = sizes.iter().enumerate().map(|(number, size)| record(&Step::Row(*size), number));
         write(&log, std::iter::once(run_record()).chain(rows));
-        let mut cursor = Cursor::new(log, Fold::default(), 7, 0);
+        let mut cursor = Cursor::new(log, Fold::default(), Base { history: 7, events: 0 }, 0);
         let mut held = Vec::new();
         loop {
-            let batch = cursor.next_batch(None).unwrap();
+            let batch = cursor.next_batch(whole()).unwrap();
             held.push((batch.history.offset, batch.history.count));
             assert!(batch.bytes <= MAX_BYTES, "{}", batch.bytes);
             if batch.at_end {
@@ -437,7 +450,7 @@ mod tests {
         let log = directory.path().join("log");
         let rows = (0..5).map(|number| record(&Step::Row(1), number));
         write(&log, std::iter::once(run_record()).chain(rows));
-        let batch = Cursor::new(log, Fold::default(), 0, 3).next_batch(None).unwrap();
+        let batch = Cursor::new(log, Fold::default(), Base::default(), 3).next_batch(whole()).unwrap();
         assert_eq!((batch.history.offset, batch.history.count, batch.after.history_lines), (3, 2, 5));
     }
 
@@ -448,13 +461,13 @@ mod tests {
         let log = directory.path().join("log");
         let records = [run_record(), record(&Step::Row(1), 0), exit(3), RecordType::Footer(proto::FooterRecord {})];
         let ends = write(&log, records.clone());
-        let batch = Cursor::new(log, Fold::default(), 0, 0).next_batch(None).unwrap();
+        let batch = Cursor::new(log, Fold::default(), Base::default(), 0).next_batch(whole()).unwrap();
         assert_eq!(batch.after.exit.map(|exit| exit.code), Some(3));
         assert_eq!(batch.after.position, ends[1]);
 
         let log = directory.path().join("resumed");
         let ends = write(&log, records.into_iter().chain([record(&Step::Row(1), 1)]));
-        let batch = Cursor::new(log, Fold::default(), 0, 0).next_batch(None).unwrap();
+        let batch = Cursor::new(log, Fold::default(), Base::default(), 0).next_batch(whole()).unwrap();
         assert_eq!(batch.after.exit, None);
         assert_eq!((batch.after.position, batch.history.count), (ends[4], 2));
     }
@@ -466,17 +479,17 @@ mod tests {
         let log = directory.path().join("log");
         let records = [run_record(), record(&Step::Row(1), 0), exit, record(&Step::Stats, 4)];
         let ends = write(&log, records.clone());
-        let batch = Cursor::new(log.clone(), Fold::default(), 0, 0).next_batch(None).unwrap();
+        let batch = Cursor::new(log.clone(), Fold::default(), Base::default(), 0).next_batch(whole()).unwrap();
         assert_eq!((batch.events.count, batch.after.position), (1, ends[3]));
         // A later process reads on behind it, and knows how the run ended.
         let saved: Fold = serde_json::from_str(&serde_json::to_string(&batch.after).unwrap()).unwrap();
-        let again = Cursor::new(log, saved.clone(), 0, 1).next_batch(None).unwrap();
+        let again = Cursor::new(log, saved.clone(), Base::default(), 1).next_batch(whole()).unwrap();
         assert_eq!((again.events.count, again.after.events_lines), (0, 1));
         assert_eq!(again.after.exit.map(|exit| exit.code), Some(3));
 
         let log = directory.path().join("resumed");
         write(&log, records.into_iter().chain([record(&Step::Row(1), 1)]));
-        let batch = Cursor::new(log, saved, 0, 1).next_batch(None).unwrap();
+        let batch = Cursor::new(log, saved, Base::default(), 1).next_batch(whole()).unwrap();
         assert_eq!((batch.after.exit, batch.history.count), (None, 1));
     }
 
@@ -485,7 +498,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let log = directory.path().join("log");
         write(&log, [run_record(), record(&Step::Stats, 4)]);
-        let batch = Cursor::new(log, Fold::default(), 0, 0).next_batch(None).unwrap();
+        let batch = Cursor::new(log, Fold::default(), Base::default(), 0).next_batch(whole()).unwrap();
         let mut held = Held::default();
         held.take(&batch);
         let expected = r#"{"_runtime":4.5,"_timestamp":1004.5,"_wandb":true,"system.cpu":1.5}"#;
@@ -497,7 +510,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let log = directory.path().join("log");
         write(&log, [run_record(), record(&Step::Row(1), 0), record(&Step::Row(1), 9)]);
-        let batch = Cursor::new(log, Fold::default(), 0, 0).next_batch(None).unwrap();
+        let batch = Cursor::new(log, Fold::default(), Base::default(), 0).next_batch(whole()).unwrap();
         assert_eq!(*batch.after.summary(), Json::from([("_step", Json::from(Number::I64(9)))]));
         assert_eq!(batch.after.revisions.summary, 1);
     }

@@ -4,12 +4,25 @@
 //! whether it has grown, or was cut back to before its exit and has grown again.
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
 
 use crate::model::{Json, LogPosition, SkippedReason};
 use crate::proto::wandb_internal::record::RecordType;
 use crate::upload::batch::{Batch, BatchBuilder, MAX_LINE, Pushed, row};
 use crate::upload::fold::{Fold, RunParameters};
+use crate::upload::job::{Close, LogEnd};
+use crate::upload::state::Base;
 use crate::wandb_format::{EntryKind, HistoryLines, LogError, LogReader, Next};
+
+/// Damage that is nearer to the end of a log than this, or was first seen less than this time ago, may be a write that this
+/// machine does not see all of yet: network file systems show zeros where data is still to come.
+const MAY_BECOME_WHOLE: u64 = 32 << 10;
+const MAY_BECOME_WHOLE_FOR: Duration = Duration::from_secs(30);
+
+/// How many entries are read between two looks at whether anybody still wants them.
+const ENTRIES_BETWEEN_LOOKS: u64 = 256;
 
 /// A place in a log, from which batches are made.
 #[derive(Debug)]
@@ -17,12 +30,14 @@ pub(crate) struct Cursor {
     log: PathBuf,
     builder: BatchBuilder,
     reader: Option<LogReader>,
+    /// Damage that may become whole, and when it was first seen.
+    suspect: Option<(LogPosition, Instant)>,
 }
 
 impl Cursor {
     /// Goes on after `fold`. See [`BatchBuilder::new`].
-    pub(crate) fn new(log: PathBuf, fold: Fold, base: u64, resend_from: u64) -> Self {
-        Self { log, builder: BatchBuilder::new(fold, base, resend_from), reader: None }
+    pub(crate) fn new(log: PathBuf, fold: Fold, base: Base, resend_from: u64) -> Self {
+        Self { log, builder: BatchBuilder::new(fold, base, resend_from), reader: None, suspect: None }
     }
 
     /// Where the next entry begins.
@@ -30,8 +45,9 @@ impl Cursor {
         self.builder.position()
     }
 
-    /// The next batch: full, or all that there is up to `limit`.
-    pub(crate) fn next_batch(&mut self, limit: Option<LogPosition>) -> Result<Batch, LogError> {
+    /// The next batch: full, or all that there is up to the end.
+    pub(crate) fn next_batch(&mut self, end: LogEnd) -> Result<Batch, LogError> {
+        let limit = end.position;
         let mut reader = match self.reader.take() {
             Some(reader) => reader,
             None => {
@@ -63,19 +79,50 @@ impl Cursor {
                     return Ok(Batch { at_end: true, incomplete: true, ..self.builder.finish() });
                 }
                 Next::Damaged { from, to, why } => {
+                    if self.may_become_whole(from, end) {
+                        return Ok(Batch { at_end: true, incomplete: true, ..self.builder.finish() });
+                    }
                     self.builder.damaged(to, SkippedReason::DamagedRecord, || format!("{why} at byte {}", from.0));
                 }
             }
         }
     }
+
+    /// Whether damage is to be looked at again later, instead of being passed over for ever.
+    fn may_become_whole(&mut self, from: LogPosition, end: LogEnd) -> bool {
+        // A log that others write is never said to be complete; it is only that nothing more is waited for.
+        let left_open = end.complete && end.position.is_none() && end.close == Close::LeaveRunning;
+        if end.complete && !left_open {
+            return false;
+        }
+        let length = std::fs::metadata(&self.log).map(|metadata| metadata.len()).unwrap_or_default();
+        let length = end.position.map_or(length, |position| position.0.min(length));
+        let is_near = length.saturating_sub(from.0) <= MAY_BECOME_WHOLE;
+        if left_open {
+            return is_near;
+        }
+        let (at, seen) = self.suspect.unwrap_or((from, Instant::now()));
+        let seen = if at == from { seen } else { Instant::now() };
+        self.suspect = Some((from, seen));
+        is_near || seen.elapsed() < MAY_BECOME_WHOLE_FOR
+    }
 }
 
-/// What the first run record of a log says; `None` when there is none yet.
-pub(crate) fn first_run(log: &Path, limit: Option<LogPosition>) -> Result<Option<RunParameters>, LogError> {
+/// What the first run record of a log says; `None` when there is none yet, or nobody
+/// wants to know any more.
+pub(crate) fn first_run(
+    log: &Path,
+    limit: Option<LogPosition>,
+    cancel: &CancellationToken,
+) -> Result<Option<RunParameters>, LogError> {
     let Some(mut reader) = open(log, LogPosition(0))? else { return Ok(None) };
     reader.set_limit(limit);
     let mut fold = Fold::default();
+    let mut looks = Looks::new(cancel);
     loop {
+        if looks.nobody_waits() {
+            return Ok(None);
+        }
         match reader.next()? {
             Next::Entry(entry) => {
                 let EntryKind::Record(record) = entry.kind else { continue };
@@ -96,12 +143,49 @@ pub(crate) fn history_line_at(
     fold: &Fold,
     limit: Option<LogPosition>,
     number: u64,
+    cancel: &CancellationToken,
 ) -> Result<Option<String>, LogError> {
-    let Some(mut reader) = open(log, fold.position)? else { return Ok(None) };
+    let mut found = None;
+    each_history_line(log, fold, limit, cancel, |at, line| {
+        if at == number {
+            found = Some(String::from_utf8_lossy(line).into_owned());
+        }
+        found.is_some()
+    })?;
+    Ok(found)
+}
+
+/// The number of the last history line that says the same as `theirs`.
+pub(crate) fn last_line_like(
+    log: &Path,
+    limit: Option<LogPosition>,
+    theirs: &str,
+    cancel: &CancellationToken,
+) -> Result<Option<u64>, LogError> {
+    let mut found = None;
+    each_history_line(log, &Fold::default(), limit, cancel, |at, line| {
+        if same_line(&String::from_utf8_lossy(line), theirs) {
+            found = Some(at);
+        }
+        false
+    })?;
+    Ok(found)
+}
+
+/// Shows history lines with their numbers, from a place on, until one of them is enough or nobody waits any more.
+fn each_history_line(
+    log: &Path,
+    fold: &Fold,
+    limit: Option<LogPosition>,
+    cancel: &CancellationToken,
+    mut is_enough: impl FnMut(u64, &[u8]) -> bool,
+) -> Result<(), LogError> {
+    let Some(mut reader) = open(log, fold.position)? else { return Ok(()) };
     reader.set_limit(limit);
-    let mut next = fold.history_lines;
+    let mut number = fold.history_lines;
     let (mut lines, mut line) = (HistoryLines::default(), Vec::new());
-    loop {
+    let mut looks = Looks::new(cancel);
+    while !looks.nobody_waits() {
         match reader.next()? {
             Next::Entry(entry) => {
                 let EntryKind::History(record) = entry.kind else { continue };
@@ -109,14 +193,32 @@ pub(crate) fn history_line_at(
                 if line.len() > MAX_LINE {
                     continue;
                 }
-                if next == number {
-                    return Ok(Some(String::from_utf8_lossy(&line).into_owned()));
+                if is_enough(number, &line) {
+                    return Ok(());
                 }
-                next += 1;
+                number += 1;
             }
             Next::Damaged { .. } => {}
-            Next::End | Next::Incomplete { .. } => return Ok(None),
+            Next::End | Next::Incomplete { .. } => return Ok(()),
         }
+    }
+    Ok(())
+}
+
+/// Looks now and then whether a long reading is still wanted.
+struct Looks<'a> {
+    cancel: &'a CancellationToken,
+    count: u64,
+}
+
+impl<'a> Looks<'a> {
+    fn new(cancel: &'a CancellationToken) -> Self {
+        Self { cancel, count: 0 }
+    }
+
+    fn nobody_waits(&mut self) -> bool {
+        self.count += 1;
+        self.count.is_multiple_of(ENTRIES_BETWEEN_LOOKS) && self.cancel.is_cancelled()
     }
 }
 

@@ -3,7 +3,7 @@
 //! A file that is missing or refused is counted and left out; it never keeps rows from arriving. What was uploaded is
 //! remembered by size and time, so a second pass sends only what changed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::Metadata;
 use std::io;
 use std::path::{Component, Path, PathBuf};
@@ -11,12 +11,12 @@ use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
 use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::api::{ApiClient, ApiError, Bucket, Class};
 use crate::state_file::replace;
 use crate::upload::fold::{Fold, Policy};
+use crate::upload::seat::Seat;
 use crate::upload::state::{FileMark, Sent};
 use crate::wandb_format::{config_yaml, pretty};
 
@@ -57,6 +57,16 @@ pub(crate) fn plan_now(fold: &Fold, sent: &Sent, directory: &Path) -> Plan {
     plan(new.map(|(path, _)| path.as_str()), sent, directory)
 }
 
+/// The files that a batch names and that are uploaded once, as far as an earlier try has not done so.
+pub(crate) fn plan_media(media: &[String], sent: &Sent, directory: &Path) -> Plan {
+    let new: BTreeSet<&str> = media
+        .iter()
+        .map(String::as_str)
+        .filter(|path| !sent.files.contains_key(*path) && !sent.failed_files.contains(*path))
+        .collect();
+    plan(new.into_iter(), sent, directory)
+}
+
 /// The files that are uploaded as they change, and did since they were uploaded. Those that failed wait for the end.
 pub(crate) fn plan_live(fold: &Fold, sent: &Sent, directory: &Path) -> Vec<Due> {
     let live = fold.files.iter().filter(|(path, policy)| {
@@ -65,9 +75,10 @@ pub(crate) fn plan_live(fold: &Fold, sent: &Sent, directory: &Path) -> Vec<Due> 
     plan(live.map(|(path, _)| path.as_str()), sent, directory).due
 }
 
-/// All files of the run that changed since they were uploaded.
+/// All files of the run that changed since they were uploaded, or could not be.
 pub(crate) fn plan_at_end(fold: &Fold, generated: &[&str], sent: &Sent, directory: &Path) -> Plan {
-    let paths: BTreeSet<&str> = fold.files.keys().map(String::as_str).chain(generated.iter().copied()).collect();
+    let paths: BTreeSet<&str> =
+        fold.files.keys().chain(&sent.failed_files).map(String::as_str).chain(generated.iter().copied()).collect();
     plan(paths.into_iter(), sent, directory)
 }
 
@@ -114,12 +125,12 @@ pub(crate) async fn upload(
     api: &Arc<ApiClient>,
     run: &Bucket,
     due: Vec<Due>,
-    cancel: &CancellationToken,
+    seat: &Arc<Seat>,
 ) -> Result<Uploaded, ApiError> {
     let mut result = Uploaded::default();
     for some in due.chunks(FILES_PER_REQUEST) {
         let names: Vec<String> = some.iter().map(|file| file.path.clone()).collect();
-        let targets = match api.create_run_files(run, &names, cancel).await {
+        let targets = match api.create_run_files(run, &names, &**seat).await {
             Ok(targets) => targets,
             Err(error) if matches!(error.class(), Class::Rejected | Class::Temporary | Class::Protocol) => {
                 warn!(%error, run = %run.run_id, "no place for files");
@@ -130,6 +141,8 @@ pub(crate) async fn upload(
         };
         let headers = Arc::new(targets.headers);
         let mut going = JoinSet::new();
+        // By task: one that ends in a way that it must not has no words of its own.
+        let mut paths = HashMap::new();
         let mut waiting = some.iter();
         loop {
             while going.len() < AT_ONCE
@@ -140,11 +153,13 @@ pub(crate) async fn upload(
                     result.failed.push(file.path.clone());
                     continue;
                 };
-                let (api, file, headers, cancel) = (api.clone(), file.clone(), headers.clone(), cancel.clone());
-                going.spawn(async move {
-                    let put = api.put_file(&url, &headers, &file.local, &cancel).await;
+                let (api, file, headers, seat) = (api.clone(), file.clone(), headers.clone(), seat.clone());
+                let path = file.path.clone();
+                let task = going.spawn(async move {
+                    let put = api.put_file(&url, &headers, &file.local, &*seat).await;
                     (file, put)
                 });
+                paths.insert(task.id(), path);
             }
             match going.join_next().await {
                 None => break,
@@ -158,7 +173,10 @@ pub(crate) async fn upload(
                     warn!(file = %file.path, run = %run.run_id, %error, "not uploaded");
                     result.failed.push(file.path);
                 }
-                Some(Err(error)) => warn!(%error, "an upload ended early"),
+                Some(Err(error)) => {
+                    warn!(%error, run = %run.run_id, "the upload of a file broke off");
+                    result.failed.extend(paths.remove(&error.id()));
+                }
             }
         }
     }

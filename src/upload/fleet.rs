@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{ApiClient, ApiError, Class};
@@ -18,11 +18,19 @@ const SEND_INTERVAL: Duration = Duration::from_secs(1);
 /// However low the limit of requests is, a run sends this often.
 const LONGEST_INTERVAL: Duration = Duration::from_secs(3600);
 
+/// How many runs may wait for their next try without a place, for each that may send.
+const RESTING: usize = 4;
+
 /// The uploads of one process.
 #[derive(Debug)]
 pub struct Fleet {
     pub(crate) api: Arc<ApiClient>,
-    transfers: Semaphore,
+    /// For runs that send: as many again for runs that grow as for others, which never stand in their way.
+    pub(crate) places: Arc<Semaphore>,
+    /// For runs that do not grow. Those wait before they read anything, so that memory does not grow with their number.
+    pub(crate) bulk: Arc<Semaphore>,
+    /// For runs that wait for a server that is not well, without a place.
+    pub(crate) rests: Arc<Semaphore>,
     cancel: CancellationToken,
     active: AtomicUsize,
     reasons: Mutex<Reasons>,
@@ -35,11 +43,13 @@ struct Reasons {
 }
 
 impl Fleet {
-    /// At most `transfers` runs send at the same time. `cancel` ends all of them, even while they wait.
+    /// At most `transfers` runs that do not grow are sent at the same time, and as many that do. `cancel` ends all of them, even while they wait.
     pub fn new(api: Arc<ApiClient>, transfers: usize, cancel: &CancellationToken) -> Arc<Self> {
         Arc::new(Self {
             api,
-            transfers: Semaphore::new(transfers.clamp(1, Semaphore::MAX_PERMITS)),
+            places: places(2 * transfers),
+            bulk: places(transfers),
+            rests: places(RESTING * transfers),
             cancel: cancel.child_token(),
             active: AtomicUsize::new(0),
             reasons: Mutex::default(),
@@ -66,15 +76,6 @@ impl Fleet {
         SEND_INTERVAL.max(Duration::try_from_secs_f64(active / limit).unwrap_or(LONGEST_INTERVAL)).min(LONGEST_INTERVAL)
     }
 
-    /// Waits for a place among those that send.
-    pub(crate) async fn place(&self) -> Result<SemaphorePermit<'_>, ApiError> {
-        tokio::select! {
-            biased;
-            () = self.cancel.cancelled() => Err(ApiError::Cancelled),
-            permit = self.transfers.acquire() => permit.map_err(|_| ApiError::Cancelled),
-        }
-    }
-
     /// Notes what an error means for other runs.
     pub(crate) fn learn(&self, error: &ApiError, entity: &str, project: &str) {
         let mut reasons = self.reasons.lock().unwrap_or_else(PoisonError::into_inner);
@@ -96,6 +97,10 @@ impl Fleet {
         let of_project = || reasons.projects.get(&(entity.to_owned(), project.to_owned()));
         reasons.all.as_ref().or_else(of_project).cloned()
     }
+}
+
+fn places(count: usize) -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(count.clamp(1, Semaphore::MAX_PERMITS)))
 }
 
 /// A run that is being uploaded.

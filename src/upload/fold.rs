@@ -34,8 +34,13 @@ pub(crate) struct Fold {
     telemetry: Telemetry,
     metrics: Metrics,
     environment: Environment,
-    /// The files that the run wants to keep, by their path below its `files/`, and when they are to be uploaded.
+    /// The files that the run wants to keep, by their path below its `files/`, and when they are to be uploaded. Those that
+    /// are [uploaded once](is_uploaded_once) are not among them: of those there may be very many.
     pub(crate) files: BTreeMap<String, Policy>,
+    /// Files that are uploaded once, named since whoever builds requests took them. That the log up to `position` was
+    /// acknowledged says that these were uploaded, so nothing of them needs to be kept.
+    #[serde(skip)]
+    pub(crate) fresh: Vec<String>,
     /// How often each of these changed.
     pub(crate) revisions: Revisions,
     skips: Vec<(SkippedReason, Count)>,
@@ -277,7 +282,11 @@ impl Fold {
             PolicyType::Live => Policy::Live,
             PolicyType::End => Policy::End,
         };
-        self.files.insert(file.path.clone(), policy);
+        if is_uploaded_once(&file.path, policy) {
+            self.fresh.push(file.path.clone());
+        } else {
+            self.files.insert(file.path.clone(), policy);
+        }
     }
 
     fn stats_line(&self, stats: &StatsRecord, line: &mut Vec<u8>) -> Change {
@@ -304,6 +313,11 @@ impl Fold {
         Json::Object(members).write(line);
         Change::Event
     }
+}
+
+/// Media have names of their own for every content, so they never change.
+pub(crate) fn is_uploaded_once(path: &str, policy: Policy) -> bool {
+    policy == Policy::Now && path.starts_with("media/")
 }
 
 fn not_carried(kind: &'static str) -> Change {

@@ -25,6 +25,8 @@ pub struct UploadJob {
     pub overrides: Overrides,
     /// Whether the run is being recorded right now: then it gets heartbeats.
     pub live: bool,
+    /// What to do when the server holds something else under the run's id.
+    pub on_conflict: OnConflict,
     /// Told of every step that a person may want to see.
     pub progress: Arc<dyn Fn(Progress) + Send + Sync>,
 }
@@ -60,6 +62,21 @@ pub enum Close {
     LeaveRunning,
     /// Whoever wrote it is gone: it failed with this code.
     Fail(i32),
+}
+
+/// What to do with a run whose id holds something else on the server: rows that are not in the log, or nothing any more
+/// of what was acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnConflict {
+    /// Leave it alone: it is skipped.
+    Skip,
+    /// Upload it under another id, which is the same one the next time.
+    NewId,
+    /// Send all rows of the log behind those that are there.
+    Append,
+    /// It fails, with an explanation.
+    #[default]
+    Fail,
 }
 
 /// What the user chose instead of what the log says.
@@ -118,6 +135,8 @@ pub enum RunState {
     Partial,
     /// All of the log so far is on the server; the run goes on.
     Running,
+    /// Left alone, because the user wants runs with such a conflict to be.
+    Skipped(UploadError),
     /// It could not be uploaded to its end.
     Failed(UploadError),
 }
@@ -156,7 +175,8 @@ pub enum UploadError {
     /// Another run met this error, and it concerns this one too.
     #[error("not tried, because of another run: {0}")]
     Stopped(ApiError),
-    /// Somebody else writes to the run, or did.
+    /// Somebody else writes to the run, or did; or what was acknowledged is gone. A person has to choose: see
+    /// [`OnConflict`].
     #[error("`{run}` holds {there} rows on the server, and {why}")]
     Conflict {
         /// Entity, project and id.
@@ -166,6 +186,17 @@ pub enum UploadError {
         /// What does not fit.
         why: String,
     },
+    /// What was acknowledged is not there any more. A person has to choose: see [`OnConflict`].
+    #[error("the server holds nothing of the {rows} rows that it acknowledged of `{run}`: the run was deleted there")]
+    Vanished {
+        /// Entity, project and id.
+        run: String,
+        /// How many rows it had acknowledged.
+        rows: u64,
+    },
+    /// The upload ended in a way that it must not: a mistake in this program. What was acknowledged is kept.
+    #[error("the upload broke off: {0}")]
+    Broken(String),
     /// The log names no run.
     #[error("`{}` holds no run record", .0.display())]
     NoRun(PathBuf),

@@ -14,10 +14,11 @@ mod fleet;
 mod fold;
 mod job;
 mod outlook;
+mod seat;
 mod state;
 mod worker;
 
 pub use fleet::Fleet;
-pub use job::{Close, LogEnd, Overrides, Progress, RunState, UploadError, UploadJob, UploadOutcome};
+pub use job::{Close, LogEnd, OnConflict, Overrides, Progress, RunState, UploadError, UploadJob, UploadOutcome};
 pub use outlook::{Acknowledged, FileOutlook, Outlook, all_acknowledged};
 pub use worker::upload_run;

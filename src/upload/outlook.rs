@@ -1,19 +1,22 @@
 //! What there is to upload of a log, and what servers acknowledged of it before: looked at, and nothing changed.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
 use url::Url;
 
 use crate::model::{Count, Json, LogPosition, SkippedReason, Skips};
+use crate::proto::wandb_internal::files_item::PolicyType;
+use crate::proto::wandb_internal::record::RecordType;
 use crate::state_file;
 use crate::upload::batch::{BatchBuilder, Pushed};
 use crate::upload::contact;
 use crate::upload::files::inside;
-use crate::upload::fold::{Fold, RunParameters};
+use crate::upload::fold::{Fold, Policy, RunParameters, is_uploaded_once};
 use crate::upload::job::Overrides;
-use crate::upload::state::{UploadState, state_path};
-use crate::wandb_format::{Entry, LogError, LogReader, Next};
+use crate::upload::state::{Base, UploadState, state_path};
+use crate::wandb_format::{Entry, EntryKind, LogError, LogReader, Next};
 
 /// A log as an upload would find it.
 #[derive(Debug, Clone, Default)]
@@ -51,6 +54,10 @@ pub struct FileOutlook {
     pub path: String,
     /// Size in bytes; `None` when it is not there, or not a file.
     pub size: Option<u64>,
+    /// The end of the record that names it last.
+    pub named_at: LogPosition,
+    /// Whether it is uploaded once, and never looked at again.
+    pub once: bool,
 }
 
 /// What a server acknowledged of a log.
@@ -60,10 +67,22 @@ pub struct Acknowledged {
     pub run_path: String,
     /// History lines.
     pub rows: u64,
-    /// Files, by their path below the run's `files/`.
-    pub files: Vec<String>,
+    /// Files, by their path below the run's `files/`, without those that are uploaded once.
+    pub files: BTreeSet<String>,
+    /// Files that could not be uploaded.
+    pub failed: BTreeSet<String>,
+    /// How far the log was acknowledged.
+    pub position: LogPosition,
     /// The exit code with which the run is finished there.
     pub finished: Option<i32>,
+}
+
+impl Acknowledged {
+    /// Whether the server has a file that the log names.
+    pub fn has(&self, file: &FileOutlook) -> bool {
+        let by_position = file.once && file.named_at <= self.position && !self.failed.contains(&file.path);
+        by_position || self.files.contains(&file.path)
+    }
 }
 
 impl Outlook {
@@ -76,13 +95,20 @@ impl Outlook {
     ) -> Result<Self, LogError> {
         let mut outlook = Self::default();
         // All lines are counted, and none is kept.
-        let mut builder = BatchBuilder::new(Fold::default(), 0, u64::MAX);
+        let mut builder = BatchBuilder::new(Fold::default(), Base::default(), u64::MAX);
+        let mut files = BTreeMap::new();
         let mut reader = LogReader::open(log)?;
         reader.set_limit(limit);
         loop {
             match reader.next()? {
                 Next::Entry(entry) => {
                     each(&entry);
+                    if let EntryKind::Record(record) = &entry.kind
+                        && let RecordType::Files(named) = &**record
+                    {
+                        let named = named.files.iter();
+                        files.extend(named.map(|file| (file.path.clone(), (entry.end, file.policy()))));
+                    }
                     if builder.push(&entry) == Pushed::Full {
                         drop(builder.finish());
                         // An empty batch has room for any one entry.
@@ -101,11 +127,12 @@ impl Outlook {
                 }
             }
         }
-        outlook.take(&builder.finish().after, files_dir);
+        outlook.take(&builder.finish().after);
+        outlook.files = files.into_iter().map(|(path, (end, policy))| look_at(path, end, policy, files_dir)).collect();
         Ok(outlook)
     }
 
-    fn take(&mut self, fold: &Fold, files_dir: &Path) {
+    fn take(&mut self, fold: &Fold) {
         let run = fold.run.clone().unwrap_or_default();
         (self.run_id, self.entity, self.project) = (run.run_id, run.entity, run.project);
         (self.name, self.group) = (run.display_name, run.group);
@@ -113,14 +140,6 @@ impl Outlook {
         self.config_bytes = text_length(&fold.whole_config());
         self.exit = fold.exit.map(|exit| exit.code);
         self.skips = fold.skips();
-        let looked_at = |path: &String| FileOutlook {
-            path: path.clone(),
-            size: inside(files_dir, path)
-                .and_then(|local| local.metadata().ok())
-                .filter(|metadata| metadata.is_file())
-                .map(|metadata| metadata.len()),
-        };
-        self.files = fold.files.keys().map(looked_at).collect();
     }
 
     /// Files that the log names and that are not there: an upload would miss them.
@@ -165,8 +184,20 @@ fn acknowledged(path: &Path) -> Option<Acknowledged> {
         run_path: if parts.iter().all(String::is_empty) { String::new() } else { parts.join("/") },
         rows: state.fold.history_lines,
         files: state.sent.files.into_keys().collect(),
+        failed: state.sent.failed_files,
+        position: state.fold.position,
         finished: state.sent.finished,
     })
+}
+
+fn look_at(path: String, named_at: LogPosition, policy: PolicyType, files_dir: &Path) -> FileOutlook {
+    let metadata = inside(files_dir, &path).and_then(|local| local.metadata().ok());
+    FileOutlook {
+        size: metadata.filter(|metadata| metadata.is_file()).map(|metadata| metadata.len()),
+        named_at,
+        once: policy == PolicyType::Now && is_uploaded_once(&path, Policy::Now),
+        path,
+    }
 }
 
 fn text_length(json: &Json) -> u64 {

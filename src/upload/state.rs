@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use url::Url;
 
 use crate::api::Bucket;
-use crate::upload::fold::{Fold, Revisions};
+use crate::upload::fold::{Fold, Revisions, RunParameters};
 
 /// The state of one log and one target.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -32,8 +32,22 @@ pub(crate) struct RunAddress {
     pub(crate) project: String,
     pub(crate) run_id: String,
     pub(crate) display_name: String,
-    /// History lines that were there before ours.
-    pub(crate) history_base: u64,
+    /// Lines that were there before ours.
+    #[serde(default, skip_serializing_if = "Base::is_none")]
+    pub(crate) base: Base,
+}
+
+/// Lines of a run on the server that come before those of a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) struct Base {
+    pub(crate) history: u64,
+    pub(crate) events: u64,
+}
+
+impl Base {
+    fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 impl RunAddress {
@@ -46,16 +60,24 @@ impl RunAddress {
             project: self.project.clone(),
             display_name: self.display_name.clone(),
             history_lines: 0,
+            inserted: false,
         }
     }
 }
 
 /// What the server has besides lines.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub(crate) struct Sent {
     /// The revisions that the server knows.
     pub(crate) revisions: Revisions,
-    /// The files that were uploaded, as they were then.
+    /// What describes the run, as the server was told last.
+    #[serde(default)]
+    pub(crate) told: Option<RunParameters>,
+    /// How many lines behind the acknowledged ones may have arrived without an answer.
+    #[serde(default)]
+    pub(crate) in_flight: u64,
+    /// The files that were uploaded, as they were then; without those that the log up to its position names and that are
+    /// uploaded once ([`Fold::fresh`]).
     pub(crate) files: BTreeMap<String, FileMark>,
     /// Files that could not be uploaded, as they were then: counted as lost until they change.
     pub(crate) failed_files: BTreeSet<String>,

@@ -14,20 +14,21 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::SemaphorePermit;
+use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info};
 
 use crate::api::{ApiError, Class, run_url};
-use crate::model::{LogPosition, SkippedReason, Skips};
+use crate::model::{SkippedReason, Skips};
 use crate::upload::batch::{Batch, MAX_BYTES, MAX_LINE};
-use crate::upload::contact;
+use crate::upload::contact::{self, blocking};
 use crate::upload::cursor::{Cursor, first_run};
 use crate::upload::files::{self, Due, Plan};
 use crate::upload::fleet::Fleet;
 use crate::upload::fold::{Exit, Fold};
-use crate::upload::job::{Close, LogEnd, Progress, RunState, UploadError, UploadJob, UploadOutcome};
+use crate::upload::job::{Close, LogEnd, OnConflict, Progress, RunState, UploadError, UploadJob, UploadOutcome};
+use crate::upload::seat::Seat;
 use crate::upload::state::{RunAddress, Target, UploadState, state_path};
 use crate::upload::worker::keep::Keep;
 use crate::wandb_format::{LogError, mark_synced};
@@ -44,9 +45,25 @@ const LIVE_SHARE: u32 = 10;
 const UPSERT_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Uploads one log until it ends, or is cancelled, or cannot go on.
+///
+/// A mistake in this program that ends it in mid-way is an outcome too, and costs only this run.
 pub async fn upload_run(job: UploadJob, fleet: Arc<Fleet>) -> UploadOutcome {
+    let broken = Worker::new(&job, &fleet).outcome(Ok(RunState::Running));
+    match tokio::spawn(upload(job, fleet)).await {
+        Ok(outcome) => outcome,
+        Err(error) => {
+            let error = match error.try_into_panic() {
+                Ok(panic) => UploadError::Broken(words_of(panic.as_ref())),
+                Err(_) => ApiError::Cancelled.into(),
+            };
+            UploadOutcome { state: RunState::Failed(error), ..broken }
+        }
+    }
+}
+
+async fn upload(job: UploadJob, fleet: Arc<Fleet>) -> UploadOutcome {
     let _active = fleet.enter();
-    let mut worker = Worker::new(job, &fleet);
+    let mut worker = Worker::new(&job, &fleet);
     let ended = match worker.follow().await {
         Ok(state) => Ok(state),
         Err(error) => Err(worker.explain(error)),
@@ -55,14 +72,20 @@ pub async fn upload_run(job: UploadJob, fleet: Arc<Fleet>) -> UploadOutcome {
     worker.outcome(ended.and_then(|state| saved.map(|()| state)))
 }
 
+fn words_of(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no reason given".to_owned())
+}
+
 struct Worker<'a> {
-    job: UploadJob,
+    job: &'a UploadJob,
+    end: watch::Receiver<LogEnd>,
     fleet: &'a Arc<Fleet>,
     target: Target,
     state: UploadState,
     keep: Option<Keep>,
     reading: Reading,
-    place: Option<SemaphorePermit<'a>>,
+    seat: Arc<Seat>,
     /// Whether this call has opened the run on the server.
     opened: bool,
     first_request: bool,
@@ -83,6 +106,15 @@ enum Reading {
     Ahead(JoinHandle<(Box<Cursor>, Result<Batch, LogError>)>),
 }
 
+/// How a run was opened.
+#[derive(PartialEq, Eq)]
+enum Opened {
+    /// What was read is what is to be sent.
+    AsRead,
+    /// The log is to be read again from where the state stands, and sent from this row on.
+    ReadAgain(u64),
+}
+
 /// Whether a batch was delivered.
 #[derive(PartialEq, Eq)]
 enum Delivered {
@@ -92,19 +124,20 @@ enum Delivered {
 }
 
 impl<'a> Worker<'a> {
-    fn new(job: UploadJob, fleet: &'a Arc<Fleet>) -> Self {
+    fn new(job: &'a UploadJob, fleet: &'a Arc<Fleet>) -> Self {
         let own = |text: &Option<String>| text.clone().unwrap_or_default();
         let over = &job.overrides;
         let target = Target { entity: own(&over.entity), project: own(&over.project), run_id: own(&over.run_id) };
         let now = Instant::now();
         Self {
             job,
+            end: job.end.clone(),
             fleet,
             target,
             state: UploadState::default(),
             keep: None,
             reading: Reading::Not,
-            place: None,
+            seat: Arc::new(Seat::new(fleet.clone(), !job.live)),
             opened: false,
             first_request: true,
             last_request: now,
@@ -118,13 +151,14 @@ impl<'a> Worker<'a> {
     }
 
     async fn follow(&mut self) -> Result<RunState, UploadError> {
+        self.seat.enter().await?;
         self.find_target().await?;
         self.load()?;
         self.read_from(self.state.fold.clone(), 0);
         loop {
             self.pace().await?;
             let end = self.end();
-            let batch = match self.next_batch(end.position).await {
+            let batch = match self.next_batch(end).await {
                 // The log is another one than the state speaks of: what the server holds decides.
                 Err(UploadError::Log { source: LogError::Shorter { .. }, .. })
                     if !self.opened && self.state.run.is_some() =>
@@ -143,7 +177,10 @@ impl<'a> Worker<'a> {
                 continue;
             }
             if at_end && end.complete {
-                return self.finish(end).await;
+                match self.finish(end).await? {
+                    Some(state) => return Ok(state),
+                    None => continue,
+                }
             }
             if at_end {
                 self.idle().await?;
@@ -155,10 +192,9 @@ impl<'a> Worker<'a> {
     async fn find_target(&mut self) -> Result<(), UploadError> {
         loop {
             let end = self.end();
-            let log = self.job.log.clone();
-            let found = spawn_blocking(move || first_run(&log, end.position)).await;
-            let found = found.unwrap_or_else(|error| Err(std::io::Error::other(error).into()));
-            if let Some(run) = found.map_err(|source| self.log_error(source))? {
+            let (log, cancel) = (self.job.log.clone(), self.fleet.cancel().clone());
+            let read = move || first_run(&log, end.position, &cancel);
+            if let Some(run) = blocking(&self.job.log, self.fleet.cancel(), read).await? {
                 self.target = contact::target(&run, &self.job.overrides);
                 return Ok(());
             }
@@ -180,11 +216,14 @@ impl<'a> Worker<'a> {
     /// Sends what a batch brings, if it brings anything, and takes it over into the state.
     async fn deliver(&mut self, batch: Batch, end: LogEnd) -> Result<Delivered, UploadError> {
         let mut plan = files::plan_now(&batch.after, &self.state.sent, &self.job.files_dir);
+        let media = files::plan_media(&batch.media, &self.state.sent, &self.job.files_dir);
+        plan.due.extend(media.due);
+        plan.missing.extend(media.missing);
         plan.due.extend(self.changed_files(&batch.after));
         let changed = batch.after.revisions != self.state.sent.revisions;
         if !batch.has_lines() && !changed && plan == Plan::default() {
             let moved = self.state.fold.position != batch.after.position;
-            self.state.fold = batch.after;
+            self.take_over(batch.after, &batch.media);
             if moved {
                 self.touch();
                 self.acknowledged(0, 0);
@@ -196,13 +235,12 @@ impl<'a> Worker<'a> {
         }
         self.take_place().await?;
         if !self.opened {
-            let from = self.open(&batch.after, end).await?;
-            if from > self.state.fold.history_lines {
+            if let Opened::ReadAgain(from) = self.open(&batch.after, end).await? {
                 return Ok(Delivered::ReadAgain(from));
             }
         }
         if !batch.at_end {
-            self.read_ahead(end.position);
+            self.read_ahead(end);
         }
         if !self.job.live || self.last_upsert.elapsed() >= UPSERT_INTERVAL {
             self.tell_changes(&batch.after).await?;
@@ -214,16 +252,19 @@ impl<'a> Worker<'a> {
         let revision = batch.after.revisions.summary;
         if batch.has_lines() || summary.is_some() || !self.state.sent.unreported.is_empty() {
             let (rows, bytes) = (batch.history.count, batch.bytes as u64);
-            let after = batch.after.clone();
+            let (after, media) = (batch.after.clone(), batch.media.clone());
+            self.state.sent.in_flight = rows;
+            self.touch();
             self.send(Some(batch), summary.clone(), None).await?;
-            self.state.fold = after;
+            self.state.sent.in_flight = 0;
+            self.take_over(after, &media);
             if summary.is_some() {
                 self.state.sent.revisions.summary = revision;
             }
             self.rows_sent += rows;
             self.acknowledged(rows, bytes);
         } else {
-            self.state.fold = batch.after;
+            self.take_over(batch.after, &batch.media);
             self.acknowledged(0, 0);
         }
         self.touch();
@@ -233,8 +274,16 @@ impl<'a> Worker<'a> {
         Ok(Delivered::Yes)
     }
 
-    /// The log is at its end for good.
-    async fn finish(&mut self, end: LogEnd) -> Result<RunState, UploadError> {
+    /// The log up to the end of a batch was acknowledged, and with it the files that are uploaded once.
+    fn take_over(&mut self, after: Fold, media: &[String]) {
+        self.state.fold = after;
+        for path in media {
+            self.state.sent.files.remove(path);
+        }
+    }
+
+    /// The log is at its end for good. `None` when it has to be read again first.
+    async fn finish(&mut self, end: LogEnd) -> Result<Option<RunState>, UploadError> {
         let code = match (self.state.fold.exit, end.close) {
             (Some(Exit { not_complete: true, .. }), _) | (None, Close::LeaveRunning) => None,
             (Some(Exit { code, .. }), _) | (None, Close::Fail(code)) => Some(code),
@@ -246,8 +295,8 @@ impl<'a> Worker<'a> {
                 self.tell_changes(&fold).await?;
                 self.flush_summary(&fold).await?;
             }
-            self.place = None;
-            return Ok(RunState::Running);
+            self.seat.leave();
+            return Ok(Some(RunState::Running));
         };
         let finished = self.state.sent.finished == Some(code) && fold.revisions == self.state.sent.revisions;
         // What this program makes itself is tried again when it did not arrive.
@@ -257,23 +306,25 @@ impl<'a> Worker<'a> {
         if !finished || !named.due.is_empty() {
             self.take_place().await?;
             if !self.opened {
-                let from = self.open(&fold, end).await?;
-                debug_assert!(from <= fold.history_lines, "all of the log was read, so no row of it can be missing");
+                if let Opened::ReadAgain(from) = self.open(&fold, end).await? {
+                    self.read_from(self.state.fold.clone(), from);
+                    return Ok(None);
+                }
             }
             self.complete(&fold, code).await?;
         }
-        self.place = None;
+        self.seat.leave();
         if self.lost() {
-            return Ok(RunState::Partial);
+            return Ok(Some(RunState::Partial));
         }
         // An end that nobody wrote may turn out to be none: then the log must be looked at again.
         if self.state.fold.exit.is_none() {
-            return Ok(RunState::Synced);
+            return Ok(Some(RunState::Synced));
         }
         if let Err(error) = mark_synced(&self.job.log) {
             debug!(%error, "no `.synced` marker");
         }
-        Ok(RunState::Synced)
+        Ok(Some(RunState::Synced))
     }
 
     /// Files, then the last request.
@@ -301,7 +352,7 @@ impl<'a> Worker<'a> {
 
     /// Waits for more at the end of the log. Meanwhile a running run says that it lives, and late changes are told.
     async fn idle(&mut self) -> Result<(), UploadError> {
-        self.place = None;
+        self.seat.leave();
         self.save().await?;
         loop {
             let mut wake = None;
@@ -337,7 +388,7 @@ impl<'a> Worker<'a> {
             if self.job.live && self.last_request.elapsed() >= HEARTBEAT {
                 self.send(None, None, None).await?;
             }
-            self.place = None;
+            self.seat.leave();
             self.save().await?;
         }
     }
@@ -364,7 +415,7 @@ impl<'a> Worker<'a> {
             if end.complete || self.first_request || waiting >= MAX_BYTES as u64 || Instant::now() >= due {
                 return Ok(());
             }
-            self.place = None;
+            self.seat.leave();
             self.changed_or(Some(due)).await?;
         }
     }
@@ -381,7 +432,7 @@ impl<'a> Worker<'a> {
         tokio::select! {
             biased;
             () = cancel.cancelled() => Err(ApiError::Cancelled.into()),
-            changed = self.job.end.changed() => {
+            changed = self.end.changed() => {
                 self.abandoned = changed.is_err();
                 Ok(true)
             }
@@ -391,27 +442,27 @@ impl<'a> Worker<'a> {
 
     /// What is known of the log's end. When nobody is left to say more, it is complete.
     fn end(&mut self) -> LogEnd {
-        let end = *self.job.end.borrow_and_update();
+        let end = *self.end.borrow_and_update();
         LogEnd { complete: end.complete || self.abandoned, ..end }
     }
 
     fn read_from(&mut self, fold: Fold, resend_from: u64) {
-        let base = self.state.run.as_ref().map(|run| run.history_base).unwrap_or_default();
+        let base = self.state.run.as_ref().map(|run| run.base).unwrap_or_default();
         self.reading = Reading::At(Box::new(Cursor::new(self.job.log.clone(), fold, base, resend_from)));
     }
 
-    fn read_ahead(&mut self, limit: Option<LogPosition>) {
+    fn read_ahead(&mut self, end: LogEnd) {
         self.reading = match std::mem::replace(&mut self.reading, Reading::Not) {
             Reading::At(mut cursor) => Reading::Ahead(spawn_blocking(move || {
-                let batch = cursor.next_batch(limit);
+                let batch = cursor.next_batch(end);
                 (cursor, batch)
             })),
             other => other,
         };
     }
 
-    async fn next_batch(&mut self, limit: Option<LogPosition>) -> Result<Batch, UploadError> {
-        self.read_ahead(limit);
+    async fn next_batch(&mut self, end: LogEnd) -> Result<Batch, UploadError> {
+        self.read_ahead(end);
         let Reading::Ahead(reading) = std::mem::replace(&mut self.reading, Reading::Not) else {
             return Err(ApiError::Cancelled.into());
         };
@@ -424,10 +475,7 @@ impl<'a> Worker<'a> {
         if let Some(error) = self.fleet.reason_to_stop(&self.target.entity, &self.target.project) {
             return Err(UploadError::Stopped(error));
         }
-        if self.place.is_none() {
-            self.place = Some(self.fleet.place().await?);
-        }
-        Ok(())
+        Ok(self.seat.take().await?)
     }
 
     fn acknowledged(&self, rows: u64, bytes: u64) {
@@ -493,7 +541,14 @@ impl<'a> Worker<'a> {
             ..RunAddress::default()
         });
         UploadOutcome {
-            state: ended.unwrap_or_else(RunState::Failed),
+            state: ended.unwrap_or_else(|error| match error {
+                UploadError::Conflict { .. } | UploadError::Vanished { .. }
+                    if self.job.on_conflict == OnConflict::Skip =>
+                {
+                    RunState::Skipped(error)
+                }
+                error => RunState::Failed(error),
+            }),
             rows_sent: self.rows_sent,
             files_sent: self.files_sent.len() as u64,
             rows_total: self.state.fold.history_lines,

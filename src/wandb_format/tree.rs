@@ -13,7 +13,7 @@ use crate::proto::wandb_internal::{ConfigRecord, SummaryRecord};
 pub fn apply_config(tree: &mut Json, record: &ConfigRecord) -> u64 {
     let mut skipped = 0;
     for item in &record.update {
-        match item_path(&item.key, &item.nested_key).zip(Json::parse(&item.value_json).ok()) {
+        match item_path(&item.key, &item.nested_key).zip(Json::parse(&item.value_json).ok()).filter(fits) {
             Some((path, value)) => merge_leaves(tree, &mut path.to_vec(), value),
             None => skipped += 1,
         }
@@ -34,7 +34,7 @@ pub fn apply_config(tree: &mut Json, record: &ConfigRecord) -> u64 {
 pub fn apply_summary(tree: &mut Json, record: &SummaryRecord) -> u64 {
     let mut skipped = 0;
     for item in &record.update {
-        match item_path(&item.key, &item.nested_key).zip(Json::parse(&item.value_json).ok()) {
+        match item_path(&item.key, &item.nested_key).zip(Json::parse(&item.value_json).ok()).filter(fits) {
             Some((path, value)) => {
                 let null = value == Json::Null;
                 tree.set_path(path, value);
@@ -72,6 +72,11 @@ pub(crate) fn merge_leaves(tree: &mut Json, path: &mut Vec<String>, value: Json)
 fn item_path<'a>(key: &'a String, nested_key: &'a [String]) -> Option<&'a [String]> {
     let path = if nested_key.is_empty() { std::slice::from_ref(key) } else { nested_key };
     (path.len() <= MAX_DEPTH).then_some(path)
+}
+
+/// Whether a tree with a value at a path can be read back.
+fn fits((path, value): &(&[String], Json)) -> bool {
+    path.len() + value.depth() <= MAX_DEPTH
 }
 
 /// Takes out the node at `path`, and the objects above it that it leaves empty.
@@ -153,5 +158,16 @@ mod tests {
         let long = vec!["k"; MAX_DEPTH + 1];
         assert_eq!(config(&mut tree, &[(&["d"], "oops"), (&long, "1")], &[&long]), 3);
         assert_eq!(tree.to_string(), r#"{"a":1}"#);
+    }
+
+    #[test]
+    fn a_tree_never_grows_so_deep_that_it_cannot_be_read_back() {
+        let mut tree = Json::object();
+        let path = vec!["k"; 300];
+        let deep = format!("{}1{}", "[".repeat(300), "]".repeat(300));
+        assert_eq!(config(&mut tree, &[(&path, &deep), (&path[..200], &deep)], &[]), 1);
+        assert_eq!(summary(&mut tree, &[("s", &format!("[{}]", "[".repeat(499) + &"]".repeat(499)))], &[]), 1);
+        assert!(Json::parse(&tree.to_string()).is_ok());
+        assert_eq!(tree.depth(), 500);
     }
 }

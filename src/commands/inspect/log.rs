@@ -230,7 +230,7 @@ impl Reading {
             files_missing: missing.collect(),
             exit_code: outlook.exit,
             synced: is_synced(&log),
-            uploads: all_acknowledged(directory).into_iter().map(UploadSeen::from).collect(),
+            uploads: all_acknowledged(directory).into_iter().map(|known| UploadSeen::new(known, &outlook)).collect(),
             limits: self.limits,
             skipped: skips.report(),
             source: log.display().to_string(),
@@ -246,12 +246,13 @@ impl Reading {
     }
 }
 
-impl From<Acknowledged> for UploadSeen {
-    fn from(acknowledged: Acknowledged) -> Self {
+impl UploadSeen {
+    fn new(acknowledged: Acknowledged, outlook: &Outlook) -> Self {
+        let once = outlook.files.iter().filter(|file| file.once && acknowledged.has(file)).count();
         Self {
             run_path: acknowledged.run_path,
             rows: acknowledged.rows,
-            files: acknowledged.files.len() as u64,
+            files: (acknowledged.files.len() + once) as u64,
             exit_code: acknowledged.finished,
         }
     }

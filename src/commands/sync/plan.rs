@@ -13,7 +13,7 @@ use crate::commands::inspect::{LogSeen, look_at_log};
 use crate::commands::ui::{Ui, counted, grouped, printable, size};
 use crate::model::{Skipped, Skips};
 use crate::settings::Settings;
-use crate::upload::{Acknowledged, Overrides};
+use crate::upload::{Acknowledged, FileOutlook, Overrides};
 
 /// A log as `sync` would upload it.
 #[derive(Debug, Serialize)]
@@ -93,13 +93,10 @@ impl Planned {
     fn new(seen: LogSeen, acknowledged: Option<Acknowledged>, overrides: &Overrides) -> Self {
         let there: HashSet<&str> =
             acknowledged.iter().flat_map(|acknowledged| &acknowledged.files).map(String::as_str).collect();
-        let to_send: Vec<u64> = seen
-            .outlook
-            .files
-            .iter()
-            .filter(|file| !there.contains(file.path.as_str()))
-            .filter_map(|file| file.size)
-            .collect();
+        let is_there = |file: &FileOutlook| acknowledged.as_ref().is_some_and(|acknowledged| acknowledged.has(file));
+        let to_send: Vec<u64> =
+            seen.outlook.files.iter().filter(|file| !is_there(file)).filter_map(|file| file.size).collect();
+        let once = seen.outlook.files.iter().filter(|file| file.once && is_there(file)).count();
         let rows_acknowledged = acknowledged.as_ref().map_or(0, |acknowledged| acknowledged.rows);
         let chosen = |over: &Option<String>, own: &str| over.clone().unwrap_or_else(|| own.to_owned());
         let named = acknowledged.as_ref().map(|known| known.run_path.clone()).filter(|path| !path.is_empty());
@@ -112,7 +109,7 @@ impl Planned {
             rows_acknowledged,
             files: to_send.len() as u64,
             file_bytes: to_send.iter().sum(),
-            files_acknowledged: there.len() as u64,
+            files_acknowledged: (there.len() + once) as u64,
             finished: acknowledged.as_ref().is_some_and(|acknowledged| acknowledged.finished.is_some()),
             source: seen.source,
             run_id: seen.run_id,

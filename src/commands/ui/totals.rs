@@ -71,8 +71,8 @@ impl Totals {
         *self.count(run.state) += 1;
         match run.state {
             RunState::Synced | RunState::Partial | RunState::Running => self.sent += run.events,
-            RunState::Failed | RunState::Offline => self.recorded += run.events,
-            RunState::Skipped => {}
+            // One that is skipped because of what the server holds was recorded all the same.
+            RunState::Failed | RunState::Offline | RunState::Skipped => self.recorded += run.events,
         }
         self.rows += run.rows;
         self.files += run.files;

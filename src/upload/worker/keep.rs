@@ -14,12 +14,16 @@ use crate::upload::state::UploadState;
 /// The state is not saved more often than this while requests follow each other.
 const SAVE_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Nor so often that it takes more than a part of the time.
+const SAVE_SHARE: u32 = 20;
+
 /// A state file that nobody else writes.
 #[derive(Debug)]
 pub(super) struct Keep {
     path: PathBuf,
     _lock: Lock,
     saved_at: Option<Instant>,
+    took: Duration,
     unsaved: bool,
 }
 
@@ -33,7 +37,7 @@ impl Keep {
             LockError::Io(source) => UploadError::Directory { path: path.with_extension("lock"), source },
         })?;
         let state = state_file::load(&path)?;
-        Ok((Self { path, _lock: lock, saved_at: None, unsaved: false }, state))
+        Ok((Self { path, _lock: lock, saved_at: None, took: Duration::ZERO, unsaved: false }, state))
     }
 
     /// There is something to save.
@@ -43,7 +47,8 @@ impl Keep {
 
     /// Whether it is time to save, while more is to come.
     pub(super) fn is_due(&self) -> bool {
-        self.unsaved && self.saved_at.is_none_or(|at| at.elapsed() >= SAVE_INTERVAL)
+        let interval = SAVE_INTERVAL.max(self.took * SAVE_SHARE);
+        self.unsaved && self.saved_at.is_none_or(|at| at.elapsed() >= interval)
     }
 
     /// Saves the state, if anything changed.
@@ -52,11 +57,12 @@ impl Keep {
             return Ok(());
         }
         let (path, state) = (self.path.clone(), state.clone());
-        if let Ok(saved) = spawn_blocking(move || state_file::save(&path, &state)).await {
-            saved?;
-            self.unsaved = false;
-            self.saved_at = Some(Instant::now());
-        }
+        let began = Instant::now();
+        let saved = spawn_blocking(move || state_file::save(&path, &state)).await;
+        saved.map_err(|error| UploadError::Broken(error.to_string()))??;
+        self.unsaved = false;
+        self.saved_at = Some(Instant::now());
+        self.took = began.elapsed();
         Ok(())
     }
 }

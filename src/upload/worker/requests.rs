@@ -6,38 +6,88 @@ use tokio::time::Instant;
 use tracing::{debug, info};
 
 use crate::api::file_stream::{Content, Lines, gzip};
-use crate::api::{ApiError, run_url};
+use crate::api::run_url;
 use crate::upload::batch::{Batch, MAX_LINE};
-use crate::upload::contact::{self, LogUpTo, Parts};
+use crate::upload::contact::{self, Found, LogUpTo, Parts};
 use crate::upload::files::{self, Plan};
-use crate::upload::fold::Fold;
-use crate::upload::job::{LogEnd, Progress, UploadError};
-use crate::upload::state::{RunAddress, Target};
-use crate::upload::worker::{LIVE_SHARE, Worker};
+use crate::upload::fold::{Fold, RunParameters};
+use crate::upload::job::{LogEnd, OnConflict, Progress, UploadError};
+use crate::upload::state::{RunAddress, Target, UploadState};
+use crate::upload::worker::{LIVE_SHARE, Opened, Worker};
 use crate::wandb_format::unmark_synced;
 
+/// How many ids are tried for a run whose own holds something else.
+const MOST_IDS: u32 = 10;
+
 impl Worker<'_> {
-    /// Opens the run on the server. Returns the number of the first row to send.
-    pub(super) async fn open(&mut self, after: &Fold, end: LogEnd) -> Result<u64, UploadError> {
-        let api = self.fleet.api.clone();
-        let cancel = self.fleet.cancel().clone();
+    /// Opens the run on the server, or another one in its place where the user chose so.
+    pub(super) async fn open(&mut self, after: &Fold, end: LogEnd) -> Result<Opened, UploadError> {
+        let policy = self.job.on_conflict;
+        let base = |state: &UploadState| state.run.as_ref().map(|run| run.base).unwrap_or_default();
+        let (before, mut started_over) = (base(&self.state), false);
+        let (mut append, mut number) = (false, 1);
+        let from = loop {
+            let error = match self.contact(after, end, number, append).await {
+                Ok(from) => break from,
+                Err(error) => error,
+            };
+            let is_conflict = matches!(error, UploadError::Conflict { .. } | UploadError::Vanished { .. });
+            let is_gone = matches!(&error, UploadError::Api(error) if matches!(error.status(), Some(409 | 410)));
+            match (&error, policy) {
+                // There was nothing to lose.
+                (UploadError::Vanished { rows: 0, .. }, _) if !started_over => {}
+                (UploadError::Vanished { .. }, OnConflict::Append) if !append => append = true,
+                (UploadError::Conflict { .. }, OnConflict::Append) if !append => {
+                    append = true;
+                    continue;
+                }
+                (_, OnConflict::NewId) if (is_conflict || is_gone) && number < MOST_IDS => number += 1,
+                _ => return Err(error),
+            }
+            info!(%error, "the run is uploaded anew");
+            self.state = UploadState::default();
+            started_over = true;
+        };
+        if started_over || from > self.state.fold.history_lines || base(&self.state) != before {
+            return Ok(Opened::ReadAgain(from));
+        }
+        Ok(Opened::AsRead)
+    }
+
+    /// Returns the number of the first row to send.
+    async fn contact(&mut self, after: &Fold, end: LogEnd, number: u32, append: bool) -> Result<u64, UploadError> {
+        let (api, seat) = (self.fleet.api.clone(), self.seat.clone());
         let log = LogUpTo { path: &self.job.log, limit: end.position };
         let known = self.state.run.clone();
-        let (target, mut from, storage_id) = match &known {
-            Some(run) => (target_of(run), self.state.fold.history_lines, Some(run.storage_id.clone())),
-            None => {
-                let (from, storage_id) = contact::look(&api, log, &self.target, &cancel).await?;
-                (self.target.clone(), from, storage_id)
-            }
+        let found = match &known {
+            Some(run) => Found {
+                target: target_of(run),
+                from: self.state.fold.history_lines,
+                base: run.base,
+                storage_id: Some(run.storage_id.clone()),
+                described: false,
+            },
+            None => contact::look(&api, log, &contact::with_other_id(&self.target, number), append, &*seat).await?,
         };
-        let parts = Parts { parameters: true, config: true };
-        let variables = contact::upsert_variables(after, &target, storage_id.as_deref(), &self.job.overrides, parts);
-        let bucket = api.upsert_bucket(&variables, &cancel).await?;
-        let address = contact::address(&bucket, known.as_ref());
-        if known.is_some() {
-            from = contact::check(&api, log, &self.state.fold, &address, &bucket, &cancel).await?;
-        } else if bucket.history_lines > from {
-            // Nothing was there a moment ago.
+        let description = contact::description(after, &self.job.overrides);
+        let told = if found.described { description.clone() } else { self.state.sent.told.clone() };
+        let parts = Parts {
+            told: told.as_ref(),
+            config: known.is_none() || after.revisions.config != self.state.sent.revisions.config,
+        };
+        let storage_id = found.storage_id.as_deref();
+        let variables = contact::upsert_variables(after, &found.target, storage_id, &self.job.overrides, parts);
+        let bucket = api.upsert_bucket(&variables, &*seat).await?;
+        let mut address = contact::address(&bucket, found.base);
+        let mut from = found.from;
+        if let Some(run) = &known {
+            if let Some(error) = contact::vanished(run, &self.state.fold, &bucket) {
+                return Err(error);
+            }
+            let how = (self.state.sent.in_flight, append);
+            from = contact::check(&api, log, &self.state.fold, &mut address, &bucket, how, &*seat).await?;
+        } else if bucket.history_lines > found.base.history + from {
+            // They were not there a moment ago.
             return Err(UploadError::Conflict {
                 run: format!("{}/{}/{}", address.entity, address.project, address.run_id),
                 there: bucket.history_lines,
@@ -52,38 +102,40 @@ impl Worker<'_> {
         }
         (self.job.progress)(Progress::Opened { url, display_name: address.display_name.clone() });
         self.state.run = Some(address);
-        self.state.sent.revisions.config = after.revisions.config;
-        self.state.sent.revisions.parameters = after.revisions.parameters;
+        self.told(after, description);
         self.opened = true;
-        self.last_upsert = Instant::now();
         self.last_request = Instant::now();
-        self.touch();
         self.save().await?;
         Ok(from)
+    }
+
+    /// Notes what an `UpsertBucket` told.
+    fn told(&mut self, after: &Fold, description: Option<RunParameters>) {
+        self.state.sent.told = description;
+        self.state.sent.revisions.config = after.revisions.config;
+        self.state.sent.revisions.parameters = after.revisions.parameters;
+        self.last_upsert = Instant::now();
+        self.touch();
     }
 
     /// Tells the server what changed besides lines and summary.
     pub(super) async fn tell_changes(&mut self, after: &Fold) -> Result<(), UploadError> {
         let sent = self.state.sent.revisions;
-        let parts = Parts {
-            parameters: after.revisions.parameters != sent.parameters,
-            config: after.revisions.config != sent.config,
-        };
-        let Some(run) = self.state.run.as_ref().filter(|_| parts.parameters || parts.config) else { return Ok(()) };
+        let config = after.revisions.config != sent.config;
+        let changed = config || after.revisions.parameters != sent.parameters;
+        let Some(run) = self.state.run.as_ref().filter(|_| changed) else { return Ok(()) };
+        let parts = Parts { told: self.state.sent.told.as_ref(), config };
         let variables =
             contact::upsert_variables(after, &target_of(run), Some(&run.storage_id), &self.job.overrides, parts);
-        self.fleet.api.upsert_bucket(&variables, self.fleet.cancel()).await?;
-        self.state.sent.revisions.config = after.revisions.config;
-        self.state.sent.revisions.parameters = after.revisions.parameters;
-        self.last_upsert = Instant::now();
-        self.touch();
+        self.fleet.api.upsert_bucket(&variables, &*self.seat).await?;
+        self.told(after, contact::description(after, &self.job.overrides));
         Ok(())
     }
 
     pub(super) async fn upload_files(&mut self, plan: Plan) -> Result<(), UploadError> {
         let Some(run) = self.state.run.as_ref().map(RunAddress::bucket) else { return Ok(()) };
         let began = Instant::now();
-        let uploaded = files::upload(&self.fleet.api, &run, plan.due, self.fleet.cancel()).await?;
+        let uploaded = files::upload(&self.fleet.api, &run, plan.due, &self.seat).await?;
         self.next_live = self.next_live.max(Instant::now() + began.elapsed() * LIVE_SHARE);
         let sent = &mut self.state.sent;
         sent.failed_files.extend(plan.missing);
@@ -128,9 +180,9 @@ impl Worker<'_> {
         exit: Option<i32>,
     ) -> Result<(), UploadError> {
         let Some(run) = self.state.run.as_ref().map(RunAddress::bucket) else { return Ok(()) };
-        let cancel = self.fleet.cancel();
+        let seat = &*self.seat;
         let api = &self.fleet.api;
-        let packed = api.wants_gzip() && api.features(cancel).await?.has("FILESTREAM_GZIP");
+        let packed = api.wants_gzip() && api.features(seat).await?.has("FILESTREAM_GZIP");
         let uploaded = std::mem::take(&mut self.state.sent.unreported);
         let reported = uploaded.clone();
         let made = spawn_blocking(move || {
@@ -149,8 +201,8 @@ impl Worker<'_> {
             }
         });
         let sent = match made.await {
-            Ok((body, packed)) => api.file_stream(&run, body, packed, cancel).await,
-            Err(_) => Err(ApiError::Cancelled),
+            Ok((body, packed)) => api.file_stream(&run, body, packed, seat).await,
+            Err(error) => return Err(UploadError::Broken(error.to_string())),
         };
         self.last_request = Instant::now();
         self.first_request = false;
