@@ -27,6 +27,9 @@ use crate::api::retry::{Answer, Call, RetryPolicy, Verdict, judge};
 /// The longest answer that is read: a `RunResumeStatus` carries config, summary and lines.
 const LONGEST_ANSWER: usize = 256 << 20;
 
+/// So many answers that are none are taken for bad luck, less one.
+const ODD_ANSWERS: u32 = 3;
+
 /// Never reached through a proxy.
 const THIS_MACHINE: &str = "localhost,127.0.0.0/8,::1";
 
@@ -225,6 +228,7 @@ impl ApiClient {
         let mut waits = self.options.retry.waits();
         let first = tokio::time::Instant::now();
         let mut tries = 0_u32;
+        let mut odd = 0_u32;
         loop {
             tries += 1;
             let once = async {
@@ -239,7 +243,12 @@ impl ApiClient {
                 () = cancel.cancelled() => return Err(ApiError::Cancelled),
                 got = once => got?,
             };
+            let is_odd = got.as_ref().is_ok_and(|got| got.is_odd(&out));
+            odd += u32::from(is_odd);
             let answer = match &got {
+                // A page of something in between, which may be gone at the next try.
+                Ok(_) if is_odd && odd < ODD_ANSWERS => Answer::Nothing,
+                Ok(_) if is_odd => Answer::Hopeless,
                 Ok(got) => {
                     Answer::Status { status: got.status, retry_after: got.retry_after.as_deref(), body: &got.body }
                 }
@@ -253,6 +262,10 @@ impl ApiClient {
                 Verdict::Fatal => None,
             };
             let error = match got {
+                Ok(got) if is_odd => {
+                    let why = format!("this is no answer of a W&B server: {}", message_of(&got.body));
+                    ApiError::Protocol { place: place.clone(), why }
+                }
                 Ok(got) => {
                     ApiError::Status { status: got.status, place: place.clone(), message: message_of(&got.body) }
                 }
@@ -292,12 +305,14 @@ impl ApiClient {
             self.budget.learn(status, number("ratelimit-remaining"), number("ratelimit-reset"));
         }
         let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let content_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let html = content_type.is_some_and(|kind| kind.trim_start().starts_with("text/html"));
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(reqwest::Error::without_url)? {
             let room = LONGEST_ANSWER.saturating_sub(body.len());
             body.extend_from_slice(chunk.get(..room.min(chunk.len())).unwrap_or_default());
         }
-        Ok(Got { status, retry_after, body: body.into() })
+        Ok(Got { status, retry_after, html, body: body.into() })
     }
 }
 
@@ -338,7 +353,17 @@ pub(crate) fn header(name: &str, value: &str) -> Option<(HeaderName, HeaderValue
 struct Got {
     status: u16,
     retry_after: Option<String>,
+    html: bool,
     body: Bytes,
+}
+
+impl Got {
+    /// Whether it is a success that whoever was asked would not say so: a proxy's page must not pass for an
+    /// acknowledgement.
+    fn is_odd(&self, out: &Outgoing) -> bool {
+        let is_json = || serde_json::from_slice::<serde::de::IgnoredAny>(&self.body).is_ok();
+        (200..300).contains(&self.status) && if out.to_api { !is_json() } else { self.html }
+    }
 }
 
 /// Only a redirect that keeps the method and the body: after any other, a `POST` would come back as a `GET` that the

@@ -355,7 +355,13 @@ fn add_upload(report: &mut RunReport, run: &RunEnd, uploaded: &UploadOutcome) ->
     }
     match &uploaded.state {
         Uploaded::Synced => report.state = RunState::Synced,
-        Uploaded::Partial => report.state = RunState::Partial,
+        Uploaded::Partial => {
+            report.state = RunState::Partial;
+            return uploaded.later.as_ref().map(|error| {
+                let what = format!("cannot upload all files of `{}` now", run.source.display());
+                CommandError::new(ExitCode::Temporary, what).caused_by(error).hint(AGAIN)
+            });
+        }
         Uploaded::Running => report.state = RunState::Running,
         Uploaded::Skipped(error) => {
             report.state = RunState::Skipped;
@@ -418,7 +424,7 @@ fn upload_trouble(error: &UploadError, source: &Path) -> CommandError {
         Some(Class::Temporary | Class::Cancelled) => {
             return CommandError::new(ExitCode::Temporary, format!("cannot upload `{}` now", source.display()))
                 .caused_by(error)
-                .hint("run the same command again later: what is recorded is kept, and only what is missing is sent");
+                .hint(AGAIN);
         }
         _ => {}
     }
@@ -436,6 +442,9 @@ fn upload_trouble(error: &UploadError, source: &Path) -> CommandError {
         _ => trouble,
     }
 }
+
+/// What to do when the weather is bad.
+const AGAIN: &str = "run the same command again later: what is recorded is kept, and only what is missing is sent";
 
 /// What to do when an id is of no use any more.
 const OTHER_RUN: &str = "`import` and `watch` make a fresh run beside it with `--generation 1` (or the next number), \

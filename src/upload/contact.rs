@@ -260,6 +260,8 @@ pub(crate) fn address(bucket: &Bucket, base: Base) -> RunAddress {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::field_reassign_with_default, reason = "the other fields are not for here")]
+
     use super::*;
 
     #[test]
@@ -273,7 +275,8 @@ mod tests {
     #[test]
     fn only_what_changed_is_told_again() {
         let run = RunParameters { display_name: "a".into(), tags: vec!["t".into()], ..RunParameters::default() };
-        let fold = Fold { run: Some(run.clone()), ..Fold::default() };
+        let mut fold = Fold::default();
+        fold.run = Some(run.clone());
         let target = target(&run, &Overrides::default());
         let told = |told: Option<&RunParameters>| {
             let parts = Parts { told, config: false };
@@ -294,8 +297,11 @@ mod tests {
             inserted,
             ..Bucket::default()
         };
-        let fold = |history_lines| Fold { history_lines, ..Fold::default() };
-        let gone = |rows, bucket: Bucket| vanished(&run, &fold(rows), &bucket).is_some();
+        let gone = |rows, bucket: Bucket| {
+            let mut fold = Fold::default();
+            fold.history_lines = rows;
+            vanished(&run, &fold, &bucket).is_some()
+        };
         assert!(gone(3, bucket("s", 0, true)) && gone(0, bucket("s", 0, true)));
         assert!(gone(3, bucket("s", 0, false)) && gone(3, bucket("t", 2, false)));
         // A count may lag behind.

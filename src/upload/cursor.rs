@@ -266,7 +266,51 @@ fn open(log: &Path, position: LogPosition) -> Result<Option<LogReader>, LogError
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
     use super::*;
+    use crate::proto::wandb_internal as proto;
+    use crate::upload::job::{Close, LogEnd};
+    use crate::wandb_format::LogWriter;
+
+    #[test]
+    fn what_may_become_whole_is_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        let mut writer = LogWriter::create(&path).unwrap();
+        let mut ends = Vec::new();
+        for step in 0..4 {
+            let value = proto::HistoryItem {
+                nested_key: vec!["_step".into()],
+                value_json: step.to_string(),
+                ..Default::default()
+            };
+            let row = proto::HistoryRecord { item: vec![value], ..Default::default() };
+            writer.append(RecordType::History(row)).unwrap();
+            ends.push(writer.position().0 as usize);
+        }
+        writer.flush().unwrap();
+        let whole = std::fs::read(&path).unwrap();
+        let mut stale = whole.clone();
+        stale[ends[1]..ends[2]].fill(0);
+        let growing = LogEnd { position: None, complete: false, close: Close::LeaveRunning };
+        for end in [growing, LogEnd { complete: true, ..growing }] {
+            // The third row is not to be seen yet, though the fourth one is.
+            std::fs::write(&path, &stale).unwrap();
+            let mut cursor = Cursor::new(path.clone(), Fold::default(), Base::default(), 0);
+            let batch = cursor.next_batch(end).unwrap();
+            assert_eq!((batch.history.count, batch.at_end, batch.incomplete), (2, true, true));
+            assert_eq!(cursor.next_batch(end).unwrap().history.count, 0);
+            std::fs::write(&path, &whole).unwrap();
+            let batch = cursor.next_batch(end).unwrap();
+            assert_eq!((batch.history.count, batch.incomplete, batch.after.skips().any_loss()), (2, false, false));
+        }
+        // Nobody writes any more: then it is lost, with what stands behind it in its block.
+        std::fs::write(&path, &stale).unwrap();
+        let mut cursor = Cursor::new(path, Fold::default(), Base::default(), 0);
+        let batch = cursor.next_batch(LogEnd::whole(Close::Fail(1))).unwrap();
+        assert_eq!((batch.history.count, batch.after.skips().any_loss()), (2, true));
+    }
 
     #[test]
     fn lines_are_compared_as_values() {

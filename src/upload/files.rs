@@ -47,6 +47,8 @@ pub(crate) struct Plan {
 pub(crate) struct Uploaded {
     pub(crate) done: Vec<(String, FileMark)>,
     pub(crate) failed: Vec<String>,
+    /// Why some of those failed, where trying again later helps.
+    pub(crate) later: Option<ApiError>,
 }
 
 /// The files that are to be uploaded at once and were not looked at yet.
@@ -135,6 +137,7 @@ pub(crate) async fn upload(
             Err(error) if matches!(error.class(), Class::Rejected | Class::Temporary | Class::Protocol) => {
                 warn!(%error, run = %run.run_id, "no place for files");
                 result.failed.extend(names);
+                result.later = result.later.or(Some(error).filter(helps_to_wait));
                 continue;
             }
             Err(error) => return Err(error),
@@ -172,6 +175,7 @@ pub(crate) async fn upload(
                 Some(Ok((file, Err(error)))) => {
                     warn!(file = %file.path, run = %run.run_id, %error, "not uploaded");
                     result.failed.push(file.path);
+                    result.later = result.later.or(Some(error).filter(helps_to_wait));
                 }
                 Some(Err(error)) => {
                     warn!(%error, run = %run.run_id, "the upload of a file broke off");
@@ -181,6 +185,10 @@ pub(crate) async fn upload(
         }
     }
     Ok(result)
+}
+
+fn helps_to_wait(error: &ApiError) -> bool {
+    error.class() == Class::Temporary
 }
 
 /// The place of a run file on disk; `None` for a path that leads out of the directory.

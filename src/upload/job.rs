@@ -154,6 +154,8 @@ pub struct UploadOutcome {
     pub rows_total: u64,
     /// What is not on the server, and why.
     pub skips: Skips,
+    /// Why some of that is not, where sending it again later helps.
+    pub later: Option<ApiError>,
     /// Where people see it; empty when the server was never reached.
     pub url: String,
     /// What people see.

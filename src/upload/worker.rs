@@ -96,6 +96,8 @@ struct Worker<'a> {
     rows_sent: u64,
     files_sent: BTreeSet<String>,
     incomplete: bool,
+    /// Why files could not be uploaded that may be later.
+    later: Option<ApiError>,
     abandoned: bool,
 }
 
@@ -146,6 +148,7 @@ impl<'a> Worker<'a> {
             rows_sent: 0,
             files_sent: BTreeSet::new(),
             incomplete: false,
+            later: None,
             abandoned: false,
         }
     }
@@ -553,6 +556,7 @@ impl<'a> Worker<'a> {
             files_sent: self.files_sent.len() as u64,
             rows_total: self.state.fold.history_lines,
             skips: self.skips(),
+            later: self.later.clone().filter(|_| !self.state.sent.failed_files.is_empty()),
             url: url.unwrap_or_default(),
             display_name: run.display_name,
             entity: run.entity,

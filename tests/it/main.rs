@@ -21,3 +21,4 @@ mod sync;
 mod tidy;
 mod upload;
 mod watch;
+mod weather;

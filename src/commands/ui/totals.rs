@@ -71,8 +71,10 @@ impl Totals {
         *self.count(run.state) += 1;
         match run.state {
             RunState::Synced | RunState::Partial | RunState::Running => self.sent += run.events,
-            // One that is skipped because of what the server holds was recorded all the same.
-            RunState::Failed | RunState::Offline | RunState::Skipped => self.recorded += run.events,
+            RunState::Failed | RunState::Offline => self.recorded += run.events,
+            // Because of what the server holds: it was recorded all the same.
+            RunState::Skipped if run.error.is_some() => self.recorded += run.events,
+            RunState::Skipped => {}
         }
         self.rows += run.rows;
         self.files += run.files;

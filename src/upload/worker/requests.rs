@@ -137,6 +137,7 @@ impl Worker<'_> {
         let began = Instant::now();
         let uploaded = files::upload(&self.fleet.api, &run, plan.due, &self.seat).await?;
         self.next_live = self.next_live.max(Instant::now() + began.elapsed() * LIVE_SHARE);
+        self.later = self.later.take().or(uploaded.later);
         let sent = &mut self.state.sent;
         sent.failed_files.extend(plan.missing);
         sent.failed_files.extend(uploaded.failed);

@@ -83,6 +83,10 @@ pub enum Answer {
     },
     /// Nothing: the connection is reset.
     Reset,
+    /// The beginning of what it would have heard; then the connection breaks.
+    Cut,
+    /// What it would have heard, in small pieces.
+    Slowly,
 }
 
 /// One thing to do wrong. Built by the functions that are named after it, refined by the others.
@@ -92,6 +96,8 @@ pub struct Fault {
     pub(super) skip: usize,
     pub(super) times: usize,
     pub(super) applied: bool,
+    /// Happens before the request was read.
+    pub(super) early: bool,
     pub(super) wait: Wait,
     pub(super) answer: Answer,
 }
@@ -121,6 +127,21 @@ impl Fault {
     /// Resets the connection once instead of answering; nothing is stored.
     pub fn reset(on: Route) -> Self {
         Self::new(on, Answer::Reset)
+    }
+
+    /// Resets the connection once before the request was read. Only for routes that the address alone tells.
+    pub fn reset_early(on: Route) -> Self {
+        Self { early: true, ..Self::reset(on) }
+    }
+
+    /// Carries one request out, and breaks the connection in the middle of the answer.
+    pub fn cut(on: Route) -> Self {
+        Self::new(on, Answer::Cut).applied()
+    }
+
+    /// Answers one request in small pieces.
+    pub fn slow(on: Route) -> Self {
+        Self::new(on, Answer::Slowly).applied()
     }
 
     /// Keeps one request waiting until the gate opens, and then serves it as usual.
@@ -173,7 +194,7 @@ impl Fault {
     }
 
     fn new(on: Route, answer: Answer) -> Self {
-        Self { on, skip: 0, times: 1, applied: false, wait: Wait::No, answer }
+        Self { on, skip: 0, times: 1, applied: false, early: false, wait: Wait::No, answer }
     }
 
     fn matches(&self, kind: &Kind) -> bool {
@@ -190,10 +211,55 @@ impl Fault {
     }
 }
 
-/// Takes the first fault that is due for such a request, and uses it up by one.
-pub fn due(faults: &mut Vec<Fault>, kind: &Kind) -> Option<Fault> {
+/// Weather that is bad by chance, the same for the same seed and the same requests.
+#[derive(Debug, Clone)]
+pub struct Storm {
+    state: u64,
+    percent: u64,
+}
+
+impl Storm {
+    /// So many requests of a hundred meet a fault.
+    pub fn new(seed: u64, percent: u64) -> Self {
+        Self { state: seed, percent }
+    }
+
+    fn next(&mut self) -> u64 {
+        self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.state;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// What happens to the next request, if anything.
+    pub fn strike(&mut self) -> Option<Fault> {
+        if self.next() % 100 >= self.percent {
+            return None;
+        }
+        let on = Route::Any;
+        // 429 is rare, because the rate falls by half each time.
+        Some(match self.next() % 31 / 3 {
+            0 => Fault::reset(on),
+            1 => Fault::reset(on).applied(),
+            2 => Fault::status(on, 500),
+            3 => Fault::status(on, 503).header("Retry-After", "0").applied(),
+            4 => Fault::status(on, 408),
+            5 => Fault::html(on, 502),
+            6 => Fault::html(on, 504).applied(),
+            7 => Fault::html(on, 200),
+            8 => Fault::cut(on),
+            9 => Fault::slow(on),
+            _ => Fault::status(on, 429).header("Retry-After", "0"),
+        })
+    }
+}
+
+/// Takes the first fault that is due for such a request, and uses it up by one. Those that happen before a request was
+/// read are asked for by themselves.
+pub fn due(faults: &mut Vec<Fault>, kind: &Kind, early: bool) -> Option<Fault> {
     let mut found = None;
-    for fault in faults.iter_mut().filter(|fault| fault.matches(kind)) {
+    for fault in faults.iter_mut().filter(|fault| fault.early == early && fault.matches(kind)) {
         if fault.skip > 0 {
             fault.skip -= 1;
         } else if found.is_none() && fault.times > 0 {
@@ -216,12 +282,12 @@ mod tests {
             Fault::status(Route::FileStreamOf("a".to_owned()), 404),
         ];
         let viewer = Kind::Graphql("Viewer");
-        assert!(due(&mut faults, &viewer).is_none());
-        assert!(due(&mut faults, &viewer).is_some());
-        assert!(due(&mut faults, &Kind::FileStream("b")).is_none());
-        assert!(due(&mut faults, &Kind::FileStream("a")).is_some());
-        assert!(due(&mut faults, &viewer).is_some());
-        assert!(due(&mut faults, &viewer).is_none());
+        assert!(due(&mut faults, &viewer, false).is_none());
+        assert!(due(&mut faults, &viewer, false).is_some());
+        assert!(due(&mut faults, &Kind::FileStream("b"), false).is_none());
+        assert!(due(&mut faults, &Kind::FileStream("a"), false).is_some());
+        assert!(due(&mut faults, &viewer, false).is_some());
+        assert!(due(&mut faults, &viewer, false).is_none());
         assert!(faults.is_empty());
     }
 }

@@ -21,7 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::Shared;
-use super::fault::{Answer, Kind, Wait, due};
+use super::fault::{Answer, Kind, Storm, Wait, due};
 use super::graphql::prepare;
 use super::schema::{Context as Resolving, answer};
 use super::state::{RequestRecord, RunKey, StoredFile, StreamBody, ViolationKind, steps_of};
@@ -53,6 +53,11 @@ impl Reply {
 async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     let connection = request.extensions().get::<ConnectInfo<Connection>>().map(|info| info.0.clone()).unwrap();
     let (head, body) = request.into_parts();
+    if let Some(record) = reset_early(&shared, &head.method, head.uri.path()) {
+        shared.change(|world| world.requests.push(record));
+        connection.reset.store(true, Ordering::SeqCst);
+        return Response::new(Body::empty());
+    }
     let Ok(body) = axum::body::to_bytes(body, usize::MAX).await else {
         return Response::new(Body::empty());
     };
@@ -65,7 +70,10 @@ async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response
         world.requests.push(RequestRecord { at, ..call.record.clone() });
         world.requests.len() - 1
     });
-    let fault = shared.change(|world| due(&mut world.faults, &call.kind()));
+    let fault = shared.change(|world| {
+        let fault = due(&mut world.faults, &call.kind(), false);
+        fault.or_else(|| world.storm.as_mut().and_then(Storm::strike))
+    });
     match fault.as_ref().map(|fault| &fault.wait) {
         Some(Wait::For(time)) => tokio::time::sleep(*time).await,
         Some(Wait::Until(gate)) => gate.passed().await,
@@ -73,10 +81,20 @@ async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response
     }
     let own = |fault: &super::fault::Fault| fault.applied || matches!(fault.answer, Answer::Own);
     let reply = if fault.as_ref().is_none_or(own) { Some(call.carry_out(&shared)) } else { None };
+    let mut pieces = None;
     let reply = match fault.as_ref().map(|fault| fault.answer.clone()) {
         None | Some(Answer::Own) => reply,
+        Some(Answer::Slowly) => {
+            pieces = Some(Pieces::Slow);
+            reply
+        }
+        // Of nothing, there is no beginning.
+        Some(Answer::Cut) if reply.as_ref().is_some_and(|reply| !reply.body.is_empty()) => {
+            pieces = Some(Pieces::Cut);
+            reply
+        }
         Some(Answer::Status { code, headers, body }) => Some(Reply { status: code, headers, body }),
-        Some(Answer::Reset) => {
+        Some(Answer::Reset | Answer::Cut) => {
             connection.reset.store(true, Ordering::SeqCst);
             None
         }
@@ -86,7 +104,61 @@ async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response
         record.faulted = fault.is_some();
         record.status = Some(reply.as_ref().map_or(0, |reply| reply.status));
     });
-    reply.map_or_else(|| Response::new(Body::empty()), respond)
+    reply.map_or_else(|| Response::new(Body::empty()), |reply| respond_in(reply, pieces))
+}
+
+/// The record of a request that is to be reset before it is read.
+fn reset_early(shared: &Shared, method: &Method, path: &str) -> Option<RequestRecord> {
+    let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
+    let (kind, run) = match parts.as_slice() {
+        ["files", _, _, run, "file_stream"] => (Kind::FileStream(run), Some((*run).to_owned())),
+        ["storage", ..] => (Kind::Storage(path), None),
+        _ => (Kind::Other, None),
+    };
+    shared.change(|world| due(&mut world.faults, &kind, true))?;
+    let at = shared.started.elapsed();
+    let (method, path) = (method.to_string(), path.to_owned());
+    Some(RequestRecord { at, method, path, run, faulted: true, status: Some(0), ..RequestRecord::default() })
+}
+
+/// How an answer comes that does not come at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pieces {
+    Slow,
+    Cut,
+}
+
+fn respond_in(reply: Reply, pieces: Option<Pieces>) -> Response {
+    let Some(pieces) = pieces else { return respond(reply) };
+    let body = reply.body.clone().into_bytes();
+    let length = body.len();
+    let kept = if pieces == Pieces::Cut { length / 2 } else { length };
+    let body = Piecemeal { body: body[..kept].to_vec(), at: 0, then_break: pieces == Pieces::Cut };
+    let mut response = respond(Reply { body: String::new(), ..reply });
+    *response.body_mut() = Body::from_stream(tokio_util::io::ReaderStream::new(body));
+    response.headers_mut().insert(header::CONTENT_LENGTH, length.into());
+    response
+}
+
+/// Bytes that come one by one, and may break off.
+struct Piecemeal {
+    body: Vec<u8>,
+    at: usize,
+    then_break: bool,
+}
+
+impl AsyncRead for Piecemeal {
+    fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let piece = self.body.len() / 8 + 1;
+        let end = (self.at + piece).min(self.body.len());
+        if self.at == end && self.then_break {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
+        let end = end.min(self.at + into.remaining());
+        into.put_slice(&self.body[self.at..end]);
+        self.at = end;
+        Poll::Ready(Ok(()))
+    }
 }
 
 fn respond(reply: Reply) -> Response {

@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 use wandb_bridge::model::Json;
 
 pub use artifacts::Artifact;
-pub use fault::{Fault, Gate, Route};
+pub use fault::{Fault, Gate, Route, Storm};
 pub use http::hex;
 pub use state::{
     Alert, RequestRecord, RunKey, RunSnapshot, RunStatus, StoredFile, Violation, ViolationKind, World, path_of,
@@ -222,9 +222,22 @@ impl FakeServer {
         self.shared.change(|world| world.faults.push(fault));
     }
 
+    /// Misbehaves by chance from now on.
+    pub fn storm(&self, storm: Storm) {
+        self.shared.change(|world| world.storm = Some(storm));
+    }
+
+    /// Changes a run as a person does on its page.
+    pub fn edit(&self, id: &str, edit: impl FnOnce(&mut RunSnapshot)) {
+        self.shared.change(|world| edit(world.runs.values_mut().find(|run| run.id == id).unwrap()));
+    }
+
     /// Behaves again: forgets the faults that are still to come.
     pub fn behave(&self) {
-        self.shared.change(|world| world.faults.clear());
+        self.shared.change(|world| {
+            world.faults.clear();
+            world.storm = None;
+        });
     }
 
     /// Asks a run to stop, with the answers to its file stream.

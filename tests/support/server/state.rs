@@ -11,7 +11,7 @@ use serde_json::Value;
 use wandb_bridge::model::{Json, Number};
 
 use super::artifacts::Artifact;
-use super::fault::Fault;
+use super::fault::{Fault, Storm};
 
 /// Entity, project and id of a run.
 pub type RunKey = (String, String, String);
@@ -238,6 +238,8 @@ pub struct World {
     pub requests: Vec<RequestRecord>,
     #[serde(skip)]
     pub(super) faults: Vec<Fault>,
+    #[serde(skip)]
+    pub(super) storm: Option<Storm>,
     #[serde(skip)]
     pub(super) grants: BTreeMap<String, Grant>,
     #[serde(skip)]
