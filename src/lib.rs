@@ -29,6 +29,7 @@
 //! | [`watch`] | what changed between two looks (pure), hints to look sooner | what a run is |
 //! | [`api`] | GraphQL, file stream, signed URLs, retries, credentials: all HTTP | logs |
 //! | [`upload`] | log entries → requests, and what was acknowledged | event files |
+//! | [`free_space`] | how much of the disk is to stay free | what is written |
 //! | [`state_file`] | small state, replaced atomically; locks between processes | what they are used for |
 //! | [`cli`], [`settings`] | what can be typed; the one reader of environment and settings files | runs |
 //! | [`commands`] | one file a command; all that a person reads; errors and exit codes | |
@@ -60,6 +61,7 @@ pub mod cli;
 pub mod commands;
 pub mod config_files;
 pub mod convert;
+pub mod free_space;
 pub mod known_runs;
 pub mod model;
 pub mod pipeline;

@@ -8,6 +8,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -21,6 +22,7 @@ use crate::convert::restarts::Restarts;
 use crate::convert::rows::SourceRow;
 use crate::convert::run::{RunConverter, RunState};
 use crate::convert::summaries::SummaryRule;
+use crate::free_space::LowSpace;
 use crate::model::{
     Host, InvalidRunId, Json, Kinds, LogPosition, RowValue, RunId, RunInfo, RunUpdate, Skips, WallTime,
 };
@@ -89,6 +91,12 @@ pub enum RecordError {
         /// What should be.
         position: u64,
     },
+    /// Too little of the disk is free. What is recorded counts, and a later pass goes on from there.
+    #[error(transparent)]
+    LowSpace(LowSpace),
+    /// What cannot be sent now fills the spool. What is recorded counts, and a later pass goes on from there.
+    #[error("what waits for the server fills the spool, and cannot be sent now")]
+    SpoolFull,
     /// `--run-id` gives several experiments one id.
     #[error("several experiments would have the run id `{0}`")]
     SameId(RunId),
@@ -208,6 +216,8 @@ pub struct Recorder {
     /// Where config values stood that look like credentials.
     masked: BTreeSet<String>,
     dry_run: bool,
+    /// How much may be written between two commits, but for what comes at once.
+    bytes_per_commit: u64,
     /// Whether anything was appended or read since the last commit.
     dirty: bool,
     /// Whether the log was made by this process and nothing of it was committed yet.
@@ -344,6 +354,7 @@ impl Recorder {
             side: Side::new(options.save_events),
             masked: BTreeSet::new(),
             dry_run: options.dry_run,
+            bytes_per_commit: u64::MAX,
             dirty: false,
             marked: is_synced(&log),
             new,
@@ -419,6 +430,23 @@ impl Recorder {
     /// Where config values stood that look like credentials; they were masked.
     pub fn masked(&self) -> &BTreeSet<String> {
         &self.masked
+    }
+
+    /// Commits whenever so much of log and files was written.
+    pub fn commit_every(&mut self, bytes: u64) {
+        self.bytes_per_commit = bytes;
+    }
+
+    /// How many bytes of files were written so far; goes up as they are.
+    pub fn media_written(&self) -> Arc<AtomicU64> {
+        locked(&self.beside).files.written_bytes()
+    }
+
+    /// Whether so much was written since the last commit that it is time for the next.
+    fn is_due(&self) -> bool {
+        let log = self.sink.position().0.0.saturating_sub(self.checkpoint.position.0);
+        let beside = locked(&self.beside);
+        beside.files.are_due() || log.saturating_add(beside.files.unsynced_bytes()) >= self.bytes_per_commit
     }
 
     /// The run's log.
@@ -508,8 +536,8 @@ impl Recorder {
                 source.resume_at = row.resume_at;
             }
             result = self.write_row(row);
-            let due = || pass.rows - rows_at_commit >= ROWS_PER_COMMIT || locked(&self.beside).files.are_due();
-            if result.is_ok() && split == 0 && due() {
+            let due = pass.rows - rows_at_commit >= ROWS_PER_COMMIT || self.is_due();
+            if result.is_ok() && split == 0 && due {
                 rows_at_commit = pass.rows;
                 for source in merge.sources_mut() {
                     self.checkpoint_source(source);
@@ -534,7 +562,12 @@ impl Recorder {
         }
         result?;
         if !stopped {
-            self.keep_beside(planned, end, &mut pass)?;
+            stopped = !self.keep_beside(planned, end, &mut pass, &mut |this, pass| {
+                Ok(!this.is_due() || {
+                    this.commit(&mut committed)?;
+                    go_on(pass)
+                })
+            })?;
         }
         // Whatever is written has its place before the exit record.
         self.write_beside()?;
@@ -561,7 +594,7 @@ impl Recorder {
         }
         // Files beside the events alone make a run only where they were asked for.
         if [KindName::Projector, KindName::Profile].into_iter().any(|kind| self.filter.asks_for(kind)) {
-            self.keep_beside(planned, End::CloseRow, &mut pass).ok()?;
+            self.keep_beside(planned, End::CloseRow, &mut pass, &mut |_, _| Ok(true)).ok()?;
         }
         let sum = pass.kinds.sum();
         (sum.left_out > 0 && sum.left_out == sum.read).then_some(pass)

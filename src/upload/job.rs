@@ -25,6 +25,8 @@ pub struct UploadJob {
     pub overrides: Overrides,
     /// Whether the run is being recorded right now: then it gets heartbeats.
     pub live: bool,
+    /// What becomes of it here once it was acknowledged.
+    pub cleaning: Cleaning,
     /// Told of every step that a person may want to see.
     pub progress: Arc<dyn Fn(Progress) + Send + Sync>,
 }
@@ -33,6 +35,17 @@ impl fmt::Debug for UploadJob {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("UploadJob").field("log", &self.log).field("live", &self.live).finish_non_exhaustive()
     }
+}
+
+/// What is deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cleaning {
+    /// Nothing.
+    No,
+    /// Log and files of a run that has ended and was acknowledged whole.
+    AtEnd,
+    /// The same, and files of rows as soon as they are acknowledged.
+    AsAcknowledged,
 }
 
 /// How far a log goes.
@@ -106,6 +119,16 @@ pub enum Progress {
         bytes: u64,
         /// The log up to here was acknowledged.
         position: LogPosition,
+    },
+    /// Files that rows before `position` speak of were deleted here after they were acknowledged.
+    Deleted {
+        /// The log up to here was acknowledged.
+        position: LogPosition,
+    },
+    /// Files were not taken by the server, or not now: they stay.
+    FilesRefused {
+        /// Their sizes.
+        bytes: u64,
     },
 }
 

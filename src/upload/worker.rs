@@ -27,7 +27,7 @@ use crate::upload::cursor::{Cursor, first_run};
 use crate::upload::files::{self, Due, Plan};
 use crate::upload::fleet::Fleet;
 use crate::upload::fold::{Exit, Fold};
-use crate::upload::job::{Close, LogEnd, Progress, RunState, UploadError, UploadJob, UploadOutcome};
+use crate::upload::job::{Cleaning, Close, LogEnd, Progress, RunState, UploadError, UploadJob, UploadOutcome};
 use crate::upload::state::{RunAddress, Target, UploadState, state_path};
 use crate::upload::worker::keep::Keep;
 use crate::wandb_format::{LogError, mark_synced};
@@ -72,6 +72,8 @@ struct Worker<'a> {
     next_live: Instant,
     rows_sent: u64,
     files_sent: BTreeSet<String>,
+    /// Files that may be deleted here once the state that says that they were sent is saved.
+    to_delete: Vec<String>,
     incomplete: bool,
     abandoned: bool,
 }
@@ -112,6 +114,7 @@ impl<'a> Worker<'a> {
             next_live: now + LIVE_INTERVAL,
             rows_sent: 0,
             files_sent: BTreeSet::new(),
+            to_delete: Vec::new(),
             incomplete: false,
             abandoned: false,
         }
@@ -120,6 +123,9 @@ impl<'a> Worker<'a> {
     async fn follow(&mut self) -> Result<RunState, UploadError> {
         self.find_target().await?;
         self.load()?;
+        // What was acknowledged before.
+        self.acknowledged(0, 0);
+        self.delete_acknowledged().await;
         self.read_from(self.state.fold.clone(), 0);
         loop {
             self.pace().await?;
@@ -174,6 +180,10 @@ impl<'a> Worker<'a> {
         let (keep, state) = Keep::open(path)?;
         self.keep = Some(keep);
         self.state = state.unwrap_or_default();
+        if self.job.cleaning == Cleaning::AsAcknowledged {
+            // What a process that ended in between did not come to.
+            self.to_delete = self.state.sent.files.keys().cloned().collect();
+        }
         Ok(())
     }
 
@@ -361,7 +371,12 @@ impl<'a> Worker<'a> {
             };
             let waiting = end.position.map_or(u64::MAX, |position| position.0.saturating_sub(at.0));
             let due = self.last_request + self.fleet.send_interval();
-            if end.complete || self.first_request || waiting >= MAX_BYTES as u64 || Instant::now() >= due {
+            if end.complete
+                || self.first_request
+                || waiting >= MAX_BYTES as u64
+                || Instant::now() >= due
+                || self.fleet.is_hurried()
+            {
                 return Ok(());
             }
             self.place = None;
@@ -385,6 +400,7 @@ impl<'a> Worker<'a> {
                 self.abandoned = changed.is_err();
                 Ok(true)
             }
+            () = self.fleet.hurry_changes() => Ok(false),
             () = wait => Ok(false),
         }
     }
@@ -442,10 +458,26 @@ impl<'a> Worker<'a> {
     }
 
     async fn save(&mut self) -> Result<(), UploadError> {
-        match &mut self.keep {
-            Some(keep) => keep.save(&self.state).await,
-            None => Ok(()),
+        if let Some(keep) = &mut self.keep {
+            keep.save(&self.state).await?;
+            self.delete_acknowledged().await;
         }
+        Ok(())
+    }
+
+    /// Deletes what may go now that the state is saved: a process that finds a file missing must know that it was sent.
+    async fn delete_acknowledged(&mut self) {
+        if self.job.cleaning != Cleaning::AsAcknowledged {
+            return;
+        }
+        let paths = std::mem::take(&mut self.to_delete);
+        if !paths.is_empty() {
+            let (fold, sent, directory) =
+                (self.state.fold.clone(), self.state.sent.clone(), self.job.files_dir.clone());
+            // An upload that ends deletes what is left at the next start.
+            let _ = spawn_blocking(move || files::delete_acknowledged(&paths, &fold, &sent, &directory)).await;
+        }
+        (self.job.progress)(Progress::Deleted { position: self.state.fold.position });
     }
 
     /// Notes what an error means for other runs, and finds out whether another run's error is behind it.

@@ -11,7 +11,7 @@ use crate::commands::error::{CommandError, ExitCode};
 use crate::commands::session::{self, Stop};
 use crate::commands::ui::{Destination, Ui, counted};
 use crate::convert::template::{Template, TemplateError};
-use crate::pipeline::{self, Uploads, Watcher};
+use crate::pipeline::{self, Watcher};
 use crate::settings::{Setting, Settings, check_project};
 use crate::upload::Overrides;
 use crate::wandb_format::{find_logs, is_synced};
@@ -60,7 +60,7 @@ pub(super) fn run(
     };
     let runtime = session::start_runtime()?;
     let watcher: Arc<dyn Watcher> = reporter.clone();
-    let uploads = Uploads::new(runtime.clone(), client, settings.transfers, watcher.clone());
+    let uploads = session::uploads(&runtime, client, settings, &watcher);
     let stop = Stop::listen(&runtime, settings.max_duration, Some(&uploads))?;
     pipeline::sync(chosen.logs, &overrides, &uploads, &watcher);
     runtime.block_on(uploads.finish(None));
