@@ -24,6 +24,7 @@
 //! | [`config_files`] | config files of runs: which are there, what they say | events, runs |
 //! | [`survey`] | paths → the runs that would be made | writing |
 //! | [`checkpoint`], [`sink`], [`recorder`] | one run's left half: read, convert, append, commit | the server |
+//! | [`cleaned`] | runs whose log was deleted after it arrived | what was acknowledged |
 //! | [`side_files`] | what TensorBoard reads beside event files: projector, profiles | what a run is, copying |
 //! | [`known_runs`] | runs that were recorded before | the server |
 //! | [`watch`] | what changed between two looks (pure), hints to look sooner | what a run is |
@@ -57,6 +58,7 @@
 
 pub mod api;
 pub mod checkpoint;
+pub mod cleaned;
 pub mod cli;
 pub mod commands;
 pub mod config_files;

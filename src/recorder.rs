@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use crate::checkpoint::{Checkpoint, Description, Ending, STATE_DIRECTORY, Shape};
+use crate::cleaned::{self, CleanError};
 use crate::convert::axes::Axes;
 use crate::convert::config;
 use crate::convert::filters::{Filter, KindName};
@@ -97,6 +98,12 @@ pub enum RecordError {
     /// What cannot be sent now fills the spool. What is recorded counts, and a later pass goes on from there.
     #[error("what waits for the server fills the spool, and cannot be sent now")]
     SpoolFull,
+    /// A run whose rows were deleted here cannot be summarized anew.
+    #[error("the run's log was deleted after it had arrived, so its rows cannot be summarized anew")]
+    RowsAreGone,
+    /// A log that was to be deleted is still there.
+    #[error(transparent)]
+    Cleaning(#[from] CleanError),
     /// `--run-id` gives several experiments one id.
     #[error("several experiments would have the run id `{0}`")]
     SameId(RunId),
@@ -224,6 +231,8 @@ pub struct Recorder {
     new: bool,
     /// Whether the log may bear the mark of a log that was uploaded whole.
     marked: bool,
+    /// Whether the log was deleted after it had arrived, and no other was begun.
+    no_log: bool,
     _lock: Option<Lock>,
 }
 
@@ -297,6 +306,7 @@ impl Recorder {
             })?)
         };
         let log = directory.join(format!("run-{id}.wandb"));
+        let was_cleaned = !options.dry_run && cleaned::finish_if_under_way(&log)?.is_some();
         let known = Checkpoint::load(directory)?;
         if let Some(checkpoint) = &known {
             let differences = checkpoint.shape.differences(&options.shape, &plan.tb_runs);
@@ -331,7 +341,10 @@ impl Recorder {
         let mut description = checkpoint.description.clone();
         described.asked.apply(&mut description);
         let failed = |source| RecordError::Log { path: log.clone(), source };
+        let no_log = !new && checkpoint.log_is_gone();
         let sink = match (options.dry_run, new) {
+            // There will be a log when there is something for it.
+            (false, false) if no_log => Sink::nowhere(LogPosition(1), 1).map_err(failed)?,
             (true, _) => Sink::nowhere(checkpoint.position, checkpoint.next_num).map_err(failed)?,
             (false, true) => {
                 set_aside(&log).map_err(|source| RecordError::Io { path: log.clone(), source })?;
@@ -356,7 +369,8 @@ impl Recorder {
             dry_run: options.dry_run,
             bytes_per_commit: u64::MAX,
             dirty: false,
-            marked: is_synced(&log),
+            marked: !was_cleaned && is_synced(&log),
+            no_log: no_log && !options.dry_run,
             new,
             log,
             counted_to: checkpoint.position.0,
@@ -381,6 +395,9 @@ impl Recorder {
 
     /// Takes other rules for the summary. The rows stay what they are; what the summary says of them is read from the log.
     fn summarize_anew(&mut self, rules: &[SummaryRule]) -> Result<(), RecordError> {
+        if self.no_log || cleaned::Cleaned::is_there(&self.directory) {
+            return Err(RecordError::RowsAreGone);
+        }
         self.checkpoint.summaries = rules.to_vec();
         self.dirty = true;
         let metrics = self.converter.metrics_summarized_anew(rules);
@@ -635,8 +652,10 @@ impl Recorder {
             self.dirty = false;
             return Ok(());
         }
-        self.sink.sync().map_err(|source| RecordError::Log { path: self.log.clone(), source })?;
-        (self.checkpoint.position, self.checkpoint.next_num) = self.sink.position();
+        if !self.no_log {
+            self.sink.sync().map_err(|source| RecordError::Log { path: self.log.clone(), source })?;
+            (self.checkpoint.position, self.checkpoint.next_num) = self.sink.position();
+        }
         self.checkpoint.state.clone_from(self.converter.state());
         for (directory, tags) in &self.tags {
             let tags = locked(tags);
@@ -735,6 +754,9 @@ impl Recorder {
             }
             return Ok(());
         }
+        if std::mem::take(&mut self.no_log) {
+            return self.begin_next_log();
+        }
         if std::mem::take(&mut self.marked) {
             unmark_synced(&self.log).map_err(|source| RecordError::Io { path: self.log.clone(), source })?;
         }
@@ -745,6 +767,20 @@ impl Recorder {
         self.sink = Sink::open_at(&self.log, ending.before_exit, ending.exit_num).map_err(failed)?;
         self.checkpoint = cut;
         Ok(())
+    }
+
+    /// Goes on in a new log after the old one was deleted. Until the next commit the checkpoint on disk says that there
+    /// is none, and what is there counts for nothing.
+    fn begin_next_log(&mut self) -> Result<(), RecordError> {
+        let failed = |source| RecordError::Io { path: self.log.clone(), source };
+        match fs::remove_file(&self.log) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+            _ => {}
+        }
+        self.sink = Sink::create(&self.log).map_err(|source| RecordError::Log { path: self.log.clone(), source })?;
+        self.new = true;
+        self.checkpoint.ending = None;
+        self.write(&RunUpdate::Run(Box::new(self.run_info())))
     }
 
     fn run_info(&self) -> RunInfo {

@@ -438,6 +438,9 @@ fn upload_trouble(error: &UploadError, source: &Path) -> CommandError {
     };
     let trouble = CommandError::new(code, format!("cannot upload `{}`", source.display())).caused_by(error);
     match error {
+        UploadError::Cleaned { .. } => trouble.hint(
+            "with another `--dir`, or without this run directory, the whole run is made again from its event files",
+        ),
         UploadError::Conflict { .. } => {
             trouble.hint("nothing was sent; use `--generation 1` to make a fresh run beside the one on the server")
         }

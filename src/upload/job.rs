@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use crate::api::{ApiError, Class};
+use crate::cleaned::CleanError;
 use crate::model::{LogPosition, Skips};
 use crate::state_file::StateFileError;
 use crate::wandb_format::LogError;
@@ -203,6 +204,17 @@ pub enum UploadError {
     /// What was acknowledged cannot be read or written down.
     #[error(transparent)]
     State(#[from] StateFileError),
+    /// The log begins where logs ended that were deleted after they were sent elsewhere.
+    #[error("`{}` is only the end of the run: {rows} rows before it were sent to another place, and deleted here", .log.display())]
+    Cleaned {
+        /// The log.
+        log: PathBuf,
+        /// How many rows are missing.
+        rows: u64,
+    },
+    /// What was deleted, or is to be, cannot be told.
+    #[error(transparent)]
+    Cleaning(#[from] CleanError),
     /// Another process uploads this run.
     #[error("another process uploads this run: {0}")]
     Held(String),

@@ -20,13 +20,14 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info};
 
 use crate::api::{ApiError, Class, run_url};
+use crate::cleaned::{self, Cleaned};
 use crate::model::{LogPosition, SkippedReason, Skips};
 use crate::upload::batch::{Batch, MAX_BYTES, MAX_LINE};
 use crate::upload::contact;
 use crate::upload::cursor::{Cursor, first_run};
 use crate::upload::files::{self, Due, Plan};
 use crate::upload::fleet::Fleet;
-use crate::upload::fold::{Exit, Fold};
+use crate::upload::fold::{Exit, Fold, RunParameters};
 use crate::upload::job::{Cleaning, Close, LogEnd, Progress, RunState, UploadError, UploadJob, UploadOutcome};
 use crate::upload::state::{RunAddress, Target, UploadState, state_path};
 use crate::upload::worker::keep::Keep;
@@ -72,6 +73,8 @@ struct Worker<'a> {
     next_live: Instant,
     rows_sent: u64,
     files_sent: BTreeSet<String>,
+    /// What is known of logs of this run that were deleted.
+    cleaned: Option<Cleaned>,
     /// Files that may be deleted here once the state that says that they were sent is saved.
     to_delete: Vec<String>,
     incomplete: bool,
@@ -114,6 +117,7 @@ impl<'a> Worker<'a> {
             next_live: now + LIVE_INTERVAL,
             rows_sent: 0,
             files_sent: BTreeSet::new(),
+            cleaned: None,
             to_delete: Vec::new(),
             incomplete: false,
             abandoned: false,
@@ -128,12 +132,20 @@ impl<'a> Worker<'a> {
         self.delete_acknowledged().await;
         self.read_from(self.state.fold.clone(), 0);
         loop {
+            if self.cleaned.is_some() && !self.has_log() {
+                // All that there was is on the server, and deleted here.
+                if self.end().complete {
+                    return Ok(if self.lost() { RunState::Partial } else { RunState::Synced });
+                }
+                self.changed_or(None).await?;
+                continue;
+            }
             self.pace().await?;
             let end = self.end();
             let batch = match self.next_batch(end.position).await {
                 // The log is another one than the state speaks of: what the server holds decides.
                 Err(UploadError::Log { source: LogError::Shorter { .. }, .. })
-                    if !self.opened && self.state.run.is_some() =>
+                    if !self.opened && self.state.run.is_some() && self.cleaned.is_none() =>
                 {
                     info!(log = %self.job.log.display(), "the log is shorter than what was acknowledged; starting over");
                     self.state = UploadState::default();
@@ -159,6 +171,19 @@ impl<'a> Worker<'a> {
 
     /// Waits until the log names its run.
     async fn find_target(&mut self) -> Result<(), UploadError> {
+        let log = self.job.log.clone();
+        let cleaned = spawn_blocking(move || cleaned::take_up(&log)).await.unwrap_or(Ok(None))?;
+        if let Some(cleaned) = cleaned {
+            let own = RunParameters {
+                entity: cleaned.entity.clone(),
+                project: cleaned.project.clone(),
+                run_id: cleaned.run_id.clone(),
+                ..RunParameters::default()
+            };
+            self.target = contact::target(&own, &self.job.overrides);
+            self.cleaned = Some(cleaned);
+            return Ok(());
+        }
         loop {
             let end = self.end();
             let log = self.job.log.clone();
@@ -180,6 +205,15 @@ impl<'a> Worker<'a> {
         let (keep, state) = Keep::open(path)?;
         self.keep = Some(keep);
         self.state = state.unwrap_or_default();
+        if let Some(cleaned) = &self.cleaned {
+            let before = self.state.logs;
+            if !self.state.follow(cleaned) {
+                return Err(UploadError::Cleaned { log: self.job.log.clone(), rows: cleaned.rows });
+            }
+            if before != self.state.logs {
+                self.touch();
+            }
+        }
         if self.job.cleaning == Cleaning::AsAcknowledged {
             // What a process that ended in between did not come to.
             self.to_delete = self.state.sent.files.keys().cloned().collect();
@@ -283,7 +317,35 @@ impl<'a> Worker<'a> {
         if let Err(error) = mark_synced(&self.job.log) {
             debug!(%error, "no `.synced` marker");
         }
+        if self.job.cleaning != Cleaning::No {
+            self.clean(end).await?;
+        }
         Ok(RunState::Synced)
+    }
+
+    /// Deletes what is on the server. Whoever finds it gone finds the state that says so.
+    async fn clean(&mut self, end: LogEnd) -> Result<(), UploadError> {
+        self.save().await?;
+        let run = self.state.fold.run.clone().unwrap_or_default();
+        let note = Cleaned {
+            logs: self.state.logs + 1,
+            under_way: true,
+            rows: self.state.fold.history_lines,
+            entity: run.entity,
+            project: run.project,
+            run_id: run.run_id,
+        };
+        let log = self.job.log.clone();
+        let cleaned = spawn_blocking(move || cleaned::clean(&log, end.position, note)).await;
+        if !cleaned.unwrap_or(Ok(false))? {
+            debug!(log = %self.job.log.display(), "not cleaned: it goes on");
+        }
+        Ok(())
+    }
+
+    /// Whether there is a log that counts.
+    fn has_log(&mut self) -> bool {
+        self.end().position != Some(LogPosition(0)) && self.job.log.exists()
     }
 
     /// Files, then the last request.

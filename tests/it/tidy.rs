@@ -16,6 +16,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("convert", &["proto", "tfevents"]),
     ("wandb_format", &["proto"]),
     ("checkpoint", &["convert", "state_file", "tfevents"]),
+    ("cleaned", &["checkpoint", "state_file", "wandb_format"]),
     ("sink", &["wandb_format"]),
     ("survey", &["checkpoint", "convert", "tfevents"]),
     ("known_runs", &["checkpoint", "convert", "state_file", "survey", "wandb_format"]),
@@ -24,6 +25,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "recorder",
         &[
             "checkpoint",
+            "cleaned",
             "convert",
             "free_space",
             "side_files",
@@ -36,7 +38,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     ("watch", &[]),
     ("api", &[]),
-    ("upload", &["api", "proto", "state_file", "wandb_format"]),
+    ("upload", &["api", "cleaned", "proto", "state_file", "wandb_format"]),
     ("cli", &["convert", "free_space"]),
     ("settings", &["api", "cli", "convert", "free_space"]),
     (
@@ -62,6 +64,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         &[
             "api",
             "checkpoint",
+            "cleaned",
             "cli",
             "config_files",
             "convert",

@@ -48,7 +48,7 @@ impl Worker<'_> {
         }
         let url = run_url(api.app_url(), &address.entity, &address.project, &address.run_id);
         info!(%url, from, "run opened");
-        if self.state.sent.finished.take().is_some() {
+        if self.state.sent.finished.take().is_some() && self.cleaned.is_none() {
             // Whoever goes on with a log removes the marker; this is for logs that others wrote.
             let _ = unmark_synced(&self.job.log);
         }
