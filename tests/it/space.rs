@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use sha2::Digest as _;
@@ -13,14 +14,17 @@ use wandb_bridge::proto::tensorboard::summary::{Image, Value, value};
 use wandb_bridge::proto::tensorboard::{Event, Summary, event};
 
 use crate::import::named;
-use crate::support::bridge::Place;
+use crate::support::bridge::{Call, Place, Running};
 use crate::support::events::Writer;
 use crate::support::official::copy_tree;
-use crate::support::server::{FakeServer, Fault, Gate, Options, Route, RunSnapshot, RunStatus, hex};
+use crate::support::python::wandb;
+use crate::support::server::{FakeServer, Fault, Gate, Options, Route, RunSnapshot, RunStatus, World, hex};
 
 /// How large a picture is.
 const PICTURE: usize = 128 << 10;
 const MB: u64 = 1_000_000;
+/// What is waited for comes in a second or two; a busy machine may need longer.
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// How much media the larger tests make: `WANDB_BRIDGE_TEST_MEDIA_MB=10000` makes 10 GB.
 fn media() -> u64 {
@@ -162,9 +166,7 @@ fn reading_waits_for_a_server_that_takes_its_time() {
     server.fault(Fault::stall(Route::Storage, &gate).always());
     let running = place.import(&server, ["logs"]).args(["--max-spool", "4MB"]).spawn();
     // The first pictures are on their way, and stay there.
-    server.wait_until(std::time::Duration::from_secs(60), |world| {
-        world.requests.iter().any(|request| request.path.starts_with("/storage/"))
-    });
+    server.wait_until(LIMIT, |world| world.requests.iter().any(|request| request.path.starts_with("/storage/")));
     assert!(size_below(&place.path("out")) <= 4 * MB);
     gate.open();
     server.behave();
@@ -436,4 +438,112 @@ fn killed_while_media_come_and_go() {
         server.assert_content();
     }
     assert!(kills >= 8, "{kills} times");
+}
+
+/// `watch logs`, looking often.
+fn watch(place: &Place, server: &FakeServer) -> Call {
+    place.call(["watch", "logs", "--dir", "out", "-p", "p", "--poll", "50ms"]).server(server)
+}
+
+fn row_count(world: &World) -> usize {
+    world.runs.values().map(|run| run.history.len()).sum()
+}
+
+#[cfg(unix)]
+fn interrupt(running: &Running) {
+    let process = rustix::process::Pid::from_raw(running.id().try_into().unwrap()).unwrap();
+    rustix::process::kill_process(process, rustix::process::Signal::INT).unwrap();
+}
+
+#[test]
+fn much_media_passes_through_the_small_spool_of_a_watch() {
+    const SPOOL: u64 = 8 * MB;
+    let place = Place::new();
+    let (server, most) = measuring(&place);
+    let mut written = Vec::new();
+    for (run, name) in [(0, "a"), (1, "b"), (2, "c")] {
+        let mut writer = Writer::new(&place.path(&format!("logs/{name}")));
+        written.push((name, pictures(&mut writer, run * 120, 120)));
+    }
+    watch(&place, &server).args(["--until-idle", "1s", "--max-spool", "8MB", "--clean"]).run().ok();
+    for (name, written) in &written {
+        check_pictures(&named(&server, name), written);
+        assert_eq!(named(&server, name).status, RunStatus::Finished);
+    }
+    server.assert_content();
+    let most = most.load(Ordering::Relaxed);
+    assert!(most <= SPOOL + SPOOL / 4, "{most} bytes at once");
+}
+
+#[test]
+#[cfg(unix)]
+fn a_watch_that_waits_for_room_heeds_signals() {
+    let place = Place::new();
+    let (server, _) = measuring(&place);
+    let written = pictures(&mut Writer::new(&place.path("logs/a")), 0, 100);
+    let gate = Gate::default();
+    server.fault(Fault::stall(Route::Storage, &gate).always());
+    let running = watch(&place, &server).args(["--max-spool", "2MB", "--drain", "500ms"]).spawn();
+    server.wait_until(LIMIT, |world| world.requests.iter().any(|request| request.path.starts_with("/storage/")));
+    interrupt(&running);
+    running.wait().code(5);
+    assert!(size_below(&place.path("out")) <= 2 * MB);
+    server.behave();
+    gate.open();
+    watch(&place, &server).args(["--until-idle", "1s", "--max-spool", "2MB"]).run().ok();
+    check_media(&named(&server, "a"), &written);
+    server.assert_content();
+}
+
+#[test]
+fn a_watch_records_nothing_on_a_disk_that_is_full() {
+    let place = Place::new();
+    let (server, _) = measuring(&place);
+    let written = pictures(&mut Writer::new(&place.path("logs/a")), 0, 20);
+    let ended = watch(&place, &server).args(["--until-idle", "1s", "--min-free", "900PB"]).run().code(5);
+    assert_eq!(ended.stderr.matches("are to stay free").count(), 1, "{}", ended.stderr);
+    assert!(place.logs().is_empty());
+    watch(&place, &server).args(["--until-idle", "1s", "--min-free", "0"]).run().ok();
+    check_pictures(&named(&server, "a"), &written);
+}
+
+#[test]
+#[cfg(unix)]
+fn a_watch_goes_on_with_a_cleaned_run_and_cleans_it_again() {
+    let (place, server) = (Place::new(), FakeServer::start());
+    let mut writer = Writer::new(&place.path("logs/a"));
+    writer.scalars("loss", points(0, 10));
+    place.import(&server, ["logs"]).arg("--clean").run().ok();
+    for (from, to) in [(10, 15), (15, 16)] {
+        let running = watch(&place, &server).args(["--clean", "--stale-after", "3650d"]).spawn();
+        writer.scalars("loss", points(from, to));
+        server.wait_until(LIMIT, |world| row_count(world) == to as usize);
+        interrupt(&running);
+        running.wait().ok();
+        check_values(&server, to);
+        assert!(place.logs().is_empty());
+    }
+    assert_eq!(named(&server, "a").status, RunStatus::Finished);
+}
+
+#[test]
+fn the_official_client_leaves_what_was_cleaned_alone() {
+    let (place, server) = (Place::new(), FakeServer::start());
+    let mut writer = Writer::new(&place.path("logs/a"));
+    writer.scalars("loss", points(0, 10));
+    place.import(&server, ["logs"]).arg("--clean").run().ok();
+    let lines = named(&server, "a").history;
+    let directory = run_directory(&place);
+    for grown in [false, true] {
+        if grown {
+            writer.scalars("loss", points(10, 12));
+            place.import_offline(["logs"]).run().ok();
+        }
+        let output = wandb().args(["sync", "--yes"]).arg(place.path("out/wandb")).server(&server).run();
+        assert!(!output.stderr.contains("Finished syncing"), "{}", output.stderr);
+        assert_eq!(named(&server, "a").history, lines);
+    }
+    // It counts as a run that was synced.
+    let output = wandb().args(["clean", "--force", "--min-hours=-100"]).directory(&place.path("out")).run();
+    assert!(!directory.exists(), "{} {}", output.stdout, output.stderr);
 }

@@ -300,10 +300,11 @@ impl<'a> Runs<'a> {
             Some(code) => growing.pass(End::Exit(code), self.stopping).err(),
             None => growing.pass(End::CloseRow, self.stopping).err(),
         };
-        let paused = growing.paused.take().and_then(|verdict| growing.gate.error(verdict));
+        let paused = growing.paused.take();
         if paused.is_some() {
             self.stopping.stop_short();
         }
+        let paused = paused.and_then(|verdict| growing.gate.error(verdict));
         let failed = failed.or(paused);
         let failed = failed.or_else(|| if end == WatchEnd::Terminated { growing.preempt() } else { None });
         growing.end(failed);
