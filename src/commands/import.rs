@@ -53,7 +53,7 @@ pub(super) fn run(
 
     let runtime = session::start_runtime()?;
     let watcher: Arc<dyn Watcher> = reporter.clone();
-    let uploads = client.map(|client| session::uploads(settings, &runtime, client, &watcher));
+    let uploads = client.map(|client| session::uploads(&runtime, client, settings, &watcher));
     let stop = Stop::listen(&runtime, settings.max_duration, uploads.as_ref())?;
     pipeline::import(&runs, &recording, uploads.as_ref(), &stop.token, &watcher);
     if let Some(uploads) = &uploads {

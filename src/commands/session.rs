@@ -132,8 +132,9 @@ pub(super) fn recording(settings: &Settings, dry_run: bool, runs: usize, ui: &Ui
         }
         naming.single = Default::default();
     }
-    let (recording, errors) =
+    let (mut recording, errors) =
         Recording::new(settings.wandb_dir.clone(), options, naming).context("look at", &settings.wandb_dir)?;
+    recording.min_free = settings.min_free;
     for error in errors {
         ui.warn_of(
             &CommandError::new(ExitCode::Failed, "a run that was recorded before cannot be read").caused_by(&error),
@@ -187,22 +188,6 @@ pub(super) fn client(settings: &Settings) -> Result<Option<ApiClient>, CommandEr
         trouble.hint("`--ca-cert`, `SSL_CERT_FILE` and `REQUESTS_CA_BUNDLE` name PEM files of certificates")
     });
     client.map(Some)
-}
-
-/// The uploads of a command, if there is anything to upload with.
-pub(super) fn uploads(
-    settings: &Settings,
-    runtime: &Arc<Runtime>,
-    client: ApiClient,
-    watcher: &Arc<dyn Watcher>,
-) -> Uploads {
-    let on_conflict = match settings.on_conflict {
-        cli::OnConflict::Skip => OnConflict::Skip,
-        cli::OnConflict::NewId => OnConflict::NewId,
-        cli::OnConflict::Append => OnConflict::Append,
-        cli::OnConflict::Fail => OnConflict::Fail,
-    };
-    Uploads::new(runtime.clone(), client, settings.transfers, watcher.clone()).on_conflict(on_conflict)
 }
 
 /// Whether the error is that there is no key at all.
@@ -312,6 +297,24 @@ pub(super) fn reporter(
 /// The command line as it was typed, to be typed again.
 pub(super) fn same_command(typed: &[String]) -> String {
     command_line(["wandb-bridge"].into_iter().chain(typed.iter().map(String::as_str)))
+}
+
+/// The uploads of a command.
+pub(super) fn uploads(
+    runtime: &Arc<Runtime>,
+    client: ApiClient,
+    settings: &Settings,
+    watcher: &Arc<dyn Watcher>,
+) -> Uploads {
+    let on_conflict = match settings.on_conflict {
+        cli::OnConflict::Skip => OnConflict::Skip,
+        cli::OnConflict::NewId => OnConflict::NewId,
+        cli::OnConflict::Append => OnConflict::Append,
+        cli::OnConflict::Fail => OnConflict::Fail,
+    };
+    Uploads::new(runtime.clone(), client, settings.transfers, watcher.clone())
+        .keeping(settings.max_spool, settings.clean)
+        .on_conflict(on_conflict)
 }
 
 /// The runtime of a command.

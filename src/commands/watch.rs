@@ -149,7 +149,7 @@ impl Prepared {
         let Self { settings, runtime, survey, recording, client, for_want_of_a_key } = self;
         let reporter = session::reporter(ui, &settings, session::destination(&settings, arguments.dry_run), None);
         let watcher: Arc<dyn Watcher> = reporter.clone();
-        let uploads = client.map(|client| session::uploads(&settings, &runtime, client, &watcher));
+        let uploads = client.map(|client| session::uploads(&runtime, client, &settings, &watcher));
         let until = deadline(settings.max_duration);
         let stopping = Stopping::new(until.map(|until| until + arguments.drain));
         let (ending, command_code) = runtime.block_on(async {

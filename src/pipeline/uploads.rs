@@ -13,10 +13,13 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{ApiClient, Class};
+use crate::checkpoint::Checkpoint;
 use crate::model::RunId;
 use crate::pipeline::report::{Note, Watcher};
+use crate::pipeline::spool::{Fate, Meter, Spool};
 use crate::upload::{
-    Fleet, LogEnd, OnConflict, Overrides, RunState, UploadError, UploadJob, UploadOutcome, upload_run,
+    Cleaning, Fleet, LogEnd, OnConflict, Overrides, Progress, RunState, UploadError, UploadJob, UploadOutcome,
+    upload_run,
 };
 
 /// The pause between two uploads of a log that still grows, when one could not go on.
@@ -32,6 +35,8 @@ pub struct Uploads {
     /// By run id, or by log where that is not known. A run that ended and goes on is uploaded by a second task, which
     /// waits for the first; so do two logs of one run, which must not be written over each other.
     turns: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+    spool: Arc<Spool>,
+    clean: bool,
     on_conflict: OnConflict,
 }
 
@@ -54,6 +59,8 @@ pub struct RunToUpload {
     pub end: watch::Receiver<LogEnd>,
     /// Whether the run is to be shown as running while nothing comes.
     pub live: bool,
+    /// Its bytes in the spool, if it is read in this process.
+    pub meter: Option<Meter>,
 }
 
 impl Uploads {
@@ -65,6 +72,8 @@ impl Uploads {
             fleet: Fleet::new(Arc::new(api), usize::from(transfers), &cancel),
             cancel,
             watcher,
+            spool: Spool::new(u64::MAX, 1),
+            clean: false,
             tasks: Mutex::new(JoinSet::new()),
             turns: Mutex::new(HashMap::new()),
             on_conflict: OnConflict::default(),
@@ -76,6 +85,34 @@ impl Uploads {
     pub fn on_conflict(mut self, on_conflict: OnConflict) -> Self {
         self.on_conflict = on_conflict;
         self
+    }
+
+    /// With at most so many bytes of log and media that wait to be acknowledged; `clean` deletes what was.
+    #[must_use]
+    pub fn keeping(mut self, max_spool: u64, clean: bool) -> Self {
+        self.spool = Spool::new(max_spool, rayon::current_num_threads());
+        self.clean = clean;
+        self
+    }
+
+    /// What waits to be acknowledged.
+    pub fn spool(&self) -> &Arc<Spool> {
+        &self.spool
+    }
+
+    /// Whether what was acknowledged is deleted here.
+    pub fn cleans(&self) -> bool {
+        self.clean
+    }
+
+    /// Whether somebody waits for what is sent: then it is sent in small pieces too.
+    pub fn hurry(&self, hurry: bool) {
+        self.fleet.hurry(hurry);
+    }
+
+    /// Cancelled when the server has refused the key.
+    pub fn refusal(&self) -> &CancellationToken {
+        self.fleet.cancel()
     }
 
     /// Cancelled to stop all uploads where they are; what they saved is resumable.
@@ -97,11 +134,11 @@ impl Uploads {
         let turn = run.id.as_ref().map_or_else(|| run.log.display().to_string(), ToString::to_string);
         let turn = self.turns.lock().unwrap_or_else(PoisonError::into_inner).entry(turn).or_default().clone();
         let (fleet, watcher) = (self.fleet.clone(), self.watcher.clone());
-        let on_conflict = self.on_conflict;
+        let (spool, clean, on_conflict) = (self.spool.clone(), self.clean, self.on_conflict);
         let task = async move {
             let _turn = turn.lock().await;
             let outcome = loop {
-                let outcome = upload_run(run.job(&watcher, on_conflict), fleet.clone()).await;
+                let outcome = upload_run(run.job(&watcher, clean, on_conflict), fleet.clone()).await;
                 let RunState::Failed(error) = &outcome.state else { break outcome };
                 let log_ends = run.end.borrow().complete;
                 let again = matches!(error, UploadError::Held(_)) || error.class() == Some(Class::Temporary);
@@ -109,10 +146,15 @@ impl Uploads {
                 if run.live && !log_ends && error.class() != Some(Class::Cancelled) {
                     watcher.note(Note::Trouble(say(&run.log, error, again)));
                 }
-                if log_ends || !again || run.more_or_pause(fleet.cancel()).await.is_err() {
+                // An import that waits for this very upload would wait for ever.
+                let in_vain = !run.live && spool.is_awaited();
+                if log_ends || !again || in_vain || run.more_or_pause(fleet.cancel()).await.is_err() {
                     break outcome;
                 }
             };
+            if let Some(meter) = &run.meter {
+                meter.ended(fate(&outcome.state));
+            }
             ended(outcome);
         };
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner).spawn_on(task, self.runtime.handle());
@@ -137,10 +179,27 @@ impl Uploads {
     }
 }
 
+fn fate(state: &RunState) -> Fate {
+    match state {
+        RunState::Synced | RunState::Partial | RunState::Running => Fate::Delivered,
+        RunState::Skipped(_) => Fate::FailedAlone,
+        RunState::Failed(error) => match error.class() {
+            Some(Class::Temporary | Class::Auth | Class::Forbidden | Class::Cancelled) => Fate::Failed,
+            _ => Fate::FailedAlone,
+        },
+    }
+}
+
 impl RunToUpload {
-    fn job(&self, watcher: &Arc<dyn Watcher>, on_conflict: OnConflict) -> UploadJob {
+    fn job(&self, watcher: &Arc<dyn Watcher>, clean: bool, on_conflict: OnConflict) -> UploadJob {
         let directory = self.log.parent().unwrap_or(Path::new(".")).to_owned();
-        let (id, watcher) = (self.id.clone(), watcher.clone());
+        let (id, watcher, meter) = (self.id.clone(), watcher.clone(), self.meter.clone());
+        let cleaning = match clean {
+            false => Cleaning::No,
+            // The media of others may still be wanted by those who write their logs.
+            true if Checkpoint::is_ours(&directory) => Cleaning::AsAcknowledged,
+            true => Cleaning::AtEnd,
+        };
         UploadJob {
             log: self.log.clone(),
             files_dir: directory.join("files"),
@@ -149,7 +208,14 @@ impl RunToUpload {
             overrides: self.overrides.clone(),
             live: self.live,
             on_conflict,
+            cleaning,
             progress: Arc::new(move |progress| {
+                match (&meter, &progress) {
+                    (Some(meter), Progress::Acknowledged { position, .. }) if !clean => meter.acknowledged(*position),
+                    (Some(meter), Progress::Deleted { position }) => meter.acknowledged(*position),
+                    (Some(meter), Progress::FilesRefused { bytes }) => meter.kept(*bytes),
+                    _ => {}
+                }
                 if let Some(id) = &id {
                     watcher.progress(id, progress);
                 }

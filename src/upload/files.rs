@@ -15,7 +15,7 @@ use tracing::{debug, warn};
 
 use crate::api::{ApiClient, ApiError, Bucket, Class};
 use crate::state_file::replace;
-use crate::upload::fold::{Fold, Policy};
+use crate::upload::fold::{Fold, Policy, is_uploaded_once};
 use crate::upload::seat::Seat;
 use crate::upload::state::{FileMark, Sent};
 use crate::wandb_format::{config_yaml, pretty};
@@ -49,6 +49,37 @@ pub(crate) struct Uploaded {
     pub(crate) failed: Vec<String>,
     /// Why some of those failed, where trying again later helps.
     pub(crate) later: Option<ApiError>,
+}
+
+impl Due {
+    /// Its size in bytes, when it was looked at.
+    pub(crate) fn size(&self) -> u64 {
+        self.mark.size
+    }
+}
+
+/// Those of some files that were acknowledged as they are now, and that stay as they are: they may go. Deletes them, and
+/// returns those that are uploaded once.
+pub(crate) fn delete_acknowledged(paths: &[String], fold: &Fold, sent: &Sent, directory: &Path) -> Vec<String> {
+    let mut once = Vec::new();
+    for path in paths {
+        let is_once = !fold.files.contains_key(path) && is_uploaded_once(path, Policy::Now);
+        let stays = is_once || fold.files.get(path) == Some(&Policy::Now);
+        let Some(known) = sent.files.get(path).filter(|_| stays) else { continue };
+        if is_once {
+            once.push(path.clone());
+        }
+        let Some(local) = inside(directory, path) else { continue };
+        // A path of media stands for its content, so whoever wrote it again wrote the same.
+        let is_content = path.starts_with("media/");
+        let is_known = |now: FileMark| now == *known || (is_content && now.size == known.size);
+        if local.metadata().is_ok_and(|metadata| metadata.is_file() && is_known(mark(&metadata)))
+            && let Err(error) = std::fs::remove_file(&local)
+        {
+            debug!(%path, %error, "not deleted");
+        }
+    }
+    once
 }
 
 /// The files that are to be uploaded at once and were not looked at yet.

@@ -19,6 +19,8 @@ mod state;
 mod worker;
 
 pub use fleet::Fleet;
-pub use job::{Close, LogEnd, OnConflict, Overrides, Progress, RunState, UploadError, UploadJob, UploadOutcome};
+pub use job::{
+    Cleaning, Close, LogEnd, OnConflict, Overrides, Progress, RunState, UploadError, UploadJob, UploadOutcome,
+};
 pub use outlook::{Acknowledged, FileOutlook, Outlook, all_acknowledged};
 pub use worker::upload_run;

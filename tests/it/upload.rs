@@ -15,7 +15,8 @@ use wandb_bridge::model::{
     Exit, Host, Json, LogPosition, MetricDefinition, Number, Row, RunId, RunInfo, RunUpdate, SummaryItem,
 };
 use wandb_bridge::upload::{
-    Close, Fleet, LogEnd, OnConflict, Overrides, Progress, RunState, UploadError, UploadJob, UploadOutcome, upload_run,
+    Cleaning, Close, Fleet, LogEnd, OnConflict, Overrides, Progress, RunState, UploadError, UploadJob, UploadOutcome,
+    upload_run,
 };
 use wandb_bridge::wandb_format::{
     LogWriter, RecordEncoder, environment_record, files_record, header_record, is_synced, telemetry_record,
@@ -123,6 +124,7 @@ impl Log {
             overrides: Overrides::default(),
             live: false,
             on_conflict: OnConflict::Fail,
+            cleaning: Cleaning::No,
             progress: Arc::new(|_| {}),
         }
     }
@@ -505,6 +507,7 @@ fn by_both(directory: &Path, log: &Path, id: &str) -> (UploadOutcome, RunSnapsho
         log: ours,
         end,
         overrides: Overrides::default(),
+        cleaning: Cleaning::No,
         live: false,
         on_conflict: OnConflict::Fail,
         progress: Arc::new(|_| {}),

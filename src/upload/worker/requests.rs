@@ -1,5 +1,7 @@
 //! What a worker says to the server about its run: one request at a time, each noted when it was answered.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
@@ -10,8 +12,8 @@ use crate::api::run_url;
 use crate::upload::batch::{Batch, MAX_LINE};
 use crate::upload::contact::{self, Found, LogUpTo, Parts};
 use crate::upload::files::{self, Plan};
-use crate::upload::fold::{Fold, RunParameters};
-use crate::upload::job::{LogEnd, OnConflict, Progress, UploadError};
+use crate::upload::fold::{Fold, Policy, RunParameters, is_uploaded_once};
+use crate::upload::job::{Cleaning, LogEnd, OnConflict, Progress, UploadError};
 use crate::upload::state::{RunAddress, Target, UploadState};
 use crate::upload::worker::{LIVE_SHARE, Opened, Worker};
 use crate::wandb_format::unmark_synced;
@@ -34,6 +36,14 @@ impl Worker<'_> {
             let is_conflict = matches!(error, UploadError::Conflict { .. } | UploadError::Vanished { .. });
             let is_gone = matches!(&error, UploadError::Api(error) if matches!(error.status(), Some(409 | 410)));
             match (&error, policy) {
+                // What is left of a run whose logs were deleted is not all of it.
+                _ if self.cleaned.is_some() && (is_conflict || is_gone) && !append => {
+                    if policy == OnConflict::Append && matches!(error, UploadError::Conflict { .. }) {
+                        append = true;
+                        continue;
+                    }
+                    return Err(error);
+                }
                 // There was nothing to lose.
                 (UploadError::Vanished { rows: 0, .. }, _) if !started_over => {}
                 (UploadError::Vanished { .. }, OnConflict::Append) if !append => append = true,
@@ -96,7 +106,7 @@ impl Worker<'_> {
         }
         let url = run_url(api.app_url(), &address.entity, &address.project, &address.run_id);
         info!(%url, from, "run opened");
-        if self.state.sent.finished.take().is_some() {
+        if self.state.sent.finished.take().is_some() && self.cleaned.is_none() {
             // Whoever goes on with a log removes the marker; this is for logs that others wrote.
             let _ = unmark_synced(&self.job.log);
         }
@@ -135,16 +145,25 @@ impl Worker<'_> {
     pub(super) async fn upload_files(&mut self, plan: Plan) -> Result<(), UploadError> {
         let Some(run) = self.state.run.as_ref().map(RunAddress::bucket) else { return Ok(()) };
         let began = Instant::now();
+        let sizes: BTreeMap<String, u64> = plan.due.iter().map(|due| (due.path.clone(), due.size())).collect();
         let uploaded = files::upload(&self.fleet.api, &run, plan.due, &self.seat).await?;
         self.next_live = self.next_live.max(Instant::now() + began.elapsed() * LIVE_SHARE);
         self.later = self.later.take().or(uploaded.later);
         let sent = &mut self.state.sent;
         sent.failed_files.extend(plan.missing);
+        let refused: u64 = uploaded.failed.iter().filter_map(|path| sizes.get(path)).sum();
+        if refused > 0 {
+            (self.job.progress)(Progress::FilesRefused { bytes: refused });
+        }
         sent.failed_files.extend(uploaded.failed);
         for (path, mark) in uploaded.done {
             sent.failed_files.remove(&path);
             self.files_sent.insert(path.clone());
             sent.unreported.push(path.clone());
+            // Those that are uploaded once go with the rows that speak of them.
+            if self.job.cleaning == Cleaning::AsAcknowledged && !is_uploaded_once(&path, Policy::Now) {
+                self.to_delete.push(path.clone());
+            }
             sent.files.insert(path, mark);
         }
         self.touch();

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 use wandb_bridge::api::{ApiClient, ApiKey, ApiOptions, RetryPolicy};
 use wandb_bridge::upload::{
-    Close, Fleet, LogEnd, OnConflict, Overrides, RunState, UploadError, UploadJob, UploadOutcome, upload_run,
+    Cleaning, Close, Fleet, LogEnd, OnConflict, Overrides, RunState, UploadError, UploadJob, UploadOutcome, upload_run,
 };
 
 use super::{assert_all_is_there, id_of, import, in_calm, three_runs};
@@ -60,6 +60,7 @@ fn job(log: &std::path::Path) -> (watch::Sender<LogEnd>, UploadJob) {
         overrides: Overrides::default(),
         live: false,
         on_conflict: OnConflict::Fail,
+        cleaning: Cleaning::No,
         progress: Arc::new(|_| {}),
     };
     (sender, job)
@@ -161,7 +162,8 @@ fn the_state_does_not_grow_with_the_files() {
         use wandb_bridge::proto::tensorboard::summary::{Image, value};
         let mut event = scalar(step, "image", 0.0);
         if let Some(event::What::Summary(summary)) = &mut event.what {
-            let encoded_image_string = PIXEL.into();
+            // What stands behind the end of a PNG is no part of it, but makes another file.
+            let encoded_image_string = [PIXEL, &step.to_le_bytes()].concat().into();
             let image = Image { height: 1, width: 1, colorspace: 1, encoded_image_string };
             summary.value[0].value = Some(value::Value::Image(image));
         }
