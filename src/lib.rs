@@ -26,6 +26,7 @@
 //! | [`checkpoint`], [`sink`], [`recorder`] | one run's left half: read, convert, append, commit | the server |
 //! | [`side_files`] | what TensorBoard reads beside event files: projector, profiles | what a run is, copying |
 //! | [`known_runs`] | runs that were recorded before | the server |
+//! | [`artifact`] | which files go into an artifact, their digests, its manifest | runs, the network |
 //! | [`watch`] | what changed between two looks (pure), hints to look sooner | what a run is |
 //! | [`api`] | GraphQL, file stream, signed URLs, retries, credentials: all HTTP | logs |
 //! | [`upload`] | log entries → requests, and what was acknowledged | event files |
@@ -55,6 +56,7 @@
 //! the run. There is no second path to the server beside the log, no database, and no background service.
 
 pub mod api;
+pub mod artifact;
 pub mod checkpoint;
 pub mod cli;
 pub mod commands;

@@ -22,7 +22,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("recorder", &["checkpoint", "convert", "side_files", "sink", "state_file", "survey", "tfevents", "wandb_format"]),
     ("watch", &[]),
     ("api", &[]),
-    ("upload", &["api", "proto", "state_file", "wandb_format"]),
+    ("artifact", &[]),
+    ("upload", &["api", "artifact", "proto", "state_file", "wandb_format"]),
     ("cli", &["convert"]),
     ("settings", &["api", "cli", "convert"]),
     (
@@ -46,6 +47,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "commands",
         &[
             "api",
+            "artifact",
             "checkpoint",
             "cli",
             "config_files",
