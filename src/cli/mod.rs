@@ -4,6 +4,7 @@
 //! (see [`parse`]). Knows neither the process's environment, nor files, nor what a command does. No flag takes a key:
 //! command lines are seen by every user of a machine.
 
+mod artifact;
 mod values;
 mod variables;
 
@@ -19,6 +20,7 @@ use crate::convert::run_filter::RunPattern;
 use crate::convert::summaries::SummaryRule;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
+pub use artifact::{ArtifactAction, ArtifactArgs, PutArgs};
 pub use values::parse_duration;
 pub(crate) use variables::boolean;
 pub(crate) use variables::flag_variable;
@@ -58,6 +60,8 @@ pub enum Command {
     Sync(SyncArgs),
     /// Show runs, tags, steps and damage without writing anything
     Inspect(InspectArgs),
+    /// Upload files as artifacts
+    Artifact(ArtifactArgs),
     /// Print a completion script for a shell
     Completions(CompletionsArgs),
 }
@@ -370,7 +374,7 @@ impl Command {
             Self::Import(arguments) => Some(&arguments.runs),
             Self::Watch(arguments) => Some(&arguments.runs),
             Self::Inspect(arguments) => Some(&arguments.runs),
-            Self::Sync(_) | Self::Completions(_) => None,
+            Self::Sync(_) | Self::Artifact(_) | Self::Completions(_) => None,
         }
     }
 
@@ -380,7 +384,7 @@ impl Command {
             Self::Import(arguments) => Some(&arguments.data),
             Self::Watch(arguments) => Some(&arguments.data),
             Self::Inspect(arguments) => Some(&arguments.data),
-            Self::Sync(_) | Self::Completions(_) => None,
+            Self::Sync(_) | Self::Artifact(_) | Self::Completions(_) => None,
         }
     }
 
@@ -390,6 +394,7 @@ impl Command {
             Self::Import(arguments) => arguments.target.clone(),
             Self::Watch(arguments) => arguments.target.clone(),
             Self::Sync(arguments) => arguments.target.clone(),
+            Self::Artifact(ArtifactArgs { action: ArtifactAction::Put(arguments) }) => arguments.target.clone(),
             Self::Inspect(arguments) => {
                 let (dir, project) = (arguments.dir.clone(), arguments.project.clone());
                 TargetArgs { dir, project, ..TargetArgs::default() }
@@ -409,6 +414,7 @@ impl Command {
             Self::Import(arguments) => Some(&arguments.network),
             Self::Watch(arguments) => Some(&arguments.network),
             Self::Sync(arguments) => Some(&arguments.network),
+            Self::Artifact(ArtifactArgs { action: ArtifactAction::Put(arguments) }) => Some(&arguments.network),
             Self::Inspect(_) | Self::Completions(_) => None,
         }
     }
@@ -419,6 +425,7 @@ impl Command {
             Self::Import(arguments) => arguments.output,
             Self::Watch(arguments) => arguments.output,
             Self::Sync(arguments) => arguments.output,
+            Self::Artifact(ArtifactArgs { action: ArtifactAction::Put(arguments) }) => arguments.output,
             Self::Inspect(arguments) => arguments.output,
             Self::Completions(_) => OutputArgs::default(),
         }

@@ -18,7 +18,10 @@ mod outlook;
 mod state;
 mod worker;
 
-pub use artifacts::{ArtifactError, ArtifactUpload, Manner, UploadedArtifact, settled, upload_artifact};
+pub use artifacts::{
+    ArtifactError, ArtifactUpload, Manner, PutArtifact, PutError, PutRequest, UploadedArtifact, put_artifact, settled,
+    upload_artifact,
+};
 pub use fleet::Fleet;
 pub use job::{Close, LogEnd, Overrides, Progress, RunState, UploadError, UploadJob, UploadOutcome};
 pub use outlook::{Acknowledged, FileOutlook, Outlook, all_acknowledged};

@@ -10,6 +10,7 @@
 //! files whose content is the one that the manifest speaks of are sent, and only when the server asks for them.
 
 mod files;
+mod put;
 mod record;
 
 use std::collections::BTreeMap;
@@ -27,6 +28,7 @@ use crate::api::{
 };
 use crate::artifact::{HashError, Manifest, Multipart, md5_base64};
 
+pub use put::{PutArtifact, PutError, PutRequest, put_artifact};
 pub(crate) use record::{RecordError, from_record};
 
 /// The server's feature of knowing artifacts of other projects.
