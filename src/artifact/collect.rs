@@ -227,7 +227,10 @@ mod tests {
         let found = collect(&[root.clone(), place.path().join("report.txt")], &|_| true).unwrap();
         assert_eq!(names(&found), [".hidden", "a/b/deep", "report.txt", "top"]);
         assert_eq!(found.files["a/b/deep"], root.join("a/b/deep"));
-        assert_eq!(names(&collect(&[root.clone()], &|name| !name.starts_with("a/")).unwrap()), [".hidden", "top"]);
+        assert_eq!(
+            names(&collect(std::slice::from_ref(&root), &|name| !name.starts_with("a/")).unwrap()),
+            [".hidden", "top"]
+        );
         // The same file twice is one; another under its path is refused.
         assert_eq!(names(&collect(&[root.join("top"), root.join("top")], &|_| true).unwrap()), ["top"]);
         fs::write(place.path().join("top"), "other").unwrap();
@@ -250,7 +253,7 @@ mod tests {
         symlink("nothing", root.join("nowhere")).unwrap();
         symlink("..", root.join("real/up")).unwrap();
         symlink("circle", root.join("circle")).unwrap();
-        let found = collect(&[root.clone()], &|_| true).unwrap();
+        let found = collect(std::slice::from_ref(&root), &|_| true).unwrap();
         assert_eq!(names(&found), ["real/file", "to-directory/file", "to-file"]);
         let expected = [
             ("circle", WhyLeftOut::Loop),
@@ -262,7 +265,7 @@ mod tests {
             ("to-directory/up", WhyLeftOut::Loop),
         ];
         assert_eq!(left_out(&found, &root), expected.map(|(path, why)| (path.to_owned(), why)));
-        assert_eq!(collect(&[root.clone()], &|name| name.contains("file")).unwrap().left_out.len(), 1);
+        assert_eq!(collect(std::slice::from_ref(&root), &|name| name.contains("file")).unwrap().left_out.len(), 1);
         // What was named itself is meant, wherever it leads.
         let found = collect(&[root.join("out-file")], &|_| true).unwrap();
         assert_eq!((names(&found), found.left_out.len()), (vec!["out-file"], 0));

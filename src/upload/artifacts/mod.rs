@@ -11,6 +11,7 @@
 
 mod files;
 mod put;
+#[cfg(test)]
 mod record;
 
 use std::collections::BTreeMap;
@@ -29,7 +30,6 @@ use crate::api::{
 use crate::artifact::{HashError, Manifest, Multipart, md5_base64};
 
 pub use put::{PutArtifact, PutError, PutRequest, put_artifact};
-pub(crate) use record::{RecordError, from_record};
 
 /// The server's feature of knowing artifacts of other projects.
 const FOREIGN_ARTIFACTS: &str = "USE_ARTIFACT_WITH_ENTITY_AND_PROJECT_INFORMATION";
