@@ -3,6 +3,7 @@
 //! The log is opened anew whenever its end was reached, from the position that the fold stands at: so it does not matter
 //! whether it has grown, or was cut back to before its exit and has grown again.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -203,6 +204,34 @@ fn each_history_line(
         }
     }
     Ok(())
+}
+
+/// The files that are uploaded once and that a log names before a position.
+pub(crate) fn media_named_before(
+    log: &Path,
+    position: LogPosition,
+    cancel: &CancellationToken,
+) -> Result<HashSet<String>, LogError> {
+    let mut named = HashSet::new();
+    let Some(mut reader) = open(log, LogPosition(0))? else { return Ok(named) };
+    reader.set_limit(Some(position));
+    let mut fold = Fold::default();
+    let mut looks = Looks::new(cancel);
+    while !looks.nobody_waits() {
+        match reader.next()? {
+            Next::Entry(entry) => {
+                if let EntryKind::Record(record) = entry.kind
+                    && matches!(*record, RecordType::Files(_))
+                {
+                    let _ = fold.apply(&record, &mut Vec::new());
+                    named.extend(fold.fresh.drain(..));
+                }
+            }
+            Next::Damaged { .. } => {}
+            Next::End | Next::Incomplete { .. } => break,
+        }
+    }
+    Ok(named)
 }
 
 /// Looks now and then whether a long reading is still wanted.

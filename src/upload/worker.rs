@@ -10,7 +10,7 @@
 mod keep;
 mod requests;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ use crate::cleaned::{self, Cleaned};
 use crate::model::{LogPosition, SkippedReason, Skips};
 use crate::upload::batch::{Batch, MAX_BYTES, MAX_LINE};
 use crate::upload::contact::{self, blocking};
-use crate::upload::cursor::{Cursor, first_run};
+use crate::upload::cursor::{Cursor, first_run, media_named_before};
 use crate::upload::files::{self, Due, Plan};
 use crate::upload::fleet::Fleet;
 use crate::upload::fold::{Exit, Fold, RunParameters};
@@ -100,6 +100,8 @@ struct Worker<'a> {
     files_sent: BTreeSet<String>,
     /// What is known of logs of this run that were deleted.
     cleaned: Option<Cleaned>,
+    /// See [`Worker::media_before`].
+    media_before: Option<HashSet<String>>,
     /// Files that may be deleted here once the state that says that they were sent is saved.
     to_delete: Vec<String>,
     incomplete: bool,
@@ -155,6 +157,7 @@ impl<'a> Worker<'a> {
             rows_sent: 0,
             files_sent: BTreeSet::new(),
             cleaned: None,
+            media_before: None,
             to_delete: Vec::new(),
             incomplete: false,
             later: None,
@@ -265,7 +268,12 @@ impl<'a> Worker<'a> {
     /// Sends what a batch brings, if it brings anything, and takes it over into the state.
     async fn deliver(&mut self, batch: Batch, end: LogEnd) -> Result<Delivered, UploadError> {
         let mut plan = files::plan_now(&batch.after, &self.state.sent, &self.job.files_dir);
-        let media = files::plan_media(&batch.media, &self.state.sent, &self.job.files_dir);
+        let mut media = files::plan_media(&batch.media, &self.state.sent, &self.job.files_dir);
+        if !media.missing.is_empty() {
+            // What was named before was uploaded then, and may have gone since.
+            let known = self.media_before().await?;
+            media.missing.retain(|path| !known.contains(path));
+        }
         plan.due.extend(media.due);
         plan.missing.extend(media.missing);
         plan.due.extend(self.changed_files(&batch.after));
@@ -323,9 +331,23 @@ impl<'a> Worker<'a> {
         Ok(Delivered::Yes)
     }
 
+    /// The files that are uploaded once, and were, because what names them was acknowledged. Few runs need to know.
+    async fn media_before(&mut self) -> Result<&HashSet<String>, UploadError> {
+        if self.media_before.is_none() {
+            let (log, position) = (self.job.log.clone(), self.state.fold.position);
+            let cancel = self.fleet.cancel().clone();
+            let read = move || media_named_before(&log, position, &cancel);
+            self.media_before = Some(blocking(&self.job.log, self.fleet.cancel(), read).await?);
+        }
+        Ok(self.media_before.get_or_insert_default())
+    }
+
     /// The log up to the end of a batch was acknowledged, and with it the files that are uploaded once.
     fn take_over(&mut self, after: Fold, media: &[String]) {
         self.state.fold = after;
+        if let Some(known) = &mut self.media_before {
+            known.extend(media.iter().cloned());
+        }
         if self.job.cleaning == Cleaning::AsAcknowledged {
             self.to_delete.extend_from_slice(media);
             return;
