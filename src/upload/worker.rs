@@ -27,7 +27,7 @@ use crate::upload::contact::{self, blocking};
 use crate::upload::cursor::{Cursor, first_run, media_named_before};
 use crate::upload::files::{self, Due, Plan};
 use crate::upload::fleet::Fleet;
-use crate::upload::fold::{Exit, Fold, RunParameters};
+use crate::upload::fold::{Exit, Fold, Policy, RunParameters, is_uploaded_once};
 use crate::upload::job::{
     Cleaning, Close, LogEnd, OnConflict, Progress, RunState, UploadError, UploadJob, UploadOutcome,
 };
@@ -613,7 +613,10 @@ impl<'a> Worker<'a> {
         }
         // Those that the fold does not name yet are left for later.
         let files = &self.state.fold.files;
-        let paths: Vec<String> = self.to_delete.extract_if(.., |path| files.contains_key(path)).collect();
+        let paths: Vec<String> = self
+            .to_delete
+            .extract_if(.., |path| files.contains_key(path) || is_uploaded_once(path, Policy::Now))
+            .collect();
         if !paths.is_empty() {
             let (fold, sent, directory) =
                 (self.state.fold.clone(), self.state.sent.clone(), self.job.files_dir.clone());
