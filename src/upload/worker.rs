@@ -291,10 +291,10 @@ impl<'a> Worker<'a> {
             return Err(UploadError::NoRun(self.job.log.clone()));
         }
         self.take_place().await?;
-        if !self.opened {
-            if let Opened::ReadAgain(from) = self.open(&batch.after, end).await? {
-                return Ok(Delivered::ReadAgain(from));
-            }
+        if !self.opened
+            && let Opened::ReadAgain(from) = self.open(&batch.after, end).await?
+        {
+            return Ok(Delivered::ReadAgain(from));
         }
         if !batch.at_end {
             self.read_ahead(end);
@@ -380,11 +380,11 @@ impl<'a> Worker<'a> {
         let named = files::plan_at_end(&fold, &again, &self.state.sent, &self.job.files_dir);
         if !finished || !named.due.is_empty() {
             self.take_place().await?;
-            if !self.opened {
-                if let Opened::ReadAgain(from) = self.open(&fold, end).await? {
-                    self.read_from(self.state.fold.clone(), from);
-                    return Ok(None);
-                }
+            if !self.opened
+                && let Opened::ReadAgain(from) = self.open(&fold, end).await?
+            {
+                self.read_from(self.state.fold.clone(), from);
+                return Ok(None);
             }
             self.complete(&fold, code).await?;
         }
