@@ -7,6 +7,7 @@ mod support;
 mod config;
 mod filters;
 mod habits;
+mod hostile;
 mod ids;
 mod import;
 mod interop;
