@@ -226,7 +226,28 @@ impl Checkpoint {
 
     /// Reads the checkpoint of a run directory; `None` for a log that is not ours.
     pub fn load(run_directory: &Path) -> Result<Option<Self>, StateFileError> {
-        state_file::load(&Self::path(run_directory))
+        let path = Self::path(run_directory);
+        let found: Option<Self> = state_file::load(&path)?;
+        match found {
+            Some(checkpoint) if !checkpoint.is_plausible() => {
+                Err(StateFileError::implausible(&path, "it counts more than its log can hold"))
+            }
+            found => Ok(found),
+        }
+    }
+
+    /// Nothing is added to numbers that could overflow: a row and a record take more than a byte of the log each.
+    fn is_plausible(&self) -> bool {
+        let (Self { position, next_num, state, sources, ending, .. }, largest) = (self, i64::MAX.cast_unsigned());
+        let numbers = 1..=position.0.saturating_add(1);
+        position.0 <= largest
+            && state.rows <= position.0
+            && u64::try_from(*next_num).is_ok_and(|number| numbers.contains(&number))
+            && sources.iter().all(|source| source.position.offset <= largest && source.seen_size <= largest)
+            && ending.is_none_or(|ending| {
+                ending.before_exit <= *position
+                    && u64::try_from(ending.exit_num).is_ok_and(|number| numbers.contains(&number))
+            })
     }
 
     /// Replaces the checkpoint of a run directory, durably.

@@ -28,8 +28,11 @@ use wandb_bridge::wandb_format::{EntryKind, HistoryLines, LogReader, LogWriter, 
 /// The longest record that is believed here: a short input says nothing about longer ones.
 const LIMIT: u64 = 1 << 20;
 
+/// A function that takes any bytes.
+pub type Entry = fn(&[u8]);
+
 /// Every target, by the name of its corpus.
-pub const TARGETS: [(&str, fn(&[u8])); 8] = [
+pub const TARGETS: [(&str, Entry); 8] = [
     ("event_file", event_file),
     ("compressed", compressed),
     ("event", event),

@@ -230,7 +230,8 @@ impl Skips {
 fn shortened(mut place: String) -> String {
     const LONGEST: usize = 1000;
     if place.len() > LONGEST {
-        place.truncate(place.floor_char_boundary(LONGEST));
+        let end = (0..=LONGEST).rev().find(|end| place.is_char_boundary(*end));
+        place.truncate(end.unwrap_or_default());
         place.push('…');
     }
     place

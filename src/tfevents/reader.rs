@@ -253,6 +253,7 @@ impl RecordReader {
             let mut buffer = BytesMut::new();
             while only_zeros {
                 buffer.clear();
+                self.input.skip_hole();
                 match self.input.read(&mut buffer, LARGE_READ) {
                     Ok(0) => break,
                     Ok(_) => only_zeros = all_zeros(&buffer),

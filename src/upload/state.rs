@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 use url::Url;
 
 use crate::api::Bucket;
+use crate::state_file::{self, StateFileError};
 use crate::upload::fold::{Fold, Revisions};
 
 /// The state of one log and one target.
@@ -72,6 +73,28 @@ pub(crate) struct Sent {
 pub(crate) struct FileMark {
     pub(crate) size: u64,
     pub(crate) modified_ns: u64,
+}
+
+impl UploadState {
+    /// Reads the state at a path; `None` when there is none.
+    pub(crate) fn load(path: &Path) -> Result<Option<Self>, StateFileError> {
+        let found: Option<Self> = state_file::load(path)?;
+        match found {
+            Some(state) if !state.is_plausible() => {
+                Err(StateFileError::implausible(path, "it counts more than its log can hold"))
+            }
+            found => Ok(found),
+        }
+    }
+
+    /// Nothing is added to numbers that could overflow: a line takes more than a byte of the log.
+    fn is_plausible(&self) -> bool {
+        let (position, largest) = (self.fold.position.0, i64::MAX.cast_unsigned());
+        position <= largest
+            && self.fold.history_lines <= position
+            && self.fold.events_lines <= position
+            && self.run.as_ref().is_none_or(|run| run.history_base <= largest)
+    }
 }
 
 /// Where a log is to go, as the caller asked for it. Empty is the server's default.

@@ -34,6 +34,7 @@ fn checked(place: &Place, call: Call) -> (Ended, u64) {
     let (ended, peak) = call.spawn().wait_and_measure();
     #[cfg(not(target_os = "linux"))]
     let (ended, peak) = (call.run(), 0);
+    eprintln!("{} MiB at most", peak >> 20);
     assert!(ended.code.is_some(), "ended by a signal:\n{}", ended.stderr);
     assert!(!ended.stderr.contains("panicked") && !ended.stderr.contains("overflow"), "{}", ended.stderr);
     let harmful = |c: char| c.is_control() && c != '\n';

@@ -4,7 +4,7 @@
 //! The mutations follow from a seed, which is printed; `WANDB_BRIDGE_FUZZ_ROUNDS` makes more of them.
 
 #[path = "../../../fuzz/src/lib.rs"]
-#[allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, dead_code, reason = "tests")]
+#[allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, dead_code, unreachable_pub, reason = "tests")]
 mod entries;
 
 use std::fs;

@@ -173,12 +173,13 @@ fn a_row_of_a_million_keys_is_too_large_and_the_next_is_not() {
 
 #[test]
 fn zeros_and_lengths_are_not_believed() {
-    // A reserved tail of gigabytes; then the same with a record behind it.
+    // A reserved tail of half a gigabyte; then the same with something behind it.
     for behind in [false, true] {
-        let log = Log::new().with([row([item("a", "1")])]).ended();
+        let mut log = Log::new().with([row([item("a", "1")])]);
+        log.writer.flush().unwrap();
         let length = fs::metadata(log.path()).unwrap().len();
         let file = OpenOptions::new().append(true).open(log.path()).unwrap();
-        file.set_len(length + (2 << 30)).unwrap();
+        file.set_len(length + (512 << 20)).unwrap();
         if behind {
             use std::io::Write as _;
             (&file).write_all(&[0xff; 100]).unwrap();
@@ -187,14 +188,14 @@ fn zeros_and_lengths_are_not_believed() {
         let (ended, peak) = log.sync(&server);
         check_peak(peak);
         assert_eq!(server.run("id1").unwrap().history.len(), 1);
-        let _ = ended.code(if behind { 3 } else { 0 });
+        assert_eq!(skipped(&ended, "damaged record"), (u64::from(behind), behind), "{}", ended.stdout);
     }
 }
 
 #[test]
 fn records_of_any_content() {
     let mut bodies: Vec<Vec<u8>> = vec![
-        vec![0x83, 0x01].repeat(50_000),
+        [0x83, 0x01].repeat(50_000),
         vec![0x12, 0xff, 0xff, 0xff, 0xff, 0x0f],
         vec![0xff; 100],
         vec![0x12, 0],

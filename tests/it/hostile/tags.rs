@@ -101,7 +101,7 @@ fn every_tag_keeps_its_values() {
         .iter()
         .map(|line| serde_json::from_str::<serde_json::Map<String, Value>>(line).unwrap())
         .flat_map(|row| {
-            let own = |key: &str| matches!(key, "_step" | "_timestamp" | "_runtime" | "global_step" | "epoch");
+            let own = |key: &str| matches!(key, "_step" | "_timestamp" | "_runtime" | "global_step");
             let mut own_values: Vec<_> = row.into_iter().filter(|(key, _)| !own(key)).collect();
             assert_eq!(own_values.len(), 1, "{own_values:?}");
             own_values.pop()
@@ -111,7 +111,6 @@ fn every_tag_keeps_its_values() {
     assert_eq!((run.history.len(), keys.len()), (tags.len(), tags.len() - 1));
     for (index, tag) in tags.iter().enumerate().filter(|(_, tag)| !tag.contains("_step")) {
         let key = if tag.starts_with('_') { format!("tb/{tag}") } else { tag.clone() };
-        let key = if key == "epoch" { "tb/epoch".to_owned() } else { key };
         assert!(
             keys.get(&key)
                 .or_else(|| keys.get(&format!("tb/{tag}")))

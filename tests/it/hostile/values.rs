@@ -132,7 +132,7 @@ fn histograms_of_a_million_buckets_become_small() {
     let buckets = |count: u32| {
         let bucket_limit = (0..count).map(f64::from).collect();
         let histogram = HistogramProto { bucket_limit, bucket: vec![1.0; count as usize], ..Default::default() };
-        Data::Histogram(HistogramProto { max: f64::INFINITY, min: f64::NEG_INFINITY, ..histogram })
+        Data::Histo(HistogramProto { max: f64::INFINITY, min: f64::NEG_INFINITY, ..histogram })
     };
     let place = Place::new();
     with(&place, vec![value("h", "", Some(buckets(1_000_000)))]);
