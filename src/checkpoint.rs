@@ -26,6 +26,9 @@ use crate::tfevents::{FilePosition, TagTable};
 /// The directory beside a log that holds our state about the run.
 pub const STATE_DIRECTORY: &str = ".wandb-bridge";
 
+/// No log has more bytes, rows or records, and no file more bytes.
+const LARGEST_COUNT: u64 = 1 << 60;
+
 /// Options that decide which rows and runs there are. A pass with others would mix two readings of the same logs, so it
 /// is refused; `--generation` makes a fresh run.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -208,6 +211,12 @@ impl Checkpoint {
         self.target.clone().unwrap_or_else(|| Target { entity: entity.clone(), project: project.clone() })
     }
 
+    /// Whether the log was deleted after all of it had arrived. A run that grows goes on in another.
+    pub fn log_is_gone(&self) -> bool {
+        // Every log that counts has a header.
+        self.position == LogPosition(0)
+    }
+
     /// Where the checkpoint of a run directory lies.
     pub fn path(run_directory: &Path) -> PathBuf {
         run_directory.join(STATE_DIRECTORY).join("checkpoint.json")
@@ -230,24 +239,22 @@ impl Checkpoint {
         let found: Option<Self> = state_file::load(&path)?;
         match found {
             Some(checkpoint) if !checkpoint.is_plausible() => {
-                Err(StateFileError::implausible(&path, "it counts more than its log can hold"))
+                Err(StateFileError::implausible(&path, "it counts more than there can be"))
             }
             found => Ok(found),
         }
     }
 
-    /// Nothing is added to numbers that could overflow: a row and a record take more than a byte of the log each.
+    /// Numbers are added to, and none may overflow. A cleaned run has more rows than its log has bytes.
     fn is_plausible(&self) -> bool {
-        let (Self { position, next_num, state, sources, ending, .. }, largest) = (self, i64::MAX.cast_unsigned());
-        let numbers = 1..=position.0.saturating_add(1);
-        position.0 <= largest
-            && state.rows <= position.0
-            && u64::try_from(*next_num).is_ok_and(|number| numbers.contains(&number))
-            && sources.iter().all(|source| source.position.offset <= largest && source.seen_size <= largest)
-            && ending.is_none_or(|ending| {
-                ending.before_exit <= *position
-                    && u64::try_from(ending.exit_num).is_ok_and(|number| numbers.contains(&number))
-            })
+        let Self { position, next_num, state, sources, ending, .. } = self;
+        let counts = |count: u64| count <= LARGEST_COUNT;
+        let numbers = |number: i64| u64::try_from(number).is_ok_and(counts);
+        counts(position.0)
+            && counts(state.rows)
+            && numbers(*next_num)
+            && sources.iter().all(|source| counts(source.position.offset) && counts(source.seen_size))
+            && ending.is_none_or(|ending| ending.before_exit <= *position && numbers(ending.exit_num))
     }
 
     /// Replaces the checkpoint of a run directory, durably.

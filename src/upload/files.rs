@@ -49,6 +49,31 @@ pub(crate) struct Uploaded {
     pub(crate) failed: Vec<String>,
 }
 
+impl Due {
+    /// Its size in bytes, when it was looked at.
+    pub(crate) fn size(&self) -> u64 {
+        self.mark.size
+    }
+}
+
+/// Those of some files that were acknowledged as they are now, and that stay as they are: they may go. Deletes them.
+pub(crate) fn delete_acknowledged(paths: &[String], fold: &Fold, sent: &Sent, directory: &Path) {
+    for path in paths {
+        let Some(known) = sent.files.get(path).filter(|_| fold.files.get(path) == Some(&Policy::Now)) else { continue };
+        // Nothing is deleted through a link, whatever may be read through it.
+        let own = |local: &PathBuf| is_in_run(directory, local);
+        let Some(local) = inside(directory, path).filter(own) else { continue };
+        // A path of media stands for its content, so whoever wrote it again wrote the same.
+        let is_content = path.starts_with("media/");
+        let is_known = |now: FileMark| now == *known || (is_content && now.size == known.size);
+        if local.metadata().is_ok_and(|metadata| metadata.is_file() && is_known(mark(&metadata)))
+            && let Err(error) = std::fs::remove_file(&local)
+        {
+            debug!(%path, %error, "not deleted");
+        }
+    }
+}
+
 /// The files that are to be uploaded at once and were not looked at yet.
 pub(crate) fn plan_now(fold: &Fold, sent: &Sent, directory: &Path) -> Plan {
     let new = fold.files.iter().filter(|(path, policy)| {
@@ -179,11 +204,20 @@ pub(crate) fn inside(directory: &Path, path: &str) -> Option<PathBuf> {
     stays_at_home(directory, &local).then_some(local)
 }
 
+/// Whether what a path really leads to lies in the directory of the run whose `files/` is given.
+fn is_in_run(directory: &Path, local: &Path) -> bool {
+    let real = (run_of(directory), local.canonicalize());
+    matches!(real, (Some(run), Ok(real)) if real.starts_with(&run))
+}
+
+fn run_of(directory: &Path) -> Option<PathBuf> {
+    directory.parent().filter(|run| !run.as_os_str().is_empty()).unwrap_or(Path::new(".")).canonicalize().ok()
+}
+
 /// Whether what a path really leads to belongs to the run whose `files/` is given. What is not there does no harm.
 fn stays_at_home(directory: &Path, local: &Path) -> bool {
     let Ok(real) = local.canonicalize() else { return true };
-    let run = directory.parent().filter(|run| !run.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let Ok(run) = run.canonicalize() else { return false };
+    let Some(run) = run_of(directory) else { return false };
     if real.starts_with(&run) {
         return true;
     }
@@ -244,6 +278,18 @@ mod tests {
         ] {
             assert_eq!(inside(&files, path).is_some(), is_inside, "{path}");
         }
+        // What is acknowledged may be deleted, but not through a link.
+        let mut fold = Fold::default();
+        let mut sent = Sent::default();
+        let paths = ["saved", "folder/home/model.pt", "plain"].map(str::to_owned);
+        std::fs::write(files.join("plain"), "x").expect("written");
+        for path in &paths {
+            let metadata = files.join(path).metadata().expect("there");
+            fold.files.insert(path.clone(), Policy::Now);
+            sent.files.insert(path.clone(), mark(&metadata));
+        }
+        delete_acknowledged(&paths, &fold, &sent, &files);
+        assert!(home.join("model.pt").is_file() && files.join("saved").is_file() && !files.join("plain").exists());
         // Elsewhere than in a `wandb` folder nobody knows where the run was started.
         let other = place.path().join("home/run/files");
         std::fs::create_dir_all(&other).expect("made");

@@ -11,8 +11,12 @@ use sha2::{Digest, Sha256};
 use url::Url;
 
 use crate::api::Bucket;
+use crate::cleaned::Cleaned;
 use crate::state_file::{self, StateFileError};
 use crate::upload::fold::{Fold, Revisions};
+
+/// No log has more bytes or lines.
+const LARGEST_COUNT: u64 = 1 << 60;
 
 /// The state of one log and one target.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -23,6 +27,28 @@ pub(crate) struct UploadState {
     pub(crate) fold: Fold,
     /// What was sent besides lines.
     pub(crate) sent: Sent,
+    /// How many logs of the run were deleted before the one that the fold is in.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) logs: u32,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+impl UploadState {
+    /// Goes on in the next log of a run whose logs were deleted. False when not all of them are on the server.
+    pub(crate) fn follow(&mut self, cleaned: &Cleaned) -> bool {
+        if self.logs == cleaned.logs {
+            return true;
+        }
+        let has_all = self.run.is_some() && self.logs + 1 == cleaned.logs && self.fold.history_lines == cleaned.rows;
+        if has_all {
+            self.fold.begin_next_log();
+            self.logs = cleaned.logs;
+        }
+        has_all
+    }
 }
 
 /// A run as the server named it.
@@ -81,19 +107,17 @@ impl UploadState {
         let found: Option<Self> = state_file::load(path)?;
         match found {
             Some(state) if !state.is_plausible() => {
-                Err(StateFileError::implausible(path, "it counts more than its log can hold"))
+                Err(StateFileError::implausible(path, "it counts more than there can be"))
             }
             found => Ok(found),
         }
     }
 
-    /// Nothing is added to numbers that could overflow: a line takes more than a byte of the log.
+    /// Numbers are added to, and none may overflow.
     fn is_plausible(&self) -> bool {
-        let (position, largest) = (self.fold.position.0, i64::MAX.cast_unsigned());
-        position <= largest
-            && self.fold.history_lines <= position
-            && self.fold.events_lines <= position
-            && self.run.as_ref().is_none_or(|run| run.history_base <= largest)
+        let base = self.run.as_ref().map_or(0, |run| run.history_base);
+        let counts = [self.fold.position.0, self.fold.history_lines, self.fold.events_lines, base];
+        counts.into_iter().all(|count| count <= LARGEST_COUNT)
     }
 }
 

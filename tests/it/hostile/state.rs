@@ -38,6 +38,7 @@ fn a_checkpoint_may_say_anything() {
         ("/state/position", json!(i64::MAX)),
         ("/state/position", json!(-1)),
         ("/state/position", json!(8)),
+        ("/state/state/rows", json!(1_u64 << 59)),
         ("/state/next_num", json!(i64::MIN)),
         ("/state/next_num", json!(i64::MAX)),
         ("/state/generation", json!(u32::MAX)),
@@ -130,8 +131,9 @@ fn upload_state_may_say_anything() {
         assert!(matches!(ended.code, Some(0 | 1 | 3 | 5)), "{pointer} = {value}: {:?}\n{}", ended.code, ended.stderr);
         // Whatever it says, no line is there twice.
         for run in server.runs() {
-            let steps: Vec<Value> = run.column("good").iter().map(|value| Value::from(value.to_string())).collect();
-            assert!(steps.len() <= 6, "{pointer} = {value}: {steps:?}");
+            // A state that knows of more lines than there are leaves empty ones.
+            let good = run.history.iter().filter(|line| line.contains("\"good\"")).count();
+            assert!(good <= 6, "{pointer} = {value}: {:?}", run.history);
         }
     }
 }
