@@ -8,6 +8,7 @@ mod artifacts;
 mod config;
 mod filters;
 mod habits;
+mod hostile;
 mod ids;
 mod import;
 mod interop;
