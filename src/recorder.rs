@@ -4,14 +4,14 @@
 //! holds the position that counts → tell the uploader. Whatever the log holds behind the checkpoint's position is cut off
 //! at the next start, and its sources are read again from the checkpoint's offsets.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use crate::checkpoint::{Checkpoint, Description, Ending, STATE_DIRECTORY, Shape};
+use crate::checkpoint::{Checkpoint, Description, Ending, STATE_DIRECTORY, Shape, SourceCheckpoint};
 use crate::convert::axes::Axes;
 use crate::convert::config;
 use crate::convert::filters::{Filter, KindName};
@@ -20,6 +20,7 @@ use crate::convert::merge::Merge;
 use crate::convert::restarts::Restarts;
 use crate::convert::rows::SourceRow;
 use crate::convert::run::{RunConverter, RunState};
+use crate::convert::run_id::Fingerprint;
 use crate::convert::summaries::SummaryRule;
 use crate::model::{
     Host, InvalidRunId, Json, Kinds, LogPosition, RowValue, RunId, RunInfo, RunUpdate, Skips, WallTime,
@@ -28,7 +29,7 @@ use crate::sink::Sink;
 use crate::state_file::lock::{Lock, LockError};
 use crate::state_file::{StateFileError, sync_directory};
 use crate::survey::{PlannedRun, PlannedSource};
-use crate::tfevents::{TagTable, ValueKind};
+use crate::tfevents::{EventFile, Next, TagTable, ValueKind};
 use crate::wandb_format::{LogError, is_synced, unmark_synced};
 
 mod judge;
@@ -39,6 +40,7 @@ mod reasons;
 mod run_files;
 mod side;
 mod source;
+mod tally;
 #[cfg(test)]
 mod tests;
 mod values;
@@ -53,10 +55,14 @@ pub use run_files::Written;
 use side::Side;
 pub use side::{kind_of, side_files_of};
 use source::Source;
+use tally::OpenFiles;
 use values::Beside;
 
 /// Rows between two commits of a long pass. A commit costs an `fsync`; a crash costs reading this many rows again.
 const ROWS_PER_COMMIT: u64 = 100_000;
+
+/// Rows between two questions whether to go on.
+const ROWS_PER_QUESTION: u64 = 4096;
 
 /// How many of the last names of an experiment's path tell it apart from its copies.
 const NAMES_KEPT: usize = 16;
@@ -195,6 +201,7 @@ pub struct Recorder {
     counted_to: u64,
     rows_before: u64,
     sources: Vec<Source>,
+    open_files: Arc<OpenFiles>,
     axes: Arc<Axes>,
     filter: Arc<Filter>,
     /// What is known about tags, by directory: its files share it.
@@ -335,6 +342,7 @@ impl Recorder {
             axes: Arc::new(Axes::new(&options.shape.axes)),
             filter: options.filter.clone(),
             sources: Vec::new(),
+            open_files: Arc::default(),
             tags: HashMap::new(),
             beside: Arc::new(Mutex::new(Beside {
                 files: RunFiles::new(directory.join("files"), options.dry_run),
@@ -457,30 +465,63 @@ impl Recorder {
         self.sources.iter().filter_map(Source::open_row)
     }
 
-    /// Records at the end of the sources that are not whole: counted where they stand now, so that what was completed
-    /// since is not among them.
-    pub fn unfinished(&self) -> Skips {
+    /// What stands in these files and could not be read: records that are not whole, files that cannot be read, are shorter
+    /// than before or were written anew. Counted where they stand now, so that what was completed or mended since is not
+    /// among it. `missing` says whether files that are gone count as unreadable.
+    pub fn unfinished(&self, planned: &[PlannedSource], missing: bool) -> Skips {
+        let there: HashSet<(&Path, &Fingerprint)> =
+            planned.iter().map(|plan| (plan.path.as_path(), &plan.fingerprint)).collect();
         let mut skips = Skips::default();
-        self.sources.iter().for_each(|source| source.count_unfinished(&mut skips));
+        for source in &self.sources {
+            let saved = self.checkpoint.sources.get(source.index);
+            if saved.is_some_and(|saved| there.contains(&(source.path(), &saved.fingerprint))) {
+                source.count_hindrance(missing, &mut skips);
+            }
+        }
         skips
+    }
+
+    /// Whether a file could not be read that may be readable soon, although nothing of it changes.
+    pub fn has_unreadable(&self) -> bool {
+        self.sources.iter().any(Source::is_unreadable)
     }
 
     /// Reads what is new in the sources, to the end of what is there now. `committed` is called after each commit with
     /// the position up to which the log may be read. `go_on` is asked now and then, and told how far the pass is; a pass
     /// that is told to stop commits what it has.
+    ///
+    /// What it did comes back also when it fails: all that was committed before.
     pub fn pass(
         &mut self,
         planned: &[PlannedSource],
         end: End,
+        committed: impl FnMut(LogPosition),
+        go_on: impl Fn(&Pass) -> bool,
+    ) -> (Pass, Result<(), RecordError>) {
+        let mut pass = Pass::default();
+        let result = self.pass_into(&mut pass, planned, end, committed, go_on);
+        // A dry run commits nothing.
+        let end = if self.dry_run { self.sink.position().0.0 } else { self.checkpoint.position.0 };
+        pass.log_bytes = end.saturating_sub(self.counted_to);
+        self.counted_to = end;
+        (pass, result)
+    }
+
+    fn pass_into(
+        &mut self,
+        pass: &mut Pass,
+        planned: &[PlannedSource],
+        end: End,
         mut committed: impl FnMut(LogPosition),
         go_on: impl Fn(&Pass) -> bool,
-    ) -> Result<Pass, RecordError> {
-        let mut pass = Pass::default();
+    ) -> Result<(), RecordError> {
         let ready = self.ready_sources(planned, end);
         // Sources that cannot be resumed right after their last row, because an event was split between two rows.
         let mut split = ready.iter().filter(|source| source.resume_at.is_none()).count();
         let mut merge = Merge::new(ready);
-        let mut rows_at_commit = 0;
+        // What was appended since the last commit, of which only the rows and their scalars are counted here.
+        let (mut since, mut scalars) = (0, 0);
+        let mut unasked = 0;
         let mut result = Ok(());
         let mut stopped = false;
         // What cannot be read is counted; what fails is writing the files that rows speak of.
@@ -488,53 +529,56 @@ impl Recorder {
             result = Err(error);
             None
         }) {
-            if row.values.is_empty() {
-                // Nothing could be made of the parts of its body.
-                if let Some(source) = merge.source_mut(index) {
-                    split -= usize::from(source.resume_at.is_none());
-                    split += usize::from(row.resume_at.is_none());
-                    source.resume_at = row.resume_at;
-                }
-                continue;
-            }
-            pass.rows += 1;
-            let scalars = row.values.iter().filter(|(_, value)| matches!(value, RowValue::Number(_))).count() as u64;
-            let counted = pass.kinds.of(ValueKind::Scalar.name());
-            counted.read += scalars;
-            counted.sent += scalars;
             if let Some(source) = merge.source_mut(index) {
-                split -= usize::from(source.resume_at.is_none());
-                split += usize::from(row.resume_at.is_none());
-                source.resume_at = row.resume_at;
+                let (was_known, is_known) = source.take(row.resume_at);
+                split -= usize::from(!was_known);
+                split += usize::from(!is_known);
             }
-            result = self.write_row(row);
-            let due = || pass.rows - rows_at_commit >= ROWS_PER_COMMIT || locked(&self.beside).files.are_due();
+            if row.values.is_empty() {
+                // Nothing could be made of the parts of its body, or much was read without any row.
+                unasked = ROWS_PER_QUESTION;
+            } else {
+                since += 1;
+                unasked += 1;
+                scalars += row.values.iter().filter(|(_, value)| matches!(value, RowValue::Number(_))).count() as u64;
+                result = self.write_row(row);
+            }
+            let due = || since >= ROWS_PER_COMMIT || locked(&self.beside).files.are_due();
             if result.is_ok() && split == 0 && due() {
-                rows_at_commit = pass.rows;
-                for source in merge.sources_mut() {
-                    self.checkpoint_source(source);
-                }
+                merge.sources_mut().iter_mut().for_each(|source| self.checkpoint_source(source));
                 result = self.commit(&mut committed);
-                pass.bytes = merge.sources_mut().iter().map(|source| source.bytes()).sum();
-                stopped = !go_on(&pass);
-                // Each source adds its own at the end.
-                pass.bytes = 0;
+                if result.is_ok() {
+                    count_rows(pass, &mut since, &mut scalars);
+                    self.count_files(pass);
+                    merge.sources_mut().iter_mut().for_each(|source| source.count_taken(pass));
+                    unasked = ROWS_PER_QUESTION;
+                }
+            }
+            if result.is_ok() && split == 0 && unasked >= ROWS_PER_QUESTION {
+                unasked = 0;
+                let bytes = merge.sources_mut().iter().map(|source| source.bytes()).sum();
+                stopped = !go_on(&Pass { bytes, rows: pass.rows + since, ..Pass::default() });
             }
             if stopped || result.is_err() {
                 break;
             }
         }
+        let mut of_sources = Pass::default();
         for mut source in merge.into_sources() {
-            source.end_pass(&mut pass, result.is_ok() && !stopped);
+            if result.is_err() {
+                pass.known.merge(&source.take_known());
+                continue;
+            }
+            source.end_pass(&mut of_sources, !stopped);
             self.checkpoint_source(&mut source);
             // A pass that was stopped drops what it had read ahead; then the checkpoint says where to read on.
-            if result.is_ok() && !stopped {
+            if !stopped {
                 self.sources.push(source);
             }
         }
         result?;
         if !stopped {
-            self.keep_beside(planned, end, &mut pass)?;
+            self.keep_beside(planned, end, &mut of_sources)?;
         }
         // Whatever is written has its place before the exit record.
         self.write_beside()?;
@@ -542,18 +586,27 @@ impl Recorder {
             self.exit(if code == 0 { self.session_code() } else { code })?;
         }
         self.commit(&mut committed)?;
-        pass.files = locked(&self.beside).files.take_count();
-        pass.log_bytes = self.sink.position().0.0.saturating_sub(self.counted_to);
-        self.counted_to = self.sink.position().0.0;
-        Ok(pass)
+        count_rows(pass, &mut since, &mut scalars);
+        self.count_files(pass);
+        pass.merge(&of_sources);
+        Ok(())
+    }
+
+    fn count_files(&self, pass: &mut Pass) {
+        let Written { files, bytes } = locked(&self.beside).files.take_count();
+        pass.files.files += files;
+        pass.files.bytes += bytes;
     }
 
     /// Reads all there is, if filters leave out all of it; `None` as soon as anything is not. For a dry run.
     pub fn pass_if_all_is_left_out(&mut self, planned: &[PlannedSource]) -> Option<Pass> {
         let mut pass = Pass::default();
         let mut merge = Merge::new(self.ready_sources(planned, End::CloseRow));
-        if merge.next_row().ok()?.is_some() {
-            return None;
+        while let Some((index, row)) = merge.next_row().ok()? {
+            if !row.values.is_empty() {
+                return None;
+            }
+            merge.source_mut(index)?.take(row.resume_at);
         }
         for mut source in merge.into_sources() {
             source.end_pass(&mut pass, true);
@@ -733,7 +786,7 @@ impl Recorder {
     /// The sources of a pass: those that are known go on where they were, in the order that breaks ties.
     fn ready_sources(&mut self, planned: &[PlannedSource], end: End) -> Vec<Source> {
         let mut known: HashMap<usize, Source> = self.sources.drain(..).map(|source| (source.index, source)).collect();
-        let indexes = places_of(&mut self.checkpoint.sources, planned);
+        let indexes = places_of(&mut self.checkpoint.sources, planned, goes_on);
         let mut ready: Vec<Source> = Vec::with_capacity(planned.len());
         for (plan, index) in planned.iter().zip(indexes) {
             let Some(checkpoint) = self.checkpoint.sources.get(index) else { continue };
@@ -753,6 +806,7 @@ impl Recorder {
                     tags.clone(),
                     self.beside.clone(),
                     self.filter.clone(),
+                    self.open_files.clone(),
                 )
             });
             source.start_pass(plan, end);
@@ -761,8 +815,16 @@ impl Recorder {
         if self.checkpoint.shape.restarts == Restarts::Purge {
             self.purge(planned, &mut ready);
         }
-        // Files that are gone keep their place: a file may come back.
-        self.sources = known.into_values().collect();
+        // Files that are gone keep their place: a file may come back. But no row waits for that.
+        for mut source in known.into_values() {
+            let is_replaced = || planned.iter().any(|plan| plan.path == source.path());
+            if source.has_open_row() && (is_replaced() || !source.path().exists()) {
+                source.end_here();
+                ready.push(source);
+            } else {
+                self.sources.push(source);
+            }
+        }
         ready.sort_by(|a, b| a.tie_break().cmp(&b.tie_break()));
         ready
     }
@@ -802,8 +864,34 @@ impl Recorder {
     }
 }
 
+/// Adds rows that were committed.
+fn count_rows(pass: &mut Pass, rows: &mut u64, scalars: &mut u64) {
+    pass.rows += std::mem::take(rows);
+    let scalars = std::mem::take(scalars);
+    if scalars > 0 {
+        let counted = pass.kinds.of(ValueKind::Scalar.name());
+        counted.read += scalars;
+        counted.sent += scalars;
+    }
+}
+
 fn locked<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whether a file goes on where another one was read to, which had another name.
+fn goes_on(source: &SourceCheckpoint, plan: &PlannedSource) -> bool {
+    let position = &source.position;
+    if position.offset == 0 {
+        return true;
+    }
+    let is_long_enough = position.before.is_some() || plan.size >= source.seen_size;
+    let mut tags = TagTable::default();
+    is_long_enough
+        && EventFile::open(&plan.path, position)
+            .and_then(|mut file| file.next_event(&mut tags).map(|next| (file, next)))
+            .and_then(|(mut file, next)| Ok(next != Next::NothingYet || !file.is_too_short()?))
+            .unwrap_or(false)
 }
 
 /// A log without its checkpoint is never appended to: it is set aside, and made anew from the sources.

@@ -151,6 +151,8 @@ struct Peeked {
     identity: (u64, u64),
     /// Size of the file when it was looked at last.
     size: u64,
+    /// When it was last written, as of then.
+    modified: Option<SystemTime>,
     first: Result<(Fingerprint, WallTime), String>,
 }
 
@@ -207,8 +209,10 @@ impl Survey {
             .copied()
             .filter(|file| {
                 self.peeked.get(&file.path).is_none_or(|peeked| {
-                    // A file that is shorter than before may have been written anew.
-                    peeked.identity != (file.dev, file.inode) || peeked.size > file.size || peeked.first.is_err()
+                    // A file that was written to may have been written anew, and one that is gone leaves its number to
+                    // the next.
+                    let as_it_was = (peeked.identity, peeked.size, peeked.modified);
+                    as_it_was != ((file.dev, file.inode), file.size, file.modified) || peeked.first.is_err()
                 })
             })
             .collect();
@@ -224,18 +228,14 @@ impl Survey {
                     Ok(None) => return None,
                     Err(error) => Err(error.to_string()),
                 };
-                Some((file.path.clone(), Peeked { identity: (file.dev, file.inode), size: file.size, first }))
+                let (identity, size, modified) = ((file.dev, file.inode), file.size, file.modified);
+                Some((file.path.clone(), Peeked { identity, size, modified, first }))
             })
             .collect();
         for file in wanted {
             self.peeked.remove(&file.path);
         }
         self.peeked.extend(fresh);
-        for file in files {
-            if let Some(peeked) = self.peeked.get_mut(&file.path) {
-                peeked.size = file.size;
-            }
-        }
     }
 
     fn plan_root(

@@ -1,7 +1,8 @@
 //! Events of one source become history rows.
 //!
 //! Events with the same axis value, next to each other, make one row, until a tag comes that the row already holds:
-//! that starts a new row. No value ever overwrites another. Steps that go back, repeat or jump stay rows.
+//! that starts a new row. No value ever overwrites another. Steps that go back, repeat or jump stay rows. A row that would
+//! become a longer line than W&B takes is closed before, and the rest of its step makes another.
 
 use std::borrow::Borrow;
 use std::collections::{HashMap, VecDeque};
@@ -11,7 +12,16 @@ use crate::convert::axes::Axes;
 use crate::convert::keys::KeyRule;
 use crate::convert::kinds::{Cell, MeshPart};
 use crate::convert::tag_names::TagNames;
-use crate::model::{RowValue, Step, WallTime};
+use crate::model::{Json, RowValue, Step, WallTime};
+
+/// A row holds no second value that would make its line longer than this, in bytes. W&B takes 10,383,360.
+const LINE: usize = 10_000_000;
+/// What a line holds beside its values: its number and times, and its step.
+const LINE_FRAME: usize = 512;
+/// No number is longer.
+const NUMBER: usize = 32;
+/// A body is a reference to its file.
+const BODY: usize = 1024;
 
 /// A row of one source, before it has its place among the rows of the run.
 #[derive(Debug, Clone, PartialEq)]
@@ -42,6 +52,8 @@ pub struct Resume {
     pub offset: u64,
     /// Wall time of the event before it: events that state none have the same.
     pub wall_time: Option<WallTime>,
+    /// The bytes before the offset, where they are known: they tell whether the file still holds what was read.
+    pub before: Option<[u8; 4]>,
 }
 
 /// Builds the rows of one source.
@@ -53,6 +65,8 @@ pub struct RowBuilder {
     keys: Vec<Key>,
     by_name: HashMap<Arc<str>, usize>,
     open: Option<SourceRow>,
+    /// At least as long as the line of the open row.
+    line: usize,
     /// Numbers the rows, so that a key knows whether the open row holds it already.
     serial: u64,
     latest: Option<WallTime>,
@@ -65,6 +79,8 @@ struct Key {
     name: Arc<str>,
     axis: Arc<str>,
     in_row: u64,
+    /// How much of a line its name takes.
+    length: usize,
 }
 
 impl RowBuilder {
@@ -72,7 +88,7 @@ impl RowBuilder {
     pub fn new(rule: KeyRule, axes: Arc<Axes>, from_tf2_writer: bool, latest: Option<WallTime>) -> Self {
         let (tags, keys, by_name) = (HashMap::new(), Vec::new(), HashMap::new());
         let names = TagNames::new(rule, axes, from_tf2_writer);
-        Self { names, tags, keys, by_name, open: None, serial: 0, latest, within_event: false }
+        Self { names, tags, keys, by_name, open: None, line: 0, serial: 0, latest, within_event: false }
     }
 
     /// The latest wall time seen so far.
@@ -127,8 +143,10 @@ impl RowBuilder {
             let index = known.unwrap_or_else(|| self.meet(tag));
             // Met, so it is there.
             let Some(key) = self.keys.get_mut(index) else { continue };
+            let length = key.length + length_of(&cell);
             let belongs = self.open.as_ref().is_some_and(|row| {
                 row.axis_value == step.0
+                    && self.line + length <= LINE
                     && key.in_row != self.serial
                     && (Arc::ptr_eq(&row.axis, &key.axis) || row.axis == key.axis)
             });
@@ -139,6 +157,7 @@ impl RowBuilder {
                 }
                 self.serial += 1;
                 self.within_event = !first_point;
+                self.line = LINE_FRAME + key.axis.len();
                 self.open = Some(SourceRow {
                     axis: key.axis.clone(),
                     axis_value: step.0,
@@ -151,6 +170,7 @@ impl RowBuilder {
                 });
             }
             key.in_row = self.serial;
+            self.line += length;
             if let Some(row) = &mut self.open {
                 let name = key.name.clone();
                 match cell {
@@ -187,13 +207,43 @@ impl RowBuilder {
             let name: Arc<str> = if key == **tag { tag.clone() } else { Arc::from(key) };
             let index = self.keys.len();
             self.by_name.insert(name.clone(), index);
-            // Serial 0 is never an open row's.
-            self.keys.push(Key { name, axis: axis.clone(), in_row: 0 });
+            // Serial 0 is never an open row's. A colon and a comma stand beside the name.
+            let length = length_of_text(&name) + 2;
+            self.keys.push(Key { name, axis: axis.clone(), in_row: 0, length });
             index
         });
         self.tags.insert(tag.clone(), index);
         index
     }
+}
+
+/// At least as long as a cell is in a line.
+fn length_of(cell: &Cell) -> usize {
+    match cell {
+        Cell::Number(_) => NUMBER,
+        Cell::Json(json) => length_of_json(json),
+        Cell::MeshPart(_) => BODY,
+    }
+}
+
+fn length_of_json(json: &Json) -> usize {
+    match json {
+        Json::Null | Json::Bool(_) | Json::Number(_) => NUMBER,
+        Json::String(text) => length_of_text(text),
+        Json::Array(items) => 2 + items.iter().map(|item| length_of_json(item) + 1).sum::<usize>(),
+        Json::Object(members) => {
+            2 + members.iter().map(|(key, value)| length_of_text(key) + length_of_json(value) + 2).sum::<usize>()
+        }
+    }
+}
+
+fn length_of_text(text: &str) -> usize {
+    let escaped = |byte: u8| match byte {
+        b'"' | b'\\' => 1,
+        0..0x20 => 5,
+        _ => 0,
+    };
+    2 + text.len() + text.bytes().map(escaped).sum::<usize>()
 }
 
 #[cfg(test)]
@@ -217,11 +267,11 @@ mod tests {
                 WallTime::new(index as f64).expect("finite"),
                 Step(step.parse().expect("a step")),
                 tags.iter().map(|tag| (tag, Cell::Number(Number::F32(1.0)))),
-                Resume { offset: start, wall_time: None },
+                Resume { offset: start, ..Resume::default() },
                 &mut closed,
             );
         }
-        closed.extend(builder.close(Resume { offset: events.len() as u64 * 10, wall_time: None }));
+        closed.extend(builder.close(Resume { offset: events.len() as u64 * 10, ..Resume::default() }));
         let print = |row: &SourceRow| {
             let keys: Vec<&str> = row.values.iter().map(|(key, _)| &**key).collect();
             let resume = row.resume_at.map_or("-".to_owned(), |resume| resume.offset.to_string());
@@ -272,5 +322,45 @@ mod tests {
     #[test]
     fn events_without_scalars_change_nothing() {
         check(&["1:a", "7:", "1:b"], &["1[global_step]:a,b@30"]);
+    }
+
+    #[test]
+    fn a_line_never_becomes_longer_than_may_be_sent() {
+        let mut builder = RowBuilder::new(KeyRule::default(), Arc::new(Axes::new(&[])), true, None);
+        let mut closed = VecDeque::new();
+        let value = |index: u32| {
+            // Each character of such a name takes six bytes of a line.
+            let tag: Arc<str> = Arc::from(format!("{index:08}{}", "\u{1}".repeat(10_000)));
+            let cell = if index.is_multiple_of(2) {
+                Cell::Number(Number::F64(f64::MIN_POSITIVE))
+            } else {
+                Cell::Json(Json::from([("\n", Json::from("\"".repeat(1000)))]))
+            };
+            (tag, cell)
+        };
+        let times = (WallTime::default(), Step(3));
+        // A value an event, and many in one.
+        for index in 0..300 {
+            let here = Resume { offset: u64::from(index), ..Resume::default() };
+            builder.push(times.0, times.1, [value(index)].into_iter(), here, &mut closed);
+        }
+        builder.push(times.0, times.1, (300..600).map(value), Resume::default(), &mut closed);
+        closed.extend(builder.close(Resume::default()));
+        let mut values = 0;
+        for row in &closed {
+            let object = row.values.iter().map(|(key, value)| (key.to_string(), value.to_json())).collect();
+            let length = Json::Object(object).to_string().len();
+            assert!(length < LINE && (length > LINE / 2 || row == &closed[closed.len() - 1]), "{length}");
+            values += row.values.len();
+        }
+        assert_eq!((values, closed.len()), (600, 4));
+        // Where it was split between events, reading can go on.
+        assert!(closed[0].resume_at.is_some_and(|resume| resume.offset > 0));
+        // One value that is longer than that stands alone.
+        let long = Cell::Json(Json::from("x".repeat(2 * LINE)));
+        builder.push(times.0, times.1, [(Arc::<str>::from("a"), long)].into_iter(), Resume::default(), &mut closed);
+        let number = Cell::Number(Number::I64(1));
+        builder.push(times.0, times.1, [(Arc::<str>::from("b"), number)].into_iter(), Resume::default(), &mut closed);
+        assert_eq!(closed.back().map(|row| row.values.len()), Some(1));
     }
 }

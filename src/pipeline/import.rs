@@ -62,22 +62,18 @@ fn import_run(
     let told = Cell::new((0, 0));
     let tell = |so_far: &Pass| {
         let (bytes, rows) = told.replace((so_far.bytes, so_far.rows));
-        let more = Pass { bytes: so_far.bytes - bytes, rows: so_far.rows - rows, ..Pass::default() };
+        // A pass that was stopped has read more than it kept.
+        let (bytes, rows) = (so_far.bytes.saturating_sub(bytes), so_far.rows.saturating_sub(rows));
+        let more = Pass { bytes, rows, ..Pass::default() };
         watcher.note(Note::Recorded(more));
     };
     let go_on = |so_far: &Pass| {
         tell(so_far);
         !stop.is_cancelled()
     };
-    let result = run.recorder.pass(&plan.sources, End::Exit(0), |position| published.up_to(position), go_on);
-    let (pass, error) = match result {
-        Ok(pass) => (pass, None),
-        Err(error) => (Pass::default(), Some(error)),
-    };
-    if error.is_none() {
-        tell(&pass);
-    }
-    halves.recorded(Recorded::new(plan, &run, pass), error);
+    let (pass, result) = run.recorder.pass(&plan.sources, End::Exit(0), |position| published.up_to(position), go_on);
+    tell(&pass);
+    halves.recorded(Recorded::new(plan, &run, pass, true), result.err());
     // Let go of the run's lock and log before anyone is told that it is complete.
     drop(run);
     published.complete();

@@ -98,6 +98,10 @@ pub struct Ending {
     pub delivered: bool,
     /// Event files that `--include` and `--exclude` left out.
     pub left_out: Vec<PathBuf>,
+    /// What could not be read at the last look, and why.
+    pub unreadable: Vec<(PathBuf, String)>,
+    /// Event files whose writers have only begun.
+    pub waiting: Vec<PathBuf>,
     /// Patterns of these that matched no TB run, with their flags.
     pub idle_patterns: Vec<String>,
 }
@@ -127,6 +131,8 @@ pub async fn watch(
         waiting_said: false,
         too_many: None,
         left_out: Vec::new(),
+        unreadable: Vec::new(),
+        waiting: Vec::new(),
         idle_patterns: Vec::new(),
         last_look: Instant::now(),
         last_growth: None,
@@ -159,6 +165,8 @@ pub async fn watch(
         cut_short: stopping.second_signal(),
         delivered: delivered && !stopping.stopped_reading(),
         left_out: watch.left_out,
+        unreadable: watch.unreadable,
+        waiting: watch.waiting,
         idle_patterns: watch.idle_patterns,
     }
 }
@@ -192,8 +200,10 @@ struct Watch<'a> {
     waiting_said: bool,
     /// So many runs were found first, and may not be recorded.
     too_many: Option<usize>,
-    /// What filters left out at the last look, and which of their patterns matched nothing.
+    /// What filters left out at the last look, what could not be read, and which of their patterns matched nothing.
     left_out: Vec<PathBuf>,
+    unreadable: Vec<(PathBuf, String)>,
+    waiting: Vec<PathBuf>,
     idle_patterns: Vec<String>,
     last_look: Instant,
     /// When something new was read last; `None` before the first event.
@@ -278,6 +288,7 @@ impl Watch<'_> {
         }
         (self.left_out, self.idle_patterns) =
             (std::mem::take(&mut found.left_out), std::mem::take(&mut found.idle_patterns));
+        (self.unreadable, self.waiting) = (std::mem::take(&mut found.unreadable), std::mem::take(&mut found.waiting));
         let plans = self.changed(found);
         self.too_many = self.options.most_runs.and_then(|most| self.runs.first_beyond(most, &plans));
         if self.too_many.is_some() {
@@ -300,7 +311,13 @@ impl Watch<'_> {
             now.insert(source.path.clone(), Seen { size, modified, identity });
             fingerprints.insert(source.path.clone(), source.fingerprint.clone());
         }
-        let changed = changes(&self.snapshot, &now);
+        let mut changed = changes(&self.snapshot, &now);
+        // Another file in the place of the old one, even if it has its number and its size.
+        let is_other =
+            |path: &&PathBuf| self.fingerprints.get(*path).is_some_and(|old| fingerprints.get(*path) != Some(old));
+        let others: BTreeSet<&PathBuf> = now.keys().filter(is_other).collect();
+        changed.retain(|(path, _)| !others.contains(path));
+        changed.extend(others.into_iter().map(|path| (path, Change::Replaced)));
         for (path, change) in &changed {
             let what = match change {
                 Change::New | Change::Grown => continue,

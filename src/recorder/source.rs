@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -18,10 +18,14 @@ use crate::model::{Count, SkippedReason, Skips, WallTime};
 use crate::recorder::judge::Judge;
 use crate::recorder::losses::Losses;
 use crate::recorder::reasons::{place_of_file, reason};
+use crate::recorder::tally::{OpenFiles, Tally};
 use crate::recorder::values::{Beside, Values};
 use crate::recorder::{End, OpenRow, Pass, RecordError};
 use crate::survey::PlannedSource;
-use crate::tfevents::{EventFile, FilePosition, Next, TagTable};
+use crate::tfevents::{EventFile, FilePosition, Next, Rewritten, TagTable};
+
+/// How many events are read for one row, before others may have a look at how things are.
+const READS_AT_ONCE: usize = 4096;
 
 /// A source between and during passes.
 pub(super) struct Source {
@@ -49,17 +53,45 @@ pub(super) struct Source {
     /// Whether nothing more comes in this pass.
     ended: bool,
     size: u64,
-    events: u64,
+    /// Bytes that were read in this pass.
     bytes: u64,
-    skips: Skips,
+    /// What was read behind the last closed row.
+    tally: Tally,
+    /// The same for each row that is closed, in their order.
+    of_closed: VecDeque<Tally>,
+    /// The same for each row that was given and not yet taken.
+    of_given: VecDeque<Tally>,
+    /// The same for all rows that were taken since it was asked for.
+    taken: Tally,
+    /// Whether anything was read in this pass.
+    came: bool,
+    /// Where to read on when every row that was given is kept.
+    given_to: Option<Resume>,
+    /// How many files of the run are open.
+    open_files: Arc<OpenFiles>,
     /// What was lost of the file, in earlier passes too.
     losses: Losses,
-    /// A record that is not whole yet, at the end of what was read.
-    unfinished: Option<(SkippedReason, String)>,
+    /// What keeps it from being read on, as it was found last.
+    hindrance: Option<Hindrance>,
     /// When a pass last found anything new.
     grown: Instant,
     /// The open row after the last pass, and when it was first seen.
     open: Option<(u64, Instant)>,
+}
+
+/// Why a file was not read to its end, or gave less than it has.
+#[derive(Debug)]
+enum Hindrance {
+    /// It ends within a record.
+    Tail(String),
+    /// It cannot be opened or read.
+    Unreadable(String),
+    /// It was there when it was looked at, and is not any more.
+    Missing(String),
+    /// It is shorter than what was read of it.
+    Shrunk(String),
+    /// It does not hold what was read of it.
+    Rewritten(String),
 }
 
 impl fmt::Debug for Source {
@@ -77,8 +109,10 @@ impl Source {
         tags: Arc<Mutex<TagTable>>,
         beside: Arc<Mutex<Beside>>,
         filter: Arc<Filter>,
+        open_files: Arc<OpenFiles>,
     ) -> Self {
-        let at = Resume { offset: saved.position.offset, wall_time: saved.position.wall_time };
+        let FilePosition { offset, wall_time, before, .. } = saved.position;
+        let at = Resume { offset, wall_time, before };
         Self {
             index,
             seen_size: saved.seen_size,
@@ -100,11 +134,16 @@ impl Source {
             close_at_end: false,
             ended: true,
             size: plan.size,
-            events: 0,
             bytes: 0,
-            skips: Skips::default(),
+            tally: Tally::default(),
+            of_closed: VecDeque::new(),
+            of_given: VecDeque::new(),
+            taken: Tally::default(),
+            came: false,
+            given_to: Some(at),
+            open_files,
             losses: Losses::new(&saved.lost),
-            unfinished: None,
+            hindrance: None,
             grown: Instant::now(),
             open: None,
         }
@@ -116,6 +155,7 @@ impl Source {
         self.size = plan.size;
         self.close_at_end = end != End::KeepRow;
         let nothing_new = self.size == self.seen_size;
+        self.given_to = self.resume_at;
         self.ended = nothing_new && !(self.close_at_end && self.rows.has_open_row());
     }
 
@@ -134,23 +174,41 @@ impl Source {
         self.judge.take_new_metrics()
     }
 
-    /// Lets go of the file, and adds up what the pass read.
+    /// The row that was given first of those that were not taken yet is in the log. Whether the place to read on at is
+    /// known was known before, and is known now.
+    pub(super) fn take(&mut self, resume_at: Option<Resume>) -> (bool, bool) {
+        let known = self.resume_at.is_some();
+        self.resume_at = resume_at;
+        if let Some(tally) = self.of_given.pop_front() {
+            self.taken.add(tally);
+        }
+        (known, resume_at.is_some())
+    }
+
+    /// Adds what was read up to the last row that was taken.
+    pub(super) fn count_taken(&mut self, pass: &mut Pass) {
+        std::mem::take(&mut self.taken).count(pass);
+    }
+
+    /// Lets go of the file, and adds up what the pass read and kept.
     ///
     /// `complete` says that every row that it gave was kept.
     pub(super) fn end_pass(&mut self, pass: &mut Pass, complete: bool) {
-        self.file = None;
-        if self.events > 0 {
+        self.close_file();
+        if std::mem::take(&mut self.came) {
             self.grown = Instant::now();
         }
         let known = self.open.take();
         let seen_now = |row| (row, Instant::now());
         self.open =
             self.rows.open_row().map(|row| known.filter(|(known, _)| *known == row).unwrap_or_else(|| seen_now(row)));
-        pass.events += std::mem::take(&mut self.events);
-        pass.bytes += std::mem::take(&mut self.bytes);
-        pass.skips.merge(&std::mem::take(&mut self.skips));
-        pass.kinds.merge(&std::mem::take(&mut self.values.kinds));
-        self.judge.take_counts(&mut pass.kinds, &mut pass.skips);
+        self.bytes = 0;
+        self.count_taken(pass);
+        if complete {
+            self.of_given.drain(..).chain(self.of_closed.drain(..)).for_each(|tally| tally.count(pass));
+            std::mem::take(&mut self.tally).count(pass);
+            self.judge.take_counts(&mut pass.kinds, &mut pass.skips);
+        }
         pass.known.merge(&self.losses.take_known());
         if complete && self.ended && self.closed.is_empty() && !self.rows.has_open_row() {
             self.resume_at = Some(self.at);
@@ -159,8 +217,8 @@ impl Source {
 
     /// Where the file is to be read on after a crash; `None` when there is no such place now.
     pub(super) fn position(&self) -> Option<FilePosition> {
-        let Resume { offset, wall_time } = self.resume_at?;
-        Some(FilePosition { offset, wall_time, writer: self.writer.clone() })
+        let Resume { offset, wall_time, before } = self.resume_at?;
+        Some(FilePosition { offset, wall_time, writer: self.writer.clone(), before })
     }
 
     /// The size that the file had when it was read to its end, if all that was read is recorded. Otherwise 0, which no
@@ -195,11 +253,44 @@ impl Source {
         self.open.map(|(_, opened)| OpenRow { path: &self.path, opened, grown: self.grown })
     }
 
-    /// What is there of a record that is not whole.
-    pub(super) fn count_unfinished(&self, skips: &mut Skips) {
-        if let Some((reason, first)) = &self.unfinished {
-            skips.add(reason.clone(), 1, || first.clone());
-        }
+    /// What kept it from being read on, or to its end. `missing` says whether a file that is gone is worth a word.
+    pub(super) fn count_hindrance(&self, missing: bool, skips: &mut Skips) {
+        let (reason, first) = match &self.hindrance {
+            None => return,
+            Some(Hindrance::Missing(_)) if !missing => return,
+            Some(Hindrance::Tail(first)) => (SkippedReason::IncompleteTail, first),
+            Some(Hindrance::Unreadable(first) | Hindrance::Missing(first)) => (SkippedReason::Unreadable, first),
+            Some(Hindrance::Shrunk(first)) => (SkippedReason::Shrunk, first),
+            Some(Hindrance::Rewritten(first)) => (SkippedReason::Rewritten, first),
+        };
+        skips.add(reason, 1, || first.clone());
+    }
+
+    /// Whether it is worth trying again, although the file does not change.
+    pub(super) fn is_unreadable(&self) -> bool {
+        matches!(self.hindrance, Some(Hindrance::Unreadable(_)))
+    }
+
+    /// Where it was found last.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether a row waits for more values.
+    pub(super) fn has_open_row(&self) -> bool {
+        self.rows.has_open_row()
+    }
+
+    /// Closes what is open, and reads nothing: the file is gone.
+    pub(super) fn end_here(&mut self) {
+        self.given_to = self.resume_at;
+        self.ended = true;
+        self.close_row();
+    }
+
+    /// What earlier processes could not carry.
+    pub(super) fn take_known(&mut self) -> Skips {
+        self.losses.take_known()
     }
 
     /// Equal wall times: the row of the smaller one comes first.
@@ -212,18 +303,22 @@ impl Source {
         let file = match &mut self.file {
             Some(file) => file,
             None => {
-                let position =
-                    FilePosition { offset: self.at.offset, wall_time: self.at.wall_time, writer: self.writer.clone() };
-                self.file.insert(EventFile::open(&self.path, &position)?)
+                let Resume { offset, wall_time, before } = self.at;
+                let position = FilePosition { offset, wall_time, writer: self.writer.clone(), before };
+                let opened = self.file.insert(EventFile::open(&self.path, &position)?);
+                self.open_files.opened();
+                opened
             }
         };
         let mut tags = self.tags.lock().unwrap_or_else(PoisonError::into_inner);
         let next = file.next_event(&mut tags)?;
-        self.unfinished = None;
+        self.hindrance = None;
         let (skips, at) = (&mut Skips::default(), self.at.offset);
+        let closed = self.closed.len();
+        let mut events = 0;
         let more = match next {
             Next::Event => {
-                self.events += 1;
+                events = 1;
                 let event = file.event();
                 let (wall_time, step) = (event.wall_time, event.step);
                 let taken = self.judge.judge(event, &self.path, |tag| self.rows.place(tag));
@@ -249,23 +344,108 @@ impl Source {
                 false
             }
             Next::Incomplete { .. } => {
-                self.unfinished = reason(&next, &self.path, at);
+                self.hindrance = reason(&next, &self.path, at).map(|(_, first)| Hindrance::Tail(first));
                 false
             }
-            Next::NothingYet | Next::Zeros { .. } => false,
+            Next::NothingYet => {
+                // The size is asked of the file that is open: a network file system may have an old one.
+                if self.size < at && file.is_too_short()? {
+                    let why = format!("`{}`: {} bytes were read of it", self.path.display(), at);
+                    self.hindrance = Some(Hindrance::Shrunk(why));
+                }
+                false
+            }
+            Next::Zeros { .. } => false,
         };
+        // What was read before belongs to the rows that this event closed.
+        for _ in closed..self.closed.len() {
+            self.judge.take_counts_into(&mut self.tally);
+            self.of_closed.push_back(std::mem::take(&mut self.tally));
+        }
+        self.tally.events += events;
+        if !self.values.kinds.is_empty() {
+            self.tally.kinds_and_skips().0.merge(&std::mem::take(&mut self.values.kinds));
+        }
         if !skips.is_empty() {
             self.losses.add(at, skips);
-            self.skips.merge(skips);
+            self.tally.kinds_and_skips().1.merge(skips);
         }
         if more {
+            self.came = true;
             self.losses.passed_damage();
-            let position = file.position();
-            self.bytes += position.offset.saturating_sub(self.at.offset);
-            self.at = Resume { offset: position.offset, wall_time: position.wall_time };
-            self.writer = position.writer;
+            let bytes = file.offset().saturating_sub(self.at.offset);
+            self.bytes += bytes;
+            self.tally.bytes += bytes;
+            self.at = Resume { offset: file.offset(), wall_time: file.wall_time(), before: file.before() };
+            if self.writer.as_deref() != file.writer() {
+                self.writer = file.writer().map(str::to_owned);
+            }
         }
         Ok(more)
+    }
+
+    fn close_row(&mut self) {
+        if let Some(row) = self.rows.close(self.at) {
+            self.closed.push_back(row);
+            self.judge.take_counts_into(&mut self.tally);
+            self.of_closed.push_back(std::mem::take(&mut self.tally));
+        }
+    }
+
+    /// A file that cannot be read now. Others go on, and it is tried again.
+    fn hinder(&mut self, error: &io::Error) {
+        let why = place_of_file(&self.path, error);
+        let is_rewritten = || error.get_ref().is_some_and(|inner| inner.is::<Rewritten>());
+        self.hindrance = Some(match error.kind() {
+            io::ErrorKind::NotFound => Hindrance::Missing(why),
+            io::ErrorKind::InvalidData if is_rewritten() => Hindrance::Rewritten(why),
+            _ => Hindrance::Unreadable(why),
+        });
+    }
+
+    fn close_file(&mut self) {
+        if self.file.take().is_some() {
+            self.open_files.closed();
+        }
+    }
+
+    /// Gives a row away, after what was read up to it.
+    fn give(&mut self, mut row: SourceRow) -> Result<SourceRow, RecordError> {
+        let mut skips = Skips::default();
+        let mut tally = self.of_closed.pop_front().unwrap_or_default();
+        if !row.parts.is_empty() {
+            let kinds = &mut tally.kinds_and_skips().0;
+            self.values.finish(&mut row, &self.path, &self.beside, kinds, &mut skips)?;
+        }
+        if !skips.is_empty() {
+            let at = row.resume_at.map_or(self.at.offset, |resume| resume.offset.saturating_sub(1));
+            self.losses.add(at, &skips);
+            tally.kinds_and_skips().1.merge(&skips);
+        }
+        self.of_given.push_back(tally);
+        self.given_to = row.resume_at;
+        Ok(row)
+    }
+
+    /// A row without values: much was read, and no row came of it. It lets others have a look at how things are.
+    fn pause(&mut self) -> SourceRow {
+        if !self.rows.has_open_row() {
+            self.given_to = Some(self.at);
+            self.judge.take_counts_into(&mut self.tally);
+            self.of_given.push_back(std::mem::take(&mut self.tally));
+        } else {
+            self.of_given.push_back(Tally::default());
+        }
+        SourceRow {
+            axis: Arc::default(),
+            axis_value: 0,
+            timestamp: 0.0,
+            order: self.rows.latest().unwrap_or(self.first_due),
+            values: Vec::new(),
+            parts: Vec::new(),
+            events: 0,
+            resume_at: self.given_to,
+        }
     }
 }
 
@@ -297,38 +477,33 @@ impl RowSource for Source {
     }
 
     fn next_row(&mut self) -> Result<Option<SourceRow>, RecordError> {
-        loop {
-            if let Some(mut row) = self.closed.pop_front() {
-                let mut skips = Skips::default();
-                self.values.finish(&mut row, &self.path, &self.beside, &mut skips)?;
-                if !skips.is_empty() {
-                    let at = row.resume_at.map_or(self.at.offset, |resume| resume.offset.saturating_sub(1));
-                    self.losses.add(at, &skips);
-                    self.skips.merge(&skips);
-                }
-                return Ok(Some(row));
-            }
-            if self.ended {
-                return Ok(None);
-            }
+        if let Some(row) = self.closed.pop_front() {
+            return self.give(row).map(Some);
+        }
+        let limit = self.open_files.rows_at_once(self.file.is_some());
+        let mut reads = 0;
+        while !self.ended && self.closed.len() < limit && reads < READS_AT_ONCE {
+            reads += 1;
             match self.read() {
                 Ok(true) => continue,
                 Ok(false) => self.seen_size = self.size,
                 Err(ReadError::Record(error)) => return Err(error),
-                Err(ReadError::Source(error)) => {
-                    self.skips.add(SkippedReason::Unreadable, 1, || place_of_file(&self.path, &error));
-                }
+                Err(ReadError::Source(error)) => self.hinder(&error),
             }
             self.ended = true;
-            // A thousand files of one run are not open at the same time.
-            self.file = None;
             // After a row that began within an event there is no place to resume from, so it cannot be left open.
             if self.close_at_end || self.rows.began_within_event() {
-                self.closed.extend(self.rows.close(self.at));
-                if self.closed.is_empty() {
-                    return Ok(None);
-                }
+                self.close_row();
             }
+        }
+        // A thousand files of one run are not open at the same time.
+        if self.ended || limit > 1 {
+            self.close_file();
+        }
+        match self.closed.pop_front() {
+            Some(row) => self.give(row).map(Some),
+            None if self.ended => Ok(None),
+            None => Ok(Some(self.pause())),
         }
     }
 }

@@ -113,10 +113,11 @@ pub fn peek(path: &Path) -> io::Result<Option<FirstRecord>> {
     }
 }
 
-/// Whether TensorBoard takes a file of this name for an event file.
+/// Whether TensorBoard takes a file of this name for an event file. Not those whose name begins with a dot: no writer makes
+/// them, but `rsync` does, of files that are on their way.
 pub fn is_event_file_name(name: &OsStr) -> bool {
     let name = name.as_encoded_bytes();
-    name.windows(8).any(|window| window == b"tfevents")
+    name.windows(8).any(|window| window == b"tfevents") && !name.starts_with(b".")
 }
 
 /// A file that only says: this directory is a run. The profiler leaves it.

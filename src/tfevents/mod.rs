@@ -28,6 +28,7 @@ pub use discover::{Discovery, EventFileInfo, FirstRecord, TbRun, discover, peek}
 pub use encoding::Encoding;
 pub use file_name::host_of;
 pub use inflate::Compression;
+pub use input::Rewritten;
 pub use kind::ValueKind;
 pub use source::{BadRecord, EventFile, FilePosition, Next, Point, SourceEvent};
 pub use tags::{TagId, TagTable};

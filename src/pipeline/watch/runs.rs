@@ -98,7 +98,11 @@ impl<'a> Runs<'a> {
 
     /// Whether a run is to be tried again although nothing of it changed.
     pub(super) fn waits_for_a_turn(&self, plan: &PlannedRun) -> bool {
-        let waits = |watched: &Watched| matches!(watched, Watched::Behind(_) | Watched::Held(_));
+        let waits = |watched: &Watched| match watched {
+            Watched::Behind(_) | Watched::Held(_) => true,
+            Watched::Growing(growing) => growing.run.recorder.has_unreadable(),
+            Watched::Ended(_) | Watched::LeftOut | Watched::Failed => false,
+        };
         self.runs.values().any(waits)
             && self.recording.place_of(plan).is_ok_and(|(id, _)| self.runs.get(&id).is_some_and(waits))
     }
@@ -413,7 +417,8 @@ impl Growing {
     /// Nothing more is recorded of it for now.
     fn end(self: Box<Self>, error: Option<RecordError>) -> Watched {
         let Self { plan, run, published, halves, total, .. } = *self;
-        let recorded = Recorded::new(&plan, &run, total);
+        // That files are gone was said, and they are not there to be read.
+        let recorded = Recorded::new(&plan, &run, total, false);
         let failed = error.is_some();
         // The lock and the log go before anyone is told.
         drop(run);
@@ -431,9 +436,10 @@ fn read(
     total: &mut Pass,
     stopping: &Stopping,
 ) -> Result<Pass, RecordError> {
-    let pass = run.recorder.pass(sources, end, |position| published.up_to(position), |_| stopping.may_read_on())?;
+    let (pass, result) =
+        run.recorder.pass(sources, end, |position| published.up_to(position), |_| stopping.may_read_on());
     total.merge(&pass);
-    Ok(pass)
+    result.map(|()| pass)
 }
 
 fn close_at(row: OpenRow<'_>) -> Instant {
