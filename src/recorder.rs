@@ -465,7 +465,7 @@ impl Recorder {
         self.sources.iter().filter_map(Source::open_row)
     }
 
-    /// What stands in these files and could not be read: records that are not whole, files that cannot be read, are shorter
+    /// What stands in these files and could not be read: damage, records that are not whole, files that cannot be read, are shorter
     /// than before or were written anew. Counted where they stand now, so that what was completed or mended since is not
     /// among it. `missing` says whether files that are gone count as unreadable.
     pub fn unfinished(&self, planned: &[PlannedSource], missing: bool) -> Skips {
@@ -610,6 +610,7 @@ impl Recorder {
         }
         for mut source in merge.into_sources() {
             source.end_pass(&mut pass, true);
+            source.count_hindrance(true, &mut pass.skips);
             self.checkpoint_source(&mut source);
         }
         // Files beside the events alone make a run only where they were asked for.

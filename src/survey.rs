@@ -129,6 +129,8 @@ pub struct Found {
     pub left_out: Vec<PathBuf>,
     /// Patterns of `--include` and `--exclude` that match no TB run, with their flags.
     pub idle_patterns: Vec<String>,
+    /// How many directories were read.
+    pub directories: usize,
     /// Files with other names.
     pub other_files: u64,
     /// What could not be read, with the reason.
@@ -144,6 +146,8 @@ pub struct Survey {
     generation: u32,
     peeked: HashMap<PathBuf, Peeked>,
     beginnings: Beginnings,
+    /// The files as they were at the last look.
+    last: HashMap<PathBuf, EventFileInfo>,
 }
 
 #[derive(Debug, Clone)]
@@ -166,6 +170,7 @@ impl Survey {
             generation,
             peeked: HashMap::new(),
             beginnings: Beginnings::default(),
+            last: HashMap::new(),
         }
     }
 
@@ -177,8 +182,27 @@ impl Survey {
     /// The same, where these files, by name and first record, were made parts of their owners' runs before. Of several
     /// sessions of a directory it is then one of them that stays with it, whichever came first.
     pub fn look_knowing(&mut self, paths: &[PathBuf], claimed: &HashSet<(String, Fingerprint)>) -> io::Result<Found> {
+        self.look_at_due(paths, claimed, &mut |_, _| true)
+    }
+
+    /// The same, but of files that are not due by their path and the time of their last write, only their directory is
+    /// asked: they are as they were.
+    pub fn look_at_due(
+        &mut self,
+        paths: &[PathBuf],
+        claimed: &HashSet<(String, Fingerprint)>,
+        is_due: &mut dyn FnMut(&Path, SystemTime) -> bool,
+    ) -> io::Result<Found> {
         let mut found = Found::default();
-        let groups = roots::gather(paths, &mut found)?;
+        let last = std::mem::take(&mut self.last);
+        let mut known = |path: &Path| {
+            let known = last.get(path)?;
+            let modified = known.modified.unwrap_or(SystemTime::UNIX_EPOCH);
+            (!is_due(path, modified)).then(|| known.clone())
+        };
+        let groups = roots::gather(paths, &mut known, &mut found)?;
+        let files = groups.iter().flat_map(|(_, members)| members).flat_map(|member| &member.files);
+        self.last = files.map(|file| (file.path.clone(), file.clone())).collect();
         self.peek_new(groups.iter().flat_map(|(_, members)| members));
         let mut drafts = Drafts::default();
         let mut tb_runs: BTreeSet<String> = BTreeSet::new();

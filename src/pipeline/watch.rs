@@ -19,7 +19,7 @@ use crate::pipeline::stopping::Stopping;
 use crate::pipeline::uploads::Uploads;
 use crate::survey::{Found, PlannedRun, Survey};
 use crate::watch::hints::{Hints, is_remote};
-use crate::watch::plan::{Change, Seen, Snapshot, changes, until_next_look};
+use crate::watch::plan::{Change, Counts, Pace, Schedule, Seen, Snapshot, changes, pace};
 
 mod runs;
 
@@ -134,6 +134,9 @@ pub async fn watch(
         unreadable: Vec::new(),
         waiting: Vec::new(),
         idle_patterns: Vec::new(),
+        began: Instant::now(),
+        schedule: Schedule::default(),
+        counts: Counts::default(),
         last_look: Instant::now(),
         last_growth: None,
     };
@@ -186,6 +189,15 @@ async fn deliver(uploads: &Uploads, stopping: &Stopping) -> bool {
     }
 }
 
+/// Which files to ask about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Which {
+    /// Not those that nobody has written to for long.
+    Due,
+    /// All.
+    All,
+}
+
 struct Watch<'a> {
     options: &'a WatchOptions,
     survey: Survey,
@@ -205,6 +217,10 @@ struct Watch<'a> {
     unreadable: Vec<(PathBuf, String)>,
     waiting: Vec<PathBuf>,
     idle_patterns: Vec<String>,
+    began: Instant,
+    /// Which files are looked at when, and how many there are.
+    schedule: Schedule,
+    counts: Counts,
     last_look: Instant,
     /// When something new was read last; `None` before the first event.
     last_growth: Option<Instant>,
@@ -220,6 +236,7 @@ impl Watch<'_> {
         let poll = self.options.poll.unwrap_or(if remote { POLL_REMOTE } else { POLL });
         let until_idle = self.options.until_idle.filter(|_| command.is_none());
         let mut next_look = Instant::now();
+        let mut next_glance: Option<Instant> = None;
         let mut hinted: BTreeSet<PathBuf> = BTreeSet::new();
         let mut heed_hints: Option<Instant> = None;
         loop {
@@ -235,7 +252,7 @@ impl Watch<'_> {
                 // A command goes on whatever the server says, and all that it writes is recorded here.
                 () = refused(uploads), if command.is_none() => return WatchEnd::Refused,
                 () = at(idle) => {
-                    let grew = tokio::task::block_in_place(|| self.look());
+                    let grew = tokio::task::block_in_place(|| self.look(Which::All));
                     if !grew && !self.runs.is_behind() {
                         return WatchEnd::Idle;
                     }
@@ -247,16 +264,25 @@ impl Watch<'_> {
                     let paths = std::mem::take(&mut hinted);
                     if tokio::task::block_in_place(|| self.look_at(paths)).is_none() {
                         // Everything has to be looked at, but not more often than the files allow.
-                        let earliest = self.last_look + until_next_look(AFTER_HINT, self.snapshot.len());
-                        next_look = next_look.min(earliest);
+                        next_look = next_look.min(self.last_look + pace(AFTER_HINT, self.counts, remote).look);
                     }
                 }
                 () = sleep_until(next_look) => {
-                    tokio::task::block_in_place(|| self.look());
+                    tokio::task::block_in_place(|| self.look(Which::Due));
                     if let Some(runs) = self.too_many {
                         return WatchEnd::TooManyRuns(runs);
                     }
-                    next_look = self.last_look + until_next_look(poll, self.snapshot.len());
+                    let Pace { look, glance, .. } = pace(poll, self.counts, remote);
+                    next_look = self.last_look + look;
+                    next_glance = glance.map(|glance| self.last_look + glance);
+                }
+                () = at(next_glance) => {
+                    let busy = self.schedule.busy().cloned().collect();
+                    if tokio::task::block_in_place(|| self.look_at(busy)).is_none() {
+                        next_look = next_look.min(self.last_look + pace(AFTER_HINT, self.counts, remote).look);
+                    }
+                    let glance = pace(poll, self.counts, remote).glance;
+                    next_glance = glance.map(|glance| Instant::now() + glance);
                 }
                 paths = self.hints.next() => {
                     hinted.extend(paths);
@@ -266,8 +292,8 @@ impl Watch<'_> {
         }
     }
 
-    /// Looks at everything. True when something new was read.
-    fn look(&mut self) -> bool {
+    /// Looks at all directories, and at all files or those that are due. True when something new was read.
+    fn look(&mut self, which: Which) -> bool {
         let (there, missing): (Vec<PathBuf>, Vec<PathBuf>) =
             self.options.paths.iter().cloned().partition(|path| path.exists());
         self.hints.only_about(&there);
@@ -275,7 +301,10 @@ impl Watch<'_> {
             self.waiting_said = true;
             self.watcher.note(Note::Waiting(missing));
         }
-        let mut found = match self.survey.look_knowing(&there, &self.runs.folded()) {
+        let schedule = &mut self.schedule;
+        schedule.begin(self.began.elapsed(), SystemTime::now());
+        let mut is_due = |path: &Path, modified| schedule.is_due(path, modified) || which == Which::All;
+        let mut found = match self.survey.look_at_due(&there, &self.runs.folded(), &mut is_due) {
             Ok(found) => found,
             Err(error) => {
                 self.watcher.note(Note::Trouble(format!("cannot look at the directories: {error}")));
@@ -283,6 +312,7 @@ impl Watch<'_> {
                 return false;
             }
         };
+        self.counts = self.schedule.end(found.directories);
         for (path, why) in &found.unreadable {
             self.watcher.note(Note::Trouble(format!("cannot read `{}`: {why}", path.display())));
         }
@@ -375,10 +405,10 @@ impl Watch<'_> {
 
     /// Reads what came since the last look, before the runs end.
     async fn look_once_more(&mut self) {
-        tokio::task::block_in_place(|| self.look());
+        tokio::task::block_in_place(|| self.look(Which::All));
         while self.runs.is_behind() && self.stopping.may_go_on() {
             sleep(WHILE_BEHIND).await;
-            tokio::task::block_in_place(|| self.look());
+            tokio::task::block_in_place(|| self.look(Which::All));
         }
     }
 }

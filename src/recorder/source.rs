@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use crate::checkpoint::SourceCheckpoint;
 use crate::convert::axes::Axes;
@@ -33,6 +33,8 @@ pub(super) struct Source {
     pub(super) index: usize,
     /// Size of the file at the start of the last pass that read it to its end.
     seen_size: u64,
+    /// When it was written last, as of then; `None` while this process has not read it to its end.
+    seen_modified: Option<SystemTime>,
     /// Where to read on when everything it gave is kept; `None` right after a row that ended within an event.
     pub(super) resume_at: Option<Resume>,
     path: PathBuf,
@@ -53,6 +55,9 @@ pub(super) struct Source {
     /// Whether nothing more comes in this pass.
     ended: bool,
     size: u64,
+    modified: SystemTime,
+    /// Whether zeros or damage lie behind what was read.
+    ends_oddly: bool,
     /// Bytes that were read in this pass.
     bytes: u64,
     /// What was read behind the last closed row.
@@ -116,6 +121,7 @@ impl Source {
         Self {
             index,
             seen_size: saved.seen_size,
+            seen_modified: None,
             resume_at: Some(at),
             path: plan.path.clone(),
             directory: plan.directory.clone(),
@@ -134,6 +140,8 @@ impl Source {
             close_at_end: false,
             ended: true,
             size: plan.size,
+            modified: plan.modified,
+            ends_oddly: false,
             bytes: 0,
             tally: Tally::default(),
             of_closed: VecDeque::new(),
@@ -152,16 +160,16 @@ impl Source {
     /// Gets ready to give rows again, if the file has anything new.
     pub(super) fn start_pass(&mut self, plan: &PlannedSource, end: End) {
         self.path.clone_from(&plan.path);
-        self.size = plan.size;
+        (self.size, self.modified) = (plan.size, plan.modified);
         self.close_at_end = end != End::KeepRow;
-        let nothing_new = self.size == self.seen_size;
         self.given_to = self.resume_at;
-        self.ended = nothing_new && !(self.close_at_end && self.rows.has_open_row());
+        self.ended = self.has_nothing_new() && !(self.close_at_end && self.rows.has_open_row());
     }
 
     /// Whether the file gives nothing in this pass.
     pub(super) fn has_nothing_new(&self) -> bool {
-        self.size == self.seen_size
+        // A file may be written to within its size.
+        self.size == self.seen_size && self.seen_modified.is_none_or(|modified| modified == self.modified)
     }
 
     /// Says what of it a restart superseded.
@@ -255,6 +263,9 @@ impl Source {
 
     /// What kept it from being read on, or to its end. `missing` says whether a file that is gone is worth a word.
     pub(super) fn count_hindrance(&self, missing: bool, skips: &mut Skips) {
+        if let Some(first) = self.losses.new_damage() {
+            skips.add(SkippedReason::DamagedFile, 1, || first.to_owned());
+        }
         let (reason, first) = match &self.hindrance {
             None => return,
             Some(Hindrance::Missing(_)) if !missing => return,
@@ -313,6 +324,7 @@ impl Source {
         let mut tags = self.tags.lock().unwrap_or_else(PoisonError::into_inner);
         let next = file.next_event(&mut tags)?;
         self.hindrance = None;
+        self.ends_oddly = matches!(next, Next::BadLength { .. } | Next::Zeros { .. });
         let (skips, at) = (&mut Skips::default(), self.at.offset);
         let closed = self.closed.len();
         let mut events = 0;
@@ -340,7 +352,7 @@ impl Source {
                 true
             }
             Next::BadLength { .. } => {
-                self.losses.found_damage(&next, &self.path, skips);
+                self.losses.found_damage(&next, &self.path);
                 false
             }
             Next::Incomplete { .. } => {
@@ -382,6 +394,12 @@ impl Source {
             }
         }
         Ok(more)
+    }
+
+    fn saw_its_end(&mut self) {
+        // What comes in the place of zeros or of damage leaves the size as it is, so another process has to look again.
+        self.seen_size = if self.ends_oddly { 0 } else { self.size };
+        self.seen_modified = Some(self.modified);
     }
 
     fn close_row(&mut self) {
@@ -486,7 +504,7 @@ impl RowSource for Source {
             reads += 1;
             match self.read() {
                 Ok(true) => continue,
-                Ok(false) => self.seen_size = self.size,
+                Ok(false) => self.saw_its_end(),
                 Err(ReadError::Record(error)) => return Err(error),
                 Err(ReadError::Source(error)) => self.hinder(&error),
             }

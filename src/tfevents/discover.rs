@@ -25,6 +25,8 @@ use crate::tfevents::reader::{Read, RecordReader};
 pub struct Discovery {
     /// Sorted by relative path.
     pub runs: Vec<TbRun>,
+    /// How many directories were read.
+    pub directories: usize,
     /// How many files have other names.
     pub other_files: u64,
     /// What could not be looked at, and why.
@@ -72,11 +74,16 @@ pub struct FirstRecord {
 
 /// Looks below a root, which may also be an event file itself. Fails only when the root cannot be looked at.
 pub fn discover(root: &Path) -> io::Result<Discovery> {
+    discover_knowing(root, &mut |_| None)
+}
+
+/// The same. Of files that are `known` well enough the file system is not asked.
+pub fn discover_knowing(root: &Path, known: &mut dyn FnMut(&Path) -> Option<EventFileInfo>) -> io::Result<Discovery> {
     let metadata = fs::metadata(root)?;
     if !metadata.is_dir() {
         return Ok(single_file(root, &metadata));
     }
-    let mut walk = Walk { found: Discovery::default(), visited: HashSet::new(), links: VecDeque::new() };
+    let mut walk = Walk { found: Discovery::default(), visited: HashSet::new(), links: VecDeque::new(), known };
     fs::read_dir(root)?;
     walk.visited.insert(identity(root, &metadata));
     walk.directories(Place { directory: root.to_owned(), relative: PathBuf::new() });
@@ -153,17 +160,20 @@ impl Place {
     }
 }
 
-struct Walk {
+struct Walk<'a> {
     found: Discovery,
     visited: HashSet<Identity>,
     /// Links to directories that are still to be followed.
     links: VecDeque<Place>,
+    known: &'a mut dyn FnMut(&Path) -> Option<EventFileInfo>,
 }
 
 /// An entry of a directory.
 struct Entry {
     name: OsString,
     kind: EntryKind,
+    /// As the directory says; 0 where it does not.
+    inode: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -174,11 +184,12 @@ enum EntryKind {
     Other,
 }
 
-impl Walk {
+impl Walk<'_> {
     /// Looks at a directory and all real directories below it.
     fn directories(&mut self, start: Place) {
         let mut waiting = vec![start];
         while let Some(place) = waiting.pop() {
+            self.found.directories += 1;
             let entries = match entries(&place.directory) {
                 Ok(entries) => entries,
                 Err(error) => {
@@ -234,6 +245,13 @@ impl Walk {
                 self.found.other_files += u64::from(entry.kind == EntryKind::File);
                 continue;
             }
+            let is_plain = entry.kind == EntryKind::File && !is_marker_name(&entry.name);
+            let known = if is_plain { (self.known)(&path) } else { None };
+            if let Some(known) = known.filter(|known| known.inode == entry.inode) {
+                run = true;
+                files.push((false, known));
+                continue;
+            }
             match fs::metadata(&path) {
                 Ok(metadata) if metadata.is_file() => {
                     run = true;
@@ -268,6 +286,16 @@ fn each_once(mut files: Vec<(bool, EventFileInfo)>) -> Vec<EventFileInfo> {
     files
 }
 
+#[cfg(unix)]
+fn inode_of(entry: &fs::DirEntry) -> u64 {
+    std::os::unix::fs::DirEntryExt::ino(entry)
+}
+
+#[cfg(not(unix))]
+fn inode_of(_: &fs::DirEntry) -> u64 {
+    0
+}
+
 fn entries(directory: &Path) -> io::Result<Vec<Entry>> {
     let entry = |entry: io::Result<fs::DirEntry>| {
         let entry = entry?;
@@ -277,7 +305,7 @@ fn entries(directory: &Path) -> io::Result<Vec<Entry>> {
             kind if kind.is_symlink() => EntryKind::Link,
             _ => EntryKind::Other,
         };
-        Ok(Entry { name: entry.file_name(), kind })
+        Ok(Entry { name: entry.file_name(), kind, inode: inode_of(&entry) })
     };
     let mut entries = fs::read_dir(directory)?.map(entry).collect::<io::Result<Vec<Entry>>>()?;
     entries.sort_by(|a, b| a.name.cmp(&b.name));

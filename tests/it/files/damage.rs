@@ -212,6 +212,10 @@ fn what_is_intact_beside_damage_is_imported() {
         check(&case, &ended, &server, &later);
         // Once more: nothing is sent again, and what is damaged still is.
         let again = place.bridge("import logs -p p --json").online(&server).run();
+        let is_tail = |skipped: &(_, bool, String)| !skipped.1 && !skipped.2.contains("only begun");
+        // A record that may still be written to its end is told by who reads up to it.
+        let is_told_again = !case.skipped.as_ref().is_some_and(is_tail);
+        let case = if is_told_again { case } else { Case { skipped: None, ..case } };
         check(&case, &again, &server, &later);
         // In both ways the same, recorded first and uploaded later.
         let (offline, synced) = (Place::with_logs(), FakeServer::start());
