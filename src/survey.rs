@@ -19,7 +19,7 @@ use crate::convert::run_id::Fingerprint;
 use crate::convert::template::{Place, Template};
 use crate::model::{RunId, WallTime};
 use crate::tfevents::file_name::start_of;
-use crate::tfevents::{EventFileInfo, discover, peek};
+use crate::tfevents::{EventFileInfo, ask_anew, discover, peek};
 
 mod draft;
 mod evidence;
@@ -223,6 +223,16 @@ impl Survey {
     pub fn stat(&self, path: &Path) -> Option<(u64, SystemTime, (u64, u64))> {
         let file = discover(path).ok()?.runs.into_iter().next()?.files.into_iter().next()?;
         Some((file.size, file.modified.unwrap_or(SystemTime::UNIX_EPOCH), (file.dev, file.inode)))
+    }
+
+    /// Asks about the files of a plan once more, where nothing may be missed any more.
+    pub fn ask_anew(plan: &mut PlannedRun) {
+        for source in &mut plan.sources {
+            // What is gone is known soon enough.
+            if let Ok(found) = ask_anew(&source.path) {
+                (source.size, source.modified) = found;
+            }
+        }
     }
 
     /// Reads the first record of every file that is new or was replaced.

@@ -214,3 +214,33 @@ fn a_row_that_was_open_when_its_file_vanished_is_written() {
     place.write("a", "loss", 0..5);
     assert_eq!(place.pass(&mut recorder, End::CloseRow, true), (2, 2));
 }
+
+/// A network file system says how long a file was a while ago, and gives all of it.
+#[test]
+fn sizes_that_are_old_lose_and_double_nothing() {
+    let place = Place::new();
+    place.write("a", "loss", 0..10);
+    let mut recorder = place.open();
+    let mut pass = |size: Option<u64>, end: End| {
+        let mut sources = place.plan().sources;
+        sources[0].size = size.unwrap_or(sources[0].size);
+        let (pass, result) = recorder.pass(&sources, end, |_| {}, |_| true);
+        result.unwrap();
+        (pass.rows, recorder.unfinished(&sources, true).is_empty())
+    };
+    assert_eq!(pass(Some(1), End::CloseRow), (10, true));
+    // Smaller than what was read, and then smaller again; nothing of that is true.
+    assert_eq!(pass(Some(50), End::CloseRow), (0, true));
+    assert_eq!(pass(Some(20), End::CloseRow), (0, true));
+    assert_eq!(pass(None, End::CloseRow), (0, true));
+    // It has grown, which is not known yet.
+    let known = place.plan().sources[0].size;
+    place.write("a", "loss", 0..12);
+    assert_eq!(pass(Some(known + 1), End::CloseRow), (2, true));
+    assert_eq!(pass(None, End::CloseRow), (0, true));
+    place.write("a", "loss", 0..13);
+    let mut plan = place.plan();
+    plan.sources[0].size = known;
+    Survey::ask_anew(&mut plan);
+    assert_eq!(pass(Some(plan.sources[0].size), End::Exit(0)), (1, true));
+}

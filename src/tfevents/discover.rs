@@ -18,6 +18,7 @@ use bytes::Bytes;
 
 use crate::model::WallTime;
 use crate::tfevents::event::Event;
+use crate::tfevents::input::open_file;
 use crate::tfevents::reader::{Read, RecordReader};
 
 /// What is below a root.
@@ -96,6 +97,13 @@ pub fn discover_knowing(root: &Path, known: &mut dyn FnMut(&Path) -> Option<Even
     found.runs.sort_by(|a, b| a.relative.as_os_str().cmp(b.relative.as_os_str()));
     found.unreadable.sort();
     Ok(found)
+}
+
+/// How long a file is and when it was written last, as its open handle says: a network file system asks its server when
+/// a file is opened, and may have an old answer otherwise.
+pub fn ask_anew(path: &Path) -> io::Result<(u64, SystemTime)> {
+    let metadata = open_file(path)?.metadata()?;
+    Ok((metadata.len(), metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH)))
 }
 
 /// Reads the first whole record of a file; `None` while there is none. An error of kind `InvalidData` says that the

@@ -165,20 +165,22 @@ impl Input {
     }
 
     fn opened(&self) -> io::Result<Open> {
-        let mut options = OpenOptions::new();
-        options.read(true);
-        // A pipe that carries the name of an event file must not block us; regular files do not care.
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::custom_flags(
-            &mut options,
-            rustix::fs::OFlags::NONBLOCK.bits().cast_signed(),
-        );
-        let file = options.open(&self.path)?;
-        if !file.metadata()?.is_file() {
-            return Err(io::Error::new(ErrorKind::InvalidInput, "not a regular file"));
-        }
-        Ok(Open { file, stream: None })
+        Ok(Open { file: open_file(&self.path)?, stream: None })
     }
+}
+
+/// Opens a regular file.
+pub(crate) fn open_file(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true);
+    // A pipe that carries the name of an event file must not block us; regular files do not care.
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, rustix::fs::OFlags::NONBLOCK.bits().cast_signed());
+    let file = options.open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(ErrorKind::InvalidInput, "not a regular file"));
+    }
+    Ok(file)
 }
 
 impl Compressed {

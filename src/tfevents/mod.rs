@@ -24,7 +24,7 @@ pub mod tensor;
 mod wire;
 pub mod write;
 
-pub use discover::{Discovery, EventFileInfo, FirstRecord, TbRun, discover, discover_knowing, peek};
+pub use discover::{Discovery, EventFileInfo, FirstRecord, TbRun, ask_anew, discover, discover_knowing, peek};
 pub use encoding::Encoding;
 pub use file_name::host_of;
 pub use inflate::Compression;

@@ -104,7 +104,7 @@ pub fn pace(poll: Duration, counts: Counts, is_remote: bool) -> Pace {
 fn apart(path: &Path) -> Duration {
     let mut hasher = DefaultHasher::new();
     path.hash(&mut hasher);
-    Duration::from_secs(hasher.finish() % QUIET_EVERY.as_secs())
+    Duration::from_secs(1 + hasher.finish() % QUIET_EVERY.as_secs())
 }
 
 fn seconds(count: usize, a_second: f64) -> Duration {
@@ -127,8 +127,8 @@ pub struct Schedule {
 
 #[derive(Debug, Clone, Copy)]
 struct Asked {
-    /// When it was asked about last.
-    at: Duration,
+    /// When it is due, if it is quiet.
+    due: Duration,
     /// When it was written last, as was known then.
     modified: SystemTime,
     /// When another time of writing was seen, if ever. Clocks of other machines may be wrong; this is certain.
@@ -157,8 +157,8 @@ impl Schedule {
             Some(asked) => asked,
             None => {
                 // Those that were met together have their turns apart.
-                let at = now.saturating_sub(apart(path));
-                let asked = Asked { at, modified, changed: None, is_quiet: false, met: now };
+                let due = now + apart(path);
+                let asked = Asked { due, modified, changed: None, is_quiet: false, met: now };
                 self.files.entry(path.to_owned()).or_insert(asked)
             }
         };
@@ -171,14 +171,14 @@ impl Schedule {
         asked.is_quiet = is_old && !changed_lately;
         if !asked.is_quiet {
             self.counts.busy += 1;
-            asked.at = now;
+            asked.due = now + self.every;
             return true;
         }
         self.counts.quiet += 1;
-        let is_due = now.saturating_sub(asked.at) >= self.every && self.left >= 1.0;
+        let is_due = asked.due <= now && self.left >= 1.0;
         if is_due {
             self.left -= 1.0;
-            asked.at = now;
+            asked.due = now + self.every;
         }
         is_due
     }

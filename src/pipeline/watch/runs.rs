@@ -18,7 +18,7 @@ use crate::pipeline::stopping::Stopping;
 use crate::pipeline::uploads::Uploads;
 use crate::pipeline::watch::{WatchEnd, WatchOptions};
 use crate::recorder::{End, OpenRow, Pass, RecordError};
-use crate::survey::{PlannedRun, PlannedSource};
+use crate::survey::{PlannedRun, PlannedSource, Survey};
 use crate::watch::plan::Snapshot;
 
 /// How long the last row of a step stays open for more values once nothing comes. A writer flushes the values of a step
@@ -236,6 +236,7 @@ impl<'a> Runs<'a> {
             end => end.exit_code(),
         };
         self.read_config_again(&mut growing);
+        Survey::ask_anew(&mut growing.plan);
         let failed = match code {
             Some(code) => growing.pass(End::Exit(code), self.stopping).err(),
             None => growing.pass(End::CloseRow, self.stopping).err(),
