@@ -284,6 +284,9 @@ impl Watch<'_> {
                     let glance = pace(poll, self.counts, remote).glance;
                     next_glance = glance.map(|glance| Instant::now() + glance);
                 }
+                () = self.runs.more_room() => {
+                    next_look = next_look.min(self.last_look + pace(AFTER_HINT, self.counts, remote).look);
+                }
                 paths = self.hints.next() => {
                     hinted.extend(paths);
                     heed_hints.get_or_insert_with(|| Instant::now() + AFTER_HINT);
