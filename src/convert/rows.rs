@@ -1,8 +1,8 @@
 //! Events of one source become history rows.
 //!
 //! Events with the same axis value, next to each other, make one row, until a tag comes that the row already holds:
-//! that starts a new row. No value ever overwrites another. Steps that go back, repeat or jump stay rows. A row that would
-//! become a longer line than W&B takes is closed before, and the rest of its step makes another.
+//! that starts a new row. No value ever overwrites another. Steps that go back, repeat or jump stay rows. A row that
+//! would be larger than W&B takes is divided: only a single value can be too large.
 
 use std::borrow::Borrow;
 use std::collections::{HashMap, VecDeque};
@@ -12,16 +12,15 @@ use crate::convert::axes::Axes;
 use crate::convert::keys::KeyRule;
 use crate::convert::kinds::{Cell, MeshPart};
 use crate::convert::tag_names::TagNames;
-use crate::model::{Json, RowValue, Step, WallTime};
+use crate::model::json::text_size;
+use crate::model::{RowValue, Step, WallTime};
 
-/// A row holds no second value that would make its line longer than this, in bytes. W&B takes 10,383,360.
-const LINE: usize = 10_000_000;
-/// What a line holds beside its values: its number and times, and its step.
-const LINE_FRAME: usize = 512;
-/// No number is longer.
-const NUMBER: usize = 32;
-/// A body is a reference to its file.
-const BODY: usize = 1024;
+/// A row is closed before its line would be longer than this, in bytes: W&B refuses lines above 10,383,360.
+const MAX_ROW: usize = 8 << 20;
+/// What a number takes of a line at most, with what stands between it and its key.
+const NUMBER: usize = 28;
+/// What a value takes that is put together from parts: names and digests of files.
+const PART: usize = 1 << 10;
 
 /// A row of one source, before it has its place among the rows of the run.
 #[derive(Debug, Clone, PartialEq)]
@@ -65,8 +64,8 @@ pub struct RowBuilder {
     keys: Vec<Key>,
     by_name: HashMap<Arc<str>, usize>,
     open: Option<SourceRow>,
-    /// At least as long as the line of the open row.
-    line: usize,
+    /// At most so long is the line of the open row, but for its counter, times and axis.
+    size: usize,
     /// Numbers the rows, so that a key knows whether the open row holds it already.
     serial: u64,
     latest: Option<WallTime>,
@@ -79,8 +78,8 @@ struct Key {
     name: Arc<str>,
     axis: Arc<str>,
     in_row: u64,
-    /// How much of a line its name takes.
-    length: usize,
+    /// What it takes of a line, in bytes.
+    size: usize,
 }
 
 impl RowBuilder {
@@ -88,7 +87,7 @@ impl RowBuilder {
     pub fn new(rule: KeyRule, axes: Arc<Axes>, from_tf2_writer: bool, latest: Option<WallTime>) -> Self {
         let (tags, keys, by_name) = (HashMap::new(), Vec::new(), HashMap::new());
         let names = TagNames::new(rule, axes, from_tf2_writer);
-        Self { names, tags, keys, by_name, open: None, line: 0, serial: 0, latest, within_event: false }
+        Self { names, tags, keys, by_name, open: None, size: 0, serial: 0, latest, within_event: false }
     }
 
     /// The latest wall time seen so far.
@@ -143,10 +142,15 @@ impl RowBuilder {
             let index = known.unwrap_or_else(|| self.meet(tag));
             // Met, so it is there.
             let Some(key) = self.keys.get_mut(index) else { continue };
-            let length = key.length + length_of(&cell);
+            let size = key.size
+                + match &cell {
+                    Cell::Number(_) => NUMBER,
+                    Cell::Json(json) => json.size(),
+                    Cell::MeshPart(_) => PART,
+                };
             let belongs = self.open.as_ref().is_some_and(|row| {
                 row.axis_value == step.0
-                    && self.line + length <= LINE
+                    && self.size.saturating_add(size) <= MAX_ROW
                     && key.in_row != self.serial
                     && (Arc::ptr_eq(&row.axis, &key.axis) || row.axis == key.axis)
             });
@@ -156,8 +160,8 @@ impl RowBuilder {
                     closed.push_back(row);
                 }
                 self.serial += 1;
+                self.size = 0;
                 self.within_event = !first_point;
-                self.line = LINE_FRAME + key.axis.len();
                 self.open = Some(SourceRow {
                     axis: key.axis.clone(),
                     axis_value: step.0,
@@ -170,7 +174,7 @@ impl RowBuilder {
                 });
             }
             key.in_row = self.serial;
-            self.line += length;
+            self.size += size;
             if let Some(row) = &mut self.open {
                 let name = key.name.clone();
                 match cell {
@@ -207,9 +211,9 @@ impl RowBuilder {
             let name: Arc<str> = if key == **tag { tag.clone() } else { Arc::from(key) };
             let index = self.keys.len();
             self.by_name.insert(name.clone(), index);
-            // Serial 0 is never an open row's. A colon and a comma stand beside the name.
-            let length = length_of_text(&name) + 2;
-            self.keys.push(Key { name, axis: axis.clone(), in_row: 0, length });
+            // Serial 0 is never an open row's.
+            let size = text_size(&name);
+            self.keys.push(Key { name, axis: axis.clone(), in_row: 0, size });
             index
         });
         self.tags.insert(tag.clone(), index);
@@ -217,39 +221,10 @@ impl RowBuilder {
     }
 }
 
-/// At least as long as a cell is in a line.
-fn length_of(cell: &Cell) -> usize {
-    match cell {
-        Cell::Number(_) => NUMBER,
-        Cell::Json(json) => length_of_json(json),
-        Cell::MeshPart(_) => BODY,
-    }
-}
-
-fn length_of_json(json: &Json) -> usize {
-    match json {
-        Json::Null | Json::Bool(_) | Json::Number(_) => NUMBER,
-        Json::String(text) => length_of_text(text),
-        Json::Array(items) => 2 + items.iter().map(|item| length_of_json(item) + 1).sum::<usize>(),
-        Json::Object(members) => {
-            2 + members.iter().map(|(key, value)| length_of_text(key) + length_of_json(value) + 2).sum::<usize>()
-        }
-    }
-}
-
-fn length_of_text(text: &str) -> usize {
-    let escaped = |byte: u8| match byte {
-        b'"' | b'\\' => 1,
-        0..0x20 => 5,
-        _ => 0,
-    };
-    2 + text.len() + text.bytes().map(escaped).sum::<usize>()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Number;
+    use crate::model::{Json, Number};
 
     /// Events are `step:tag,tag`, one second apart, ten bytes each; rows are printed as `step[axis]:key,key@resume`.
     fn check(events: &[&str], expected: &[&str]) {
@@ -291,6 +266,30 @@ mod tests {
         check(&["1:a", "1:a", "1:b"], &["1[global_step]:a@10", "1[global_step]:a,b@30"]);
         // Inside one event: there is no offset to resume from between the two rows.
         check(&["1:a,a"], &["1[global_step]:a@-", "1[global_step]:a@10"]);
+    }
+
+    #[test]
+    fn a_row_is_divided_before_it_is_too_large() {
+        let tags: Vec<Arc<str>> = (0..100_000).map(|number| Arc::from(format!("{number:0100}"))).collect();
+        let mut builder = RowBuilder::new(KeyRule::default(), Arc::new(Axes::new(&[])), true, None);
+        let mut closed = VecDeque::new();
+        let wall_time = WallTime::new(1.0).expect("finite");
+        for (index, tag) in tags.iter().enumerate() {
+            let before = Resume { offset: index as u64, ..Resume::default() };
+            let cell = Cell::Number(Number::F64(-1.234_567_890_123_456_7e-300));
+            builder.push(wall_time, Step(7), std::iter::once((tag, cell)), before, &mut closed);
+        }
+        closed.extend(builder.close(Resume { offset: 100_000, ..Resume::default() }));
+        let values: Vec<usize> = closed.iter().map(|row| row.values.len()).collect();
+        assert_eq!((values.len(), values.iter().sum::<usize>()), (2, 100_000), "{values:?}");
+        let size = values[0] * "\"\":-1.2345678901234567e-300,".len() + values[0] * 100;
+        assert!(size <= MAX_ROW && size > MAX_ROW * 9 / 10, "{size}");
+        assert_eq!(closed[0].resume_at.map(|resume| resume.offset), Some(values[0] as u64));
+        // A value that is too large alone has a row of its own.
+        let large = || Cell::Json(Json::from("x".repeat(MAX_ROW)));
+        let cells = [(&tags[0], large()), (&tags[1], large())];
+        builder.push(wall_time, Step(8), cells.into_iter(), Resume::default(), &mut closed);
+        assert_eq!(closed.len(), 3);
     }
 
     #[test]
@@ -350,17 +349,9 @@ mod tests {
         for row in &closed {
             let object = row.values.iter().map(|(key, value)| (key.to_string(), value.to_json())).collect();
             let length = Json::Object(object).to_string().len();
-            assert!(length < LINE && (length > LINE / 2 || row == &closed[closed.len() - 1]), "{length}");
+            assert!(length < MAX_ROW && (length > MAX_ROW / 2 || row == &closed[closed.len() - 1]), "{length}");
             values += row.values.len();
         }
-        assert_eq!((values, closed.len()), (600, 4));
-        // Where it was split between events, reading can go on.
-        assert!(closed[0].resume_at.is_some_and(|resume| resume.offset > 0));
-        // One value that is longer than that stands alone.
-        let long = Cell::Json(Json::from("x".repeat(2 * LINE)));
-        builder.push(times.0, times.1, [(Arc::<str>::from("a"), long)].into_iter(), Resume::default(), &mut closed);
-        let number = Cell::Number(Number::I64(1));
-        builder.push(times.0, times.1, [(Arc::<str>::from("b"), number)].into_iter(), Resume::default(), &mut closed);
-        assert_eq!(closed.back().map(|row| row.values.len()), Some(1));
+        assert_eq!((values, closed.len()), (600, 5));
     }
 }

@@ -9,6 +9,7 @@ mod config;
 mod files;
 mod filters;
 mod habits;
+mod hostile;
 mod ids;
 mod import;
 mod interop;
