@@ -149,6 +149,16 @@ impl Recorder {
         skips
     }
 
+    /// Says which files, by path and first record, are still there. Of the others nothing more is read, and no row waits.
+    pub fn only_there(&mut self, is_there: impl Fn(&Path, &Fingerprint) -> bool) {
+        for source in &mut self.sources {
+            let saved = self.checkpoint.sources.get(source.index);
+            if saved.is_some_and(|saved| !is_there(source.path(), &saved.fingerprint)) {
+                source.leave();
+            }
+        }
+    }
+
     /// Whether a file could not be read that may be readable soon, although nothing of it changes.
     pub fn has_unreadable(&self) -> bool {
         self.sources.iter().any(Source::is_unreadable)

@@ -374,6 +374,7 @@ impl Watch<'_> {
         let mut plans: Vec<PlannedRun> = found.runs.into_iter().filter(is_due).collect();
         // Runs that grow are sent first.
         plans.sort_by_key(|plan| std::cmp::Reverse(plan.modified));
+        self.runs.only_there(|path, fingerprint| fingerprints.get(path) == Some(fingerprint));
         (self.snapshot, self.fingerprints) = (now, fingerprints);
         plans
     }

@@ -256,8 +256,7 @@ impl Recorder {
         }
         // Files that are gone keep their place: a file may come back. But no row waits for that.
         for mut source in known.into_values() {
-            let is_replaced = || planned.iter().any(|plan| plan.path == source.path());
-            if source.has_open_row() && (is_replaced() || !source.path().exists()) {
+            if source.has_open_row() && source.is_gone() {
                 source.end_here();
                 ready.push(source);
             } else {

@@ -70,6 +70,8 @@ pub(super) struct Source {
     taken: Tally,
     /// Whether anything was read in this pass.
     came: bool,
+    /// Whether the file is not looked at any more.
+    left: bool,
     /// Where to read on when every row that was given is kept.
     given_to: Option<Resume>,
     /// How many files of the run are open.
@@ -148,6 +150,7 @@ impl Source {
             of_given: VecDeque::new(),
             taken: Tally::default(),
             came: false,
+            left: false,
             given_to: Some(at),
             open_files,
             losses: Losses::new(&saved.lost),
@@ -161,6 +164,7 @@ impl Source {
     pub(super) fn start_pass(&mut self, plan: &PlannedSource, end: End) {
         self.path.clone_from(&plan.path);
         (self.size, self.modified) = (plan.size, plan.modified);
+        self.left = false;
         self.close_at_end = end != End::KeepRow;
         self.given_to = self.resume_at;
         self.ended = self.has_nothing_new() && !(self.close_at_end && self.rows.has_open_row());
@@ -290,6 +294,16 @@ impl Source {
     /// Whether a row waits for more values.
     pub(super) fn has_open_row(&self) -> bool {
         self.rows.has_open_row()
+    }
+
+    /// Says that the file is not looked at any more, until a pass has it again: it is gone, or another one has its name.
+    pub(super) fn leave(&mut self) {
+        self.left = true;
+    }
+
+    /// Whether the file is not there any more.
+    pub(super) fn is_gone(&self) -> bool {
+        self.left || !self.path.exists()
     }
 
     /// Closes what is open, and reads nothing: the file is gone.

@@ -161,6 +161,16 @@ impl<'a> Runs<'a> {
         (count > most).then_some(count)
     }
 
+    /// Says which files, by path and first record, are still there: runs let go of the others.
+    pub(super) fn only_there(&mut self, is_there: impl Fn(&Path, &Fingerprint) -> bool) {
+        for watched in self.runs.values_mut() {
+            if let Watched::Growing(growing) = watched {
+                growing.plan.sources.retain(|source| is_there(&source.path, &source.fingerprint));
+                growing.run.recorder.only_there(&is_there);
+            }
+        }
+    }
+
     /// The runs that some files belong to, with these as they are now. `None` when one belongs to no run that grows.
     pub(super) fn plans_with(&self, files: &Snapshot) -> Option<Vec<PlannedRun>> {
         let mut plans = Vec::new();
