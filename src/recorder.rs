@@ -23,6 +23,7 @@ mod commit;
 mod describe;
 mod disk;
 mod error;
+mod hindrance;
 mod judge;
 mod losses;
 mod numbers;

@@ -12,7 +12,7 @@ use crate::convert::restarts::Restarts;
 use crate::convert::rows::SourceRow;
 use crate::model::{Kinds, LogPosition, RowValue, Skips};
 use crate::recorder::places::places_of;
-use crate::recorder::source::Source;
+use crate::recorder::source::{Shared, Source};
 use crate::recorder::{RecordError, Recorder, ToScan, Written, find_superseded, locked};
 use crate::survey::PlannedSource;
 use crate::tfevents::{EventFile, Next, TagTable, ValueKind};
@@ -237,16 +237,14 @@ impl Recorder {
                     .tags
                     .entry(directory.to_owned())
                     .or_insert_with(|| Arc::new(Mutex::new(saved.cloned().unwrap_or_default())));
-                Source::new(
-                    index,
-                    plan,
-                    checkpoint,
-                    self.axes.clone(),
-                    tags.clone(),
-                    self.beside.clone(),
-                    self.filter.clone(),
-                    self.open_files.clone(),
-                )
+                let shared = Shared {
+                    axes: self.axes.clone(),
+                    tags: tags.clone(),
+                    beside: self.beside.clone(),
+                    filter: self.filter.clone(),
+                    open_files: self.open_files.clone(),
+                };
+                Source::new(index, plan, checkpoint, shared)
             });
             source.start_pass(plan, end);
             ready.push(source);

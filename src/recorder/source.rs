@@ -15,14 +15,15 @@ use crate::convert::merge::RowSource;
 use crate::convert::restarts::Superseded;
 use crate::convert::rows::{Resume, RowBuilder, SourceRow};
 use crate::model::{Count, SkippedReason, Skips, WallTime};
+use crate::recorder::hindrance::Hindrance;
 use crate::recorder::judge::Judge;
 use crate::recorder::losses::Losses;
-use crate::recorder::reasons::{place_of_file, reason};
+use crate::recorder::reasons::reason;
 use crate::recorder::tally::{OpenFiles, Tally};
 use crate::recorder::values::{Beside, Values};
 use crate::recorder::{End, OpenRow, Pass, RecordError};
 use crate::survey::PlannedSource;
-use crate::tfevents::{EventFile, FilePosition, Next, Rewritten, TagTable};
+use crate::tfevents::{EventFile, FilePosition, Next, TagTable};
 
 /// How many events are read for one row, before others may have a look at how things are.
 const READS_AT_ONCE: usize = 4096;
@@ -86,19 +87,13 @@ pub(super) struct Source {
     open: Option<(u64, Instant)>,
 }
 
-/// Why a file was not read to its end, or gave less than it has.
-#[derive(Debug)]
-enum Hindrance {
-    /// It ends within a record.
-    Tail(String),
-    /// It cannot be opened or read.
-    Unreadable(String),
-    /// It was there when it was looked at, and is not any more.
-    Missing(String),
-    /// It is shorter than what was read of it.
-    Shrunk(String),
-    /// It does not hold what was read of it.
-    Rewritten(String),
+/// What the sources of a run have in common; the tags are those of its directory.
+pub(super) struct Shared {
+    pub(super) axes: Arc<Axes>,
+    pub(super) tags: Arc<Mutex<TagTable>>,
+    pub(super) beside: Arc<Mutex<Beside>>,
+    pub(super) filter: Arc<Filter>,
+    pub(super) open_files: Arc<OpenFiles>,
 }
 
 impl fmt::Debug for Source {
@@ -108,16 +103,8 @@ impl fmt::Debug for Source {
 }
 
 impl Source {
-    pub(super) fn new(
-        index: usize,
-        plan: &PlannedSource,
-        saved: &SourceCheckpoint,
-        axes: Arc<Axes>,
-        tags: Arc<Mutex<TagTable>>,
-        beside: Arc<Mutex<Beside>>,
-        filter: Arc<Filter>,
-        open_files: Arc<OpenFiles>,
-    ) -> Self {
+    pub(super) fn new(index: usize, plan: &PlannedSource, saved: &SourceCheckpoint, shared: Shared) -> Self {
+        let Shared { axes, tags, beside, filter, open_files } = shared;
         let FilePosition { offset, wall_time, before, .. } = saved.position;
         let at = Resume { offset, wall_time, before };
         Self {
@@ -270,15 +257,9 @@ impl Source {
         if let Some(first) = self.losses.new_damage() {
             skips.add(SkippedReason::DamagedFile, 1, || first.to_owned());
         }
-        let (reason, first) = match &self.hindrance {
-            None => return,
-            Some(Hindrance::Missing(_)) if !missing => return,
-            Some(Hindrance::Tail(first)) => (SkippedReason::IncompleteTail, first),
-            Some(Hindrance::Unreadable(first) | Hindrance::Missing(first)) => (SkippedReason::Unreadable, first),
-            Some(Hindrance::Shrunk(first)) => (SkippedReason::Shrunk, first),
-            Some(Hindrance::Rewritten(first)) => (SkippedReason::Rewritten, first),
-        };
-        skips.add(reason, 1, || first.clone());
+        if let Some(hindrance) = &self.hindrance {
+            hindrance.count(missing, skips);
+        }
     }
 
     /// Whether it is worth trying again, although the file does not change.
@@ -424,17 +405,6 @@ impl Source {
         }
     }
 
-    /// A file that cannot be read now. Others go on, and it is tried again.
-    fn hinder(&mut self, error: &io::Error) {
-        let why = place_of_file(&self.path, error);
-        let is_rewritten = || error.get_ref().is_some_and(|inner| inner.is::<Rewritten>());
-        self.hindrance = Some(match error.kind() {
-            io::ErrorKind::NotFound => Hindrance::Missing(why),
-            io::ErrorKind::InvalidData if is_rewritten() => Hindrance::Rewritten(why),
-            _ => Hindrance::Unreadable(why),
-        });
-    }
-
     fn close_file(&mut self) {
         if self.file.take().is_some() {
             self.open_files.closed();
@@ -520,7 +490,7 @@ impl RowSource for Source {
                 Ok(true) => continue,
                 Ok(false) => self.saw_its_end(),
                 Err(ReadError::Record(error)) => return Err(error),
-                Err(ReadError::Source(error)) => self.hinder(&error),
+                Err(ReadError::Source(error)) => self.hindrance = Some(Hindrance::of(&self.path, &error)),
             }
             self.ended = true;
             // After a row that began within an event there is no place to resume from, so it cannot be left open.

@@ -4,6 +4,7 @@
 //! time, and what is not there must be counted with its reason, its file and its byte.
 
 mod damage;
+#[allow(clippy::duplicate_mod, reason = "what is in it is for the tests below one module")]
 #[path = "watch/harness.rs"]
 mod harness;
 #[cfg(target_os = "linux")]

@@ -16,12 +16,13 @@ fn many(default: usize) -> usize {
 
 const START: f64 = 1_784_016_000.0;
 
-/// A file of two values, a long time apart, whose name and first record no other has.
+/// A file of three values, long times apart, whose name and first record no other has.
 fn write(directory: &Path, index: usize) {
     let time = START + index as f64 * 0.001;
     let mut bytes = first_record(time);
     bytes.extend(scalar_event(time, 0, "loss", index as f32));
     bytes.extend(scalar_event(time + 100_000.0, 1, "loss", index as f32));
+    bytes.extend(scalar_event(time + 200_000.0, 2, "loss", index as f32));
     fs::write(directory.join(format!("events.out.tfevents.1784016000.host.{index:06}")), bytes).unwrap();
 }
 
@@ -46,14 +47,14 @@ fn in_many_runs() {
     let per_run = 12 << 10;
     let summary = run_within(place.import_offline(["logs"]).arg("--json"), (48 << 20) + count as u64 * per_run);
     let numbers = ["runs", "rows", "events", "offline"].map(|key| summary[key].as_u64().unwrap() as usize);
-    assert_eq!(numbers, [count, 2 * count, 2 * count, count]);
+    assert_eq!(numbers, [count, 3 * count, 3 * count, count]);
     assert_eq!(place.logs().len(), count);
     // All of them are known, and nothing is new.
     let summary = run_within(place.import_offline(["logs"]).arg("--json"), (48 << 20) + count as u64 * per_run);
     assert_eq!(["runs", "rows"].map(|key| summary[key].as_u64().unwrap() as usize), [count, 0]);
 }
 
-/// All of them have a row that is due before the last one of any other.
+/// All of them are in the middle at the same time: each has a row that is due before the last one of any other.
 #[test]
 fn in_one_directory() {
     let (place, count) = (Place::new(), many(20_000));
@@ -64,7 +65,7 @@ fn in_one_directory() {
     let per_file = 8 << 10;
     let summary = run_within(place.import_offline(["logs"]).arg("--json"), (48 << 20) + count as u64 * per_file);
     let numbers = ["runs", "rows", "events"].map(|key| summary[key].as_u64().unwrap() as usize);
-    assert_eq!(numbers, [1, 2 * count, 2 * count]);
+    assert_eq!(numbers, [1, 3 * count, 3 * count]);
     let summary = run_within(place.import_offline(["logs"]).arg("--json"), (48 << 20) + count as u64 * per_file);
     assert_eq!(["runs", "rows"].map(|key| summary[key].as_u64().unwrap() as usize), [1, 0]);
     let screen = place.call(["inspect", "logs"]).with_open_files(64).run().ok().stdout;
@@ -73,7 +74,7 @@ fn in_one_directory() {
 
 /// It does not depend on this: the files that the tests make are what they claim to be.
 #[test]
-fn the_files_hold_two_values() {
+fn the_files_hold_three_values() {
     let directory = tempfile::tempdir().unwrap();
     write(directory.path(), 7);
     let path = fs::read_dir(directory.path()).unwrap().next().unwrap().unwrap().path();
@@ -82,5 +83,5 @@ fn the_files_hold_two_values() {
     while file.next_event(&mut tags).unwrap() == wandb_bridge::tfevents::Next::Event {
         values += file.event().points.len();
     }
-    assert_eq!(values, 2);
+    assert_eq!(values, 3);
 }

@@ -80,7 +80,7 @@ fn a_file_without_permission_is_read_by_those_who_may() {
         fs::write(&locked, file(start + 50.0, "locked", 0..5)).unwrap();
         fs::write(closed.join(NAME), file(start + 70.0, "closed", 0..5)).unwrap();
         for path in [&locked, &closed] {
-            fs::set_permissions(path, fs::Permissions::from_mode(0)).unwrap();
+            fs::set_permissions(path, fs::Permissions::from_mode(0o000)).unwrap();
         }
         let ended = place.bridge(command).online(&server).run();
         assert_holds(&server, "exp", "loss", &seconds(start, 0..5));

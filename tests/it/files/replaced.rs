@@ -155,6 +155,24 @@ fn a_copy_that_is_made_again_and_again_is_one_file() {
 }
 
 #[test]
+fn a_hidden_copy_that_is_on_its_way_is_no_file() {
+    let (server, place, path) = one_run();
+    let watching = place.watch(&server, "--json");
+    wait_for_points(&server, "exp", "loss", 5);
+    let start = start_of(&server);
+    let hidden = path.with_file_name(format!(".{NAME}.x7Qk2a"));
+    fs::write(&hidden, file(start, "loss", 0..50)).unwrap();
+    look(&server, &place, "beacon");
+    fs::rename(hidden, path).unwrap();
+    wait_for_points(&server, "exp", "loss", 50);
+    let ended = watching.interrupt().end();
+    ended.assert_code(0);
+    assert_eq!(skipped(&ended), []);
+    assert_holds(&server, "exp", "loss", &seconds(start, 0..50));
+    assert_eq!(server.runs().len(), 2);
+}
+
+#[test]
 fn a_file_that_gets_its_name_at_the_end_is_one_file() {
     let (server, place) = (FakeServer::start(), Place::with_logs());
     let start = start();
