@@ -25,6 +25,10 @@ pub enum SkippedReason {
     DamagedFile,
     /// A file that could not be opened or read.
     Unreadable,
+    /// A file that does not hold any more what was read of it: what it holds now cannot be told from that.
+    Rewritten,
+    /// A file that is shorter than what was read of it. All that is left in it was read.
+    Shrunk,
     /// The unfinished last record of a file: normal while it grows.
     IncompleteTail,
     /// A value of a known kind that makes no sense (wrong shape, wrong size).
@@ -49,6 +53,7 @@ impl SkippedReason {
             | Self::DamagedRecord
             | Self::DamagedFile
             | Self::Unreadable
+            | Self::Rewritten
             | Self::BadValue
             | Self::RowTooLarge
             | Self::File => true,
@@ -56,6 +61,7 @@ impl SkippedReason {
             | Self::LeftOutFile
             | Self::NotShown
             | Self::Superseded
+            | Self::Shrunk
             | Self::IncompleteTail
             | Self::UnknownRecord
             | Self::Rebinned => false,
@@ -73,6 +79,8 @@ impl fmt::Display for SkippedReason {
             Self::DamagedRecord => "damaged record",
             Self::DamagedFile => "damaged file",
             Self::Unreadable => "file that cannot be read",
+            Self::Rewritten => "file that no longer holds what was read of it",
+            Self::Shrunk => "file shorter than what was read of it",
             Self::IncompleteTail => "unfinished last record",
             Self::BadValue => "value that makes no sense",
             Self::NotShown => "more images in one value than the 108 that W&B shows",

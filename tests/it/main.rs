@@ -6,6 +6,7 @@ mod support;
 
 mod artifacts;
 mod config;
+mod files;
 mod filters;
 mod habits;
 mod hostile;
