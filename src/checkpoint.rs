@@ -1,10 +1,9 @@
 //! How far a run was recorded: the file that decides, after any crash, what counts.
 //!
-//! It lies beside the log in `.wandb-bridge/`. The log is read only up to [`Checkpoint::position`] by every process of
+//! It lies where [`StatePlace`] says. The log is read only up to [`Checkpoint::position`] by every process of
 //! ours, and cut back to it before anything is appended.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -20,11 +19,9 @@ use crate::convert::run_id::Fingerprint;
 use crate::convert::summaries::SummaryRule;
 use crate::convert::template::Template;
 use crate::model::{Count, Json, LogPosition, RunId, SkippedReason, WallTime, json_text};
+use crate::state_file::place::StatePlace;
 use crate::state_file::{self, StateFileError};
 use crate::tfevents::{FilePosition, TagTable};
-
-/// The directory beside a log that holds our state about the run.
-pub const STATE_DIRECTORY: &str = ".wandb-bridge";
 
 /// Options that decide which rows and runs there are. A pass with others would mix two readings of the same logs, so it
 /// is refused; `--generation` makes a fresh run.
@@ -208,29 +205,19 @@ impl Checkpoint {
         self.target.clone().unwrap_or_else(|| Target { entity: entity.clone(), project: project.clone() })
     }
 
-    /// Where the checkpoint of a run directory lies.
-    pub fn path(run_directory: &Path) -> PathBuf {
-        run_directory.join(STATE_DIRECTORY).join("checkpoint.json")
+    /// Whether a run is of our making: it has a checkpoint, or its recording was cut short before the first one. Then its
+    /// log counts for nothing and is made anew.
+    pub fn is_ours(place: &StatePlace) -> bool {
+        place.checkpoint().is_file() || place.writer_lock().is_file()
     }
 
-    /// Whether a run directory is of our making: it has a checkpoint, or its recording was cut short before the first
-    /// one. Then its log counts for nothing and is made anew.
-    pub fn is_ours(run_directory: &Path) -> bool {
-        Self::path(run_directory).is_file() || Self::writer_lock(run_directory).is_file()
+    /// Reads the checkpoint of a run; `None` for a log that is not ours.
+    pub fn load(place: &StatePlace) -> Result<Option<Self>, StateFileError> {
+        state_file::load(&place.checkpoint())
     }
 
-    /// Where the lock of whoever records lies.
-    pub fn writer_lock(run_directory: &Path) -> PathBuf {
-        run_directory.join(STATE_DIRECTORY).join("writer.lock")
-    }
-
-    /// Reads the checkpoint of a run directory; `None` for a log that is not ours.
-    pub fn load(run_directory: &Path) -> Result<Option<Self>, StateFileError> {
-        state_file::load(&Self::path(run_directory))
-    }
-
-    /// Replaces the checkpoint of a run directory, durably.
-    pub fn save(&self, run_directory: &Path) -> Result<(), StateFileError> {
-        state_file::save(&Self::path(run_directory), self)
+    /// Replaces the checkpoint of a run, durably.
+    pub fn save(&self, place: &StatePlace) -> Result<(), StateFileError> {
+        state_file::save(&place.checkpoint(), self)
     }
 }

@@ -80,6 +80,9 @@ pub struct ImportArgs {
     /// Where runs go.
     #[command(flatten)]
     pub target: TargetArgs,
+    /// Where the state of runs lies.
+    #[command(flatten)]
+    pub state: StateArgs,
     /// How hard to try.
     #[command(flatten)]
     pub network: NetworkArgs,
@@ -128,6 +131,9 @@ pub struct WatchArgs {
     /// Where runs go.
     #[command(flatten)]
     pub target: TargetArgs,
+    /// Where the state of runs lies.
+    #[command(flatten)]
+    pub state: StateArgs,
     /// How hard to try.
     #[command(flatten)]
     pub network: NetworkArgs,
@@ -154,6 +160,9 @@ pub struct SyncArgs {
     /// Where runs go.
     #[command(flatten)]
     pub target: TargetArgs,
+    /// Where the state of runs lies.
+    #[command(flatten)]
+    pub state: StateArgs,
     /// How hard to try.
     #[command(flatten)]
     pub network: NetworkArgs,
@@ -171,6 +180,9 @@ pub struct InspectArgs {
     /// Show runs as they would be made in this folder's `wandb`, or were made before [env: WANDB_DIR] [default: .]
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
+    /// Look for the state of runs in this directory [default: beside each run]
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
     /// Show runs in this project; a template [env: WANDB_PROJECT] [default: uncategorized]
     #[arg(short, long, value_name = "PROJECT")]
     pub project: Option<String>,
@@ -209,6 +221,18 @@ pub struct TargetArgs {
     /// Keep the `wandb` folder in this directory [env: WANDB_DIR] [default: .]
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
+}
+
+/// Where the state of runs lies.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "State")]
+pub struct StateArgs {
+    /// Keep what is known of each run in this directory [default: beside each run]
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+    /// Go on where the file system has no working locks: then see to it that no other process works on the same runs
+    #[arg(long)]
+    pub no_lock: bool,
 }
 
 /// How hard to try.
@@ -395,6 +419,17 @@ impl Command {
                 TargetArgs { dir, project, ..TargetArgs::default() }
             }
             Self::Completions(_) => TargetArgs::default(),
+        }
+    }
+
+    /// The flags about the state.
+    pub fn state(&self) -> StateArgs {
+        match self {
+            Self::Import(arguments) => arguments.state.clone(),
+            Self::Watch(arguments) => arguments.state.clone(),
+            Self::Sync(arguments) => arguments.state.clone(),
+            Self::Inspect(arguments) => StateArgs { state_dir: arguments.state_dir.clone(), ..StateArgs::default() },
+            Self::Completions(_) => StateArgs::default(),
         }
     }
 

@@ -53,7 +53,10 @@ pub(super) fn run(
 
     let runtime = session::start_runtime()?;
     let watcher: Arc<dyn Watcher> = reporter.clone();
-    let uploads = client.map(|client| Uploads::new(runtime.clone(), client, settings.transfers, watcher.clone()));
+    let uploads = client.map(|client| {
+        let state = session::state_home(settings);
+        Uploads::new(runtime.clone(), client, settings.transfers, state, watcher.clone())
+    });
     let stop = Stop::listen(&runtime, settings.max_duration, uploads.as_ref())?;
     pipeline::import(&runs, &recording, uploads.as_ref(), &stop.token, &watcher);
     if let Some(uploads) = &uploads {

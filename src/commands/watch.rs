@@ -149,7 +149,10 @@ impl Prepared {
         let Self { settings, runtime, survey, recording, client, for_want_of_a_key } = self;
         let reporter = session::reporter(ui, &settings, session::destination(&settings, arguments.dry_run), None);
         let watcher: Arc<dyn Watcher> = reporter.clone();
-        let uploads = client.map(|client| Uploads::new(runtime.clone(), client, settings.transfers, watcher.clone()));
+        let uploads = client.map(|client| {
+            let state = session::state_home(&settings);
+            Uploads::new(runtime.clone(), client, settings.transfers, state, watcher.clone())
+        });
         let until = deadline(settings.max_duration);
         let stopping = Stopping::new(until.map(|until| until + arguments.drain));
         let (ending, command_code) = runtime.block_on(async {

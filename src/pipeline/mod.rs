@@ -20,5 +20,5 @@ pub use report::{LeftOut, Note, Recorded, RunEnd, Watcher};
 pub use signals::{Signal, Signals};
 pub use stopping::Stopping;
 pub use sync::{id_of, sync};
-pub use uploads::{Uploads, open_many_files, runtime};
+pub use uploads::{Uploads, directory_of, open_many_files, runtime};
 pub use watch::{Ending, WatchEnd, WatchOptions, watch};

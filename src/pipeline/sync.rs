@@ -10,8 +10,9 @@ use crate::checkpoint::Checkpoint;
 use crate::model::RunId;
 use crate::pipeline::recording::chosen_target;
 use crate::pipeline::report::{RunEnd, Watcher};
-use crate::pipeline::uploads::{RunToUpload, Uploads};
+use crate::pipeline::uploads::{RunToUpload, Uploads, directory_of};
 use crate::recorder::RecordError;
+use crate::state_file::place::StateHome;
 use crate::upload::{Close, LogEnd, Overrides};
 
 /// A foreign log that has not grown for this long and has no exit record belongs to a run that died.
@@ -23,7 +24,7 @@ const DIED: i32 = 1;
 pub fn sync(logs: Vec<PathBuf>, overrides: &Overrides, uploads: &Uploads, watcher: &Arc<dyn Watcher>) {
     for log in logs {
         let id = id_of(&log);
-        let (end, chosen) = match log_end(&log) {
+        let (end, chosen) = match log_end(&log, uploads.state()) {
             Ok(known) => known,
             Err(error) => {
                 watcher.ended(RunEnd { source: log, id, record_error: Some(error), ..RunEnd::default() });
@@ -45,9 +46,9 @@ pub fn sync(logs: Vec<PathBuf>, overrides: &Overrides, uploads: &Uploads, watche
 }
 
 /// How far a log counts, and where it is sent. A log of ours counts only up to its checkpoint, whatever stands behind it.
-fn log_end(log: &Path) -> Result<(LogEnd, Overrides), RecordError> {
-    let directory = log.parent().unwrap_or(Path::new("."));
-    Ok(match Checkpoint::load(directory)? {
+fn log_end(log: &Path, state: &StateHome) -> Result<(LogEnd, Overrides), RecordError> {
+    let place = state.of(directory_of(log));
+    Ok(match Checkpoint::load(&place)? {
         Some(checkpoint) => {
             let length = std::fs::metadata(log).map(|metadata| metadata.len()).unwrap_or_default();
             if length < checkpoint.position.0 {
@@ -56,7 +57,7 @@ fn log_end(log: &Path) -> Result<(LogEnd, Overrides), RecordError> {
             let end = LogEnd { position: Some(checkpoint.position), complete: true, close: Close::LeaveRunning };
             (end, chosen_target(&checkpoint))
         }
-        None if Checkpoint::is_ours(directory) => return Err(RecordError::CutShort),
+        None if Checkpoint::is_ours(&place) => return Err(RecordError::CutShort),
         None => {
             let modified = std::fs::metadata(log).and_then(|metadata| metadata.modified()).ok();
             let age = modified.and_then(|modified| SystemTime::now().duration_since(modified).ok()).unwrap_or_default();

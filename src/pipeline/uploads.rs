@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::api::{ApiClient, Class};
 use crate::model::RunId;
 use crate::pipeline::report::{Note, Watcher};
+use crate::state_file::place::StateHome;
 use crate::upload::{Fleet, LogEnd, Overrides, RunState, UploadError, UploadJob, UploadOutcome, upload_run};
 
 /// The pause between two uploads of a log that still grows, when one could not go on.
@@ -26,6 +27,7 @@ pub struct Uploads {
     fleet: Arc<Fleet>,
     cancel: CancellationToken,
     watcher: Arc<dyn Watcher>,
+    state: StateHome,
     tasks: Mutex<JoinSet<()>>,
     /// By run id, or by log where that is not known. A run that ended and goes on is uploaded by a second task, which
     /// waits for the first; so do two logs of one run, which must not be written over each other.
@@ -58,7 +60,13 @@ pub struct RunToUpload {
 
 impl Uploads {
     /// At most `transfers` runs are sent at once.
-    pub fn new(runtime: Arc<Runtime>, api: ApiClient, transfers: u16, watcher: Arc<dyn Watcher>) -> Self {
+    pub fn new(
+        runtime: Arc<Runtime>,
+        api: ApiClient,
+        transfers: u16,
+        state: StateHome,
+        watcher: Arc<dyn Watcher>,
+    ) -> Self {
         let cancel = CancellationToken::new();
         Self {
             runtime,
@@ -67,9 +75,15 @@ impl Uploads {
             bulk: Arc::new(Semaphore::new(usize::from(transfers))),
             cancel,
             watcher,
+            state,
             tasks: Mutex::new(JoinSet::new()),
             turns: Mutex::new(HashMap::new()),
         }
+    }
+
+    /// Where the state of runs lies.
+    pub fn state(&self) -> &StateHome {
+        &self.state
     }
 
     /// Cancelled to stop all uploads where they are; what they saved is resumable.
@@ -90,7 +104,7 @@ impl Uploads {
     pub fn start(&self, run: RunToUpload, ended: impl FnOnce(UploadOutcome) + Send + 'static) {
         let turn = run.id.as_ref().map_or_else(|| run.log.display().to_string(), ToString::to_string);
         let turn = self.turns.lock().unwrap_or_else(PoisonError::into_inner).entry(turn).or_default().clone();
-        let (fleet, watcher) = (self.fleet.clone(), self.watcher.clone());
+        let (fleet, watcher, state) = (self.fleet.clone(), self.watcher.clone(), self.state.clone());
         let (bulk, cancel) = (self.bulk.clone(), self.cancel.clone());
         let task = async move {
             let _turn = turn.lock().await;
@@ -101,7 +115,7 @@ impl Uploads {
                 () = cancel.cancelled() => None,
             };
             let outcome = loop {
-                let outcome = upload_run(run.job(&watcher), fleet.clone()).await;
+                let outcome = upload_run(run.job(&state, &watcher), fleet.clone()).await;
                 let RunState::Failed(error) = &outcome.state else { break outcome };
                 let log_ends = run.end.borrow().complete;
                 let again = matches!(error, UploadError::Held(_)) || error.class() == Some(Class::Temporary);
@@ -138,13 +152,13 @@ impl Uploads {
 }
 
 impl RunToUpload {
-    fn job(&self, watcher: &Arc<dyn Watcher>) -> UploadJob {
-        let directory = self.log.parent().unwrap_or(Path::new(".")).to_owned();
+    fn job(&self, state: &StateHome, watcher: &Arc<dyn Watcher>) -> UploadJob {
+        let directory = directory_of(&self.log);
         let (id, watcher) = (self.id.clone(), watcher.clone());
         UploadJob {
             log: self.log.clone(),
             files_dir: directory.join("files"),
-            state_dir: directory,
+            state: state.of(directory),
             end: self.end.clone(),
             overrides: self.overrides.clone(),
             live: self.live,
@@ -165,6 +179,14 @@ impl RunToUpload {
             () = tokio::time::sleep(TRY_AGAIN_AFTER) => {}
         }
         Ok(())
+    }
+}
+
+/// The run directory of a log.
+pub fn directory_of(log: &Path) -> &Path {
+    match log.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
     }
 }
 

@@ -100,9 +100,11 @@ impl Recorder {
         if new.is_empty() {
             return Ok(());
         }
-        self.reopen()?;
-        config::lay_over(&mut self.checkpoint.config, config);
-        self.write(&RunUpdate::Config(new))
+        self.unless_broken(|this| {
+            this.reopen()?;
+            config::lay_over(&mut this.checkpoint.config, config);
+            this.write(&RunUpdate::Config(new))
+        })
     }
 
     pub(super) fn run_info(&self) -> RunInfo {

@@ -84,6 +84,16 @@ impl Recorder {
         &mut self,
         planned: &[PlannedSource],
         end: End,
+        committed: impl FnMut(LogPosition),
+        go_on: impl Fn(&Pass) -> bool,
+    ) -> Result<Pass, RecordError> {
+        self.unless_broken(|this| this.read(planned, end, committed, go_on))
+    }
+
+    fn read(
+        &mut self,
+        planned: &[PlannedSource],
+        end: End,
         mut committed: impl FnMut(LogPosition),
         go_on: impl Fn(&Pass) -> bool,
     ) -> Result<Pass, RecordError> {

@@ -8,6 +8,7 @@ use super::pass::ROWS_PER_COMMIT;
 use super::*;
 use crate::checkpoint::Shape;
 use crate::proto::tensorboard::{Event, Summary, event, summary};
+use crate::state_file::place::StateHome;
 use crate::survey::{PlannedRun, Survey};
 use crate::tfevents::write::write_event;
 
@@ -49,6 +50,7 @@ impl Place {
             filter: Arc::default(),
             summaries: Vec::new(),
             generation: 0,
+            state: StateHome::default(),
             save_events: false,
             dry_run: false,
         };

@@ -9,14 +9,16 @@ use tokio::sync::watch;
 use crate::api::{ApiError, Class};
 use crate::model::{LogPosition, Skips};
 use crate::state_file::StateFileError;
+use crate::state_file::lock::LockError;
+use crate::state_file::place::StatePlace;
 use crate::wandb_format::LogError;
 
 /// One log to upload.
 pub struct UploadJob {
     /// The `run-ID.wandb`.
     pub log: PathBuf,
-    /// State is kept in `.wandb-bridge/` below this directory; usually the run's.
-    pub state_dir: PathBuf,
+    /// Where its state is kept.
+    pub state: StatePlace,
     /// The run's `files/`.
     pub files_dir: PathBuf,
     /// How far the log may be read, and whether it ends there.
@@ -183,6 +185,9 @@ pub enum UploadError {
     /// Another process uploads this run.
     #[error("another process uploads this run: {0}")]
     Held(String),
+    /// The state cannot be locked on its file system.
+    #[error("the upload cannot be kept to one process")]
+    NoLocks(#[source] LockError),
     /// The directory for the state cannot be made.
     #[error("cannot make `{}`: {source}", path.display())]
     Directory {

@@ -13,6 +13,7 @@ mod files;
 mod fleet;
 mod fold;
 mod job;
+mod log_mark;
 mod outlook;
 mod state;
 mod worker;

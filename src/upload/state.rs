@@ -4,14 +4,16 @@
 //! again, to the same offsets.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use url::Url;
 
 use crate::api::Bucket;
+use crate::state_file::place::StatePlace;
 use crate::upload::fold::{Fold, Revisions};
+use crate::upload::log_mark::LogMark;
 
 /// The state of one log and one target.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -22,6 +24,9 @@ pub(crate) struct UploadState {
     pub(crate) fold: Fold,
     /// What was sent besides lines.
     pub(crate) sent: Sent,
+    /// What the log looks like just before the position of the fold: a log that looks otherwise is another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) mark: Option<LogMark>,
 }
 
 /// A run as the server named it.
@@ -83,7 +88,7 @@ pub(crate) struct Target {
 }
 
 /// The state file of a target: another target of the same log has another.
-pub(crate) fn state_path(directory: &Path, server: &Url, target: &Target) -> PathBuf {
+pub(crate) fn state_path(place: &StatePlace, server: &Url, target: &Target) -> PathBuf {
     let mut hash = Sha256::new();
     for part in [server.as_str().trim_end_matches('/'), &target.entity, &target.project, &target.run_id] {
         hash.update((part.len() as u64).to_le_bytes());
@@ -91,5 +96,5 @@ pub(crate) fn state_path(directory: &Path, server: &Url, target: &Target) -> Pat
     }
     let digest = hash.finalize();
     let hex: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-    directory.join(".wandb-bridge").join(format!("upload-{hex}.json"))
+    place.upload(&hex)
 }

@@ -170,8 +170,8 @@ impl<'a> Worker<'a> {
     }
 
     fn load(&mut self) -> Result<(), UploadError> {
-        let path = state_path(&self.job.state_dir, self.fleet.api.base_url(), &self.target);
-        let (keep, state) = Keep::open(path)?;
+        let path = state_path(&self.job.state, self.fleet.api.base_url(), &self.target);
+        let (keep, state) = Keep::open(path, self.job.log.clone(), self.job.state.locking())?;
         self.keep = Some(keep);
         self.state = state.unwrap_or_default();
         Ok(())

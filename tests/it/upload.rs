@@ -14,6 +14,7 @@ use wandb_bridge::model::FileCategory;
 use wandb_bridge::model::{
     Exit, Host, Json, LogPosition, MetricDefinition, Number, Row, RunId, RunInfo, RunUpdate, SummaryItem,
 };
+use wandb_bridge::state_file::place::StateHome;
 use wandb_bridge::upload::{
     Close, Fleet, LogEnd, Overrides, Progress, RunState, UploadError, UploadJob, UploadOutcome, upload_run,
 };
@@ -117,7 +118,7 @@ impl Log {
     fn job(&self, end: watch::Receiver<LogEnd>) -> UploadJob {
         UploadJob {
             log: self.path(),
-            state_dir: self.directory.path().to_owned(),
+            state: StateHome::default().of(self.directory.path()),
             files_dir: self.files(),
             end,
             overrides: Overrides::default(),
@@ -499,7 +500,7 @@ fn by_both(directory: &Path, log: &Path, id: &str) -> (UploadOutcome, RunSnapsho
     let (ours, server) = upload("offline-run-ours");
     let (_sender, end) = watch::channel(LogEnd::whole(Close::Fail(1)));
     let job = UploadJob {
-        state_dir: ours.parent().unwrap().to_owned(),
+        state: StateHome::default().of(ours.parent().unwrap()),
         files_dir: ours.parent().unwrap().join("files"),
         log: ours,
         end,

@@ -60,7 +60,8 @@ pub(super) fn run(
     };
     let runtime = session::start_runtime()?;
     let watcher: Arc<dyn Watcher> = reporter.clone();
-    let uploads = Uploads::new(runtime.clone(), client, settings.transfers, watcher.clone());
+    let uploads =
+        Uploads::new(runtime.clone(), client, settings.transfers, session::state_home(settings), watcher.clone());
     let stop = Stop::listen(&runtime, settings.max_duration, Some(&uploads))?;
     pipeline::sync(chosen.logs, &overrides, &uploads, &watcher);
     runtime.block_on(uploads.finish(None));

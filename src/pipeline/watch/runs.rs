@@ -209,7 +209,12 @@ impl<'a> Runs<'a> {
             let sources: Vec<PlannedSource> = growing.plan.sources.iter().filter(quiet).cloned().collect();
             match growing.pass_over(&sources, End::CloseRow, stopping) {
                 Ok(pass) => watcher.note(Note::Recorded(pass)),
-                Err(error) => watcher.note(trouble(&growing.plan.directory, &error)),
+                Err(error) => {
+                    watcher.note(trouble(&growing.plan.directory, &error));
+                    if let Watched::Growing(growing) = std::mem::replace(watched, Watched::Failed) {
+                        *watched = growing.end(Some(error));
+                    }
+                }
             }
         });
     }
