@@ -380,6 +380,8 @@ fn record_trouble(error: &RecordError, source: &Path) -> CommandError {
     };
     let what = match error {
         RecordError::CutShort | RecordError::Shorter { .. } => "upload",
+        // It is a log that `sync` was given.
+        RecordError::State(_) if source.extension().is_some_and(|extension| extension == "wandb") => "upload",
         _ => "record",
     };
     let trouble = CommandError::new(code, format!("cannot {what} `{}`", source.display())).caused_by(error);
