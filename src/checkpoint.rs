@@ -205,6 +205,12 @@ impl Checkpoint {
         self.target.clone().unwrap_or_else(|| Target { entity: entity.clone(), project: project.clone() })
     }
 
+    /// Whether the log was deleted after all of it had arrived. A run that grows goes on in another.
+    pub fn log_is_gone(&self) -> bool {
+        // Every log that counts has a header.
+        self.position == LogPosition(0)
+    }
+
     /// Whether a run is of our making: it has a checkpoint, or its recording was cut short before the first one. Then its
     /// log counts for nothing and is made anew.
     pub fn is_ours(place: &StatePlace) -> bool {

@@ -55,7 +55,12 @@ impl KnownRuns {
         let mut errors = Vec::new();
         for (checkpoint, directory) in loaded {
             match checkpoint {
-                Ok(Some(checkpoint)) if checkpoint.generation == self.generation => self.add_sources(&checkpoint),
+                Ok(Some(checkpoint)) if checkpoint.generation == self.generation => {
+                    if checkpoint.log_is_gone() {
+                        self.made.insert(checkpoint.run_id.clone(), directory.clone());
+                    }
+                    self.add_sources(&checkpoint);
+                }
                 Ok(Some(_)) => {}
                 // It may be one that another process has just begun.
                 Ok(None) => continue,

@@ -10,7 +10,7 @@ use crate::checkpoint::Checkpoint;
 use crate::model::RunId;
 use crate::pipeline::recording::chosen_target;
 use crate::pipeline::report::{RunEnd, Watcher};
-use crate::pipeline::uploads::{RunToUpload, Uploads, directory_of};
+use crate::pipeline::uploads::{RunToUpload, Uploads};
 use crate::recorder::RecordError;
 use crate::state_file::place::StateHome;
 use crate::upload::{Close, LogEnd, Overrides};
@@ -37,6 +37,7 @@ pub fn sync(logs: Vec<PathBuf>, overrides: &Overrides, uploads: &Uploads, watche
             overrides: overrides.clone().or(chosen),
             end: watch::channel(end).1,
             live: false,
+            meter: None,
         };
         let watcher_at_end = watcher.clone();
         uploads.start(to_upload, move |uploaded| {
@@ -47,7 +48,7 @@ pub fn sync(logs: Vec<PathBuf>, overrides: &Overrides, uploads: &Uploads, watche
 
 /// How far a log counts, and where it is sent. A log of ours counts only up to its checkpoint, whatever stands behind it.
 fn log_end(log: &Path, state: &StateHome) -> Result<(LogEnd, Overrides), RecordError> {
-    let place = state.of(directory_of(log));
+    let place = state.of_log(log);
     Ok(match Checkpoint::load(&place)? {
         Some(checkpoint) => {
             let length = std::fs::metadata(log).map(|metadata| metadata.len()).unwrap_or_default();

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use crate::checkpoint::{Checkpoint, Shape};
+use crate::cleaned;
 use crate::convert::axes::Axes;
 use crate::convert::filters::Filter;
 use crate::convert::run::{RunConverter, RunState};
@@ -57,6 +58,7 @@ impl Recorder {
         let place = options.state.of(directory);
         let lock = if options.dry_run { None } else { Some(lock_writer(&place)?) };
         let log = directory.join(format!("run-{id}.wandb"));
+        let was_cleaned = !options.dry_run && cleaned::finish_if_under_way(&log, &place)?.is_some();
         let (known, damaged) = match Checkpoint::load(&place) {
             Err(StateFileError::Damaged { .. }) => (None, true),
             known => (known?, false),
@@ -96,7 +98,10 @@ impl Recorder {
         described.asked.apply(&mut description);
         let failed = |source| RecordError::Log { path: log.clone(), source };
         let mut set_aside_log = None;
+        let no_log = !new && checkpoint.log_is_gone();
         let sink = match (options.dry_run, new) {
+            // There will be a log when there is something for it.
+            (false, false) if no_log => Sink::nowhere(LogPosition(1), 1).map_err(failed)?,
             (true, _) => Sink::nowhere(checkpoint.position, checkpoint.next_num).map_err(failed)?,
             (false, true) => {
                 let lost = damaged || !place.uploads().is_empty();
@@ -122,10 +127,12 @@ impl Recorder {
             side: Side::new(options.save_events),
             masked: BTreeSet::new(),
             dry_run: options.dry_run,
+            bytes_per_commit: u64::MAX,
             dirty: false,
             broken: false,
             set_aside: set_aside_log,
-            marked: is_synced(&log),
+            marked: !was_cleaned && is_synced(&log),
+            no_log: no_log && !options.dry_run,
             new,
             log,
             counted_to: checkpoint.position.0,
@@ -174,6 +181,10 @@ fn lock_writer(place: &StatePlace) -> Result<Lock, RecordError> {
 fn set_aside(log: &Path, place: &StatePlace) -> io::Result<Option<PathBuf>> {
     for state in place.uploads() {
         fs::remove_file(state)?;
+    }
+    // All of the run will be in the new log, also what was in others that were deleted.
+    if place.cleaned().exists() {
+        fs::remove_file(place.cleaned())?;
     }
     let checkpoint = place.checkpoint();
     if checkpoint.exists() {

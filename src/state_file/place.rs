@@ -35,6 +35,11 @@ impl StateHome {
         StatePlace { directory, locking: self.locking }
     }
 
+    /// The state of the run that a log holds.
+    pub fn of_log(&self, log: &Path) -> StatePlace {
+        self.of(log.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")))
+    }
+
     /// The lock of whoever makes run directories below a `wandb/` directory.
     pub fn making_lock(&self, wandb_directory: &Path) -> PathBuf {
         self.directory.clone().unwrap_or_else(|| wandb_directory.join(BESIDE)).join("making.lock")
@@ -76,6 +81,11 @@ impl StatePlace {
         self.directory.join("writer.lock")
     }
 
+    /// What is kept of logs that were deleted.
+    pub fn cleaned(&self) -> PathBuf {
+        self.directory.join("cleaned.json")
+    }
+
     /// What was acknowledged by the target that the key stands for.
     pub fn upload(&self, key: &str) -> PathBuf {
         self.directory.join(format!("upload-{key}.json"))
@@ -111,6 +121,8 @@ mod tests {
         assert_eq!(home.of(&run).directory(), root.path().join("state/offline-run-1-a"));
         // Whatever the path is called that leads there.
         assert_eq!(home.of(&root.path().join("wandb/../wandb/offline-run-1-a/")), home.of(&run));
+        assert_eq!(home.of_log(&run.join("run-a.wandb")), home.of(&run));
+        assert_eq!(StateHome::default().of_log(Path::new("run-a.wandb")).directory(), Path::new("./.wandb-bridge"));
         assert_eq!(home.of(Path::new("not/there")).directory(), root.path().join("state/there"));
         assert_eq!(home.of(&run).checkpoint(), root.path().join("state/offline-run-1-a/checkpoint.json"));
     }

@@ -17,6 +17,7 @@ mod proto;
 mod screens;
 mod seams;
 mod side_files;
+mod space;
 mod state;
 mod sync;
 mod tidy;

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::limits::{Limit, Limits};
 use crate::checkpoint::Checkpoint;
 use crate::model::{LogPosition, Skipped, SkippedReason, Skips};
-use crate::pipeline::{chosen_target, directory_of, id_of};
+use crate::pipeline::{chosen_target, id_of};
 use crate::proto::wandb_internal::record::RecordType;
 use crate::state_file::place::{StateHome, StatePlace};
 use crate::upload::{Acknowledged, Outlook, Overrides, all_acknowledged};
@@ -80,8 +80,8 @@ pub(crate) struct UploadSeen {
 
 /// Reads a log.
 pub(crate) fn look_at_log(log: &Path, state: &StateHome) -> LogSeen {
-    let directory = directory_of(log);
-    let place = state.of(directory);
+    let directory = log.parent().unwrap_or(Path::new("."));
+    let place = state.of_log(log);
     let mut reading = Reading::default();
     let mut skips = Skips::default();
     let unreadable = |skips: &mut Skips, why: String| skips.add(SkippedReason::Unreadable, 1, || why);

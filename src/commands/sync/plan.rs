@@ -13,7 +13,6 @@ use crate::commands::inspect::{LogSeen, look_at_log};
 use crate::commands::session;
 use crate::commands::ui::{Ui, counted, grouped, printable, size};
 use crate::model::{Skipped, Skips};
-use crate::pipeline::directory_of;
 use crate::settings::Settings;
 use crate::upload::{Acknowledged, Overrides};
 
@@ -63,7 +62,7 @@ pub(super) fn show(logs: &[impl AsRef<Path> + Sync], overrides: &Overrides, sett
         .par_iter()
         .map(|log| {
             let log = log.as_ref();
-            let place = state.of(directory_of(log));
+            let place = state.of_log(log);
             let seen = look_at_log(log, &state);
             let overrides = overrides.clone().or(seen.chosen.clone());
             let acknowledged = server.as_ref().and_then(|server| seen.outlook.acknowledged(&place, server, &overrides));

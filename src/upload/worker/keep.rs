@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::warn;
 
 use crate::state_file::lock::{Lock, LockError, Locking};
 use crate::state_file::{self, StateFileError};
@@ -27,8 +27,7 @@ pub(super) struct Keep {
 }
 
 impl Keep {
-    /// Takes the lock, then reads the state. One that speaks of another log, or that is damaged, is none: then what the
-    /// server holds decides.
+    /// Takes the lock, then reads the state. One that is damaged is none: then what the server holds decides.
     pub(super) fn open(
         path: PathBuf,
         log: PathBuf,
@@ -44,10 +43,6 @@ impl Keep {
         let state = match state_file::load::<UploadState>(&path) {
             Err(error @ StateFileError::Damaged { .. }) => {
                 warn!(%error, "what was acknowledged is not known any more; starting over");
-                None
-            }
-            Ok(Some(state)) if state.mark.is_some_and(|mark| !mark.is_of(&log)) => {
-                info!(log = %log.display(), "the log is another one than what was acknowledged; starting over");
                 None
             }
             state => state?,
