@@ -469,7 +469,7 @@ impl Command {
             Self::Import(arguments) => arguments.disk,
             Self::Watch(arguments) => arguments.disk,
             Self::Sync(arguments) => DiskArgs { clean: arguments.clean, ..DiskArgs::default() },
-            Self::Inspect(_) | Self::Completions(_) => DiskArgs::default(),
+            Self::Artifact(_) | Self::Inspect(_) | Self::Completions(_) => DiskArgs::default(),
         }
     }
 
