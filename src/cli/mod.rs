@@ -459,7 +459,7 @@ impl Command {
             Self::Watch(arguments) => arguments.state.clone(),
             Self::Sync(arguments) => arguments.state.clone(),
             Self::Inspect(arguments) => StateArgs { state_dir: arguments.state_dir.clone(), ..StateArgs::default() },
-            Self::Completions(_) => StateArgs::default(),
+            Self::Artifact(_) | Self::Completions(_) => StateArgs::default(),
         }
     }
 

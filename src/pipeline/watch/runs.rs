@@ -389,7 +389,7 @@ impl<'a> Runs<'a> {
         }
         let mut growing = match self.open(id, plan, gate) {
             Ok(growing) => growing,
-            Err(end) if matches!(end.record_error, Some(RecordError::Locked(_))) => {
+            Err(end) if matches!(end.record_error, Some(RecordError::Locked(_) | RecordError::Making(_))) => {
                 if !was_held && let Some(error) = &end.record_error {
                     self.watcher.note(trouble(&end.source, error));
                 }
@@ -589,8 +589,19 @@ fn close_at(row: OpenRow<'_>) -> Instant {
     Instant::from_std((row.grown + OPEN_ROW).min(row.opened + OPEN_ROW_AT_MOST))
 }
 
+/// What went wrong, with its causes: who holds a run stands in them.
 fn trouble(directory: &Path, error: &RecordError) -> Note {
-    Note::Trouble(format!("`{}`: {error}", directory.display()))
+    let mut text = format!("`{}`: {error}", directory.display());
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        let next = error.to_string();
+        // Some types repeat their source in their own text.
+        if !text.ends_with(&next) {
+            text = format!("{text}: {next}");
+        }
+        cause = error.source();
+    }
+    Note::Trouble(text)
 }
 
 /// Whether a time, in seconds since the Unix epoch, is less than `age` ago. No time is not recent.
