@@ -7,6 +7,7 @@ mod child;
 mod import;
 mod recording;
 mod report;
+mod segments;
 mod signals;
 mod stopping;
 mod sync;

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::api::{ApiClient, Class};
 use crate::model::RunId;
 use crate::pipeline::report::{Note, Watcher};
-use crate::upload::{Fleet, LogEnd, Overrides, RunState, UploadError, UploadJob, UploadOutcome, upload_run};
+use crate::upload::{Fleet, Foreign, LogEnd, Overrides, RunState, UploadError, UploadJob, UploadOutcome, upload_run};
 
 /// The pause between two uploads of a log that still grows, when one could not go on.
 const TRY_AGAIN_AFTER: Duration = Duration::from_secs(2);
@@ -54,7 +54,12 @@ pub struct RunToUpload {
     pub end: watch::Receiver<LogEnd>,
     /// Whether the run is to be shown as running while nothing comes.
     pub live: bool,
+    /// What is special about the log where another client wrote it.
+    pub foreign: Option<Foreign>,
 }
+
+/// What is to be done when an upload has ended.
+pub(super) type Ended = Box<dyn FnOnce(UploadOutcome) + Send>;
 
 impl Uploads {
     /// At most `transfers` runs are sent at once.
@@ -88,32 +93,36 @@ impl Uploads {
     /// As long as more is recorded, an upload that could not go on is tried again: the server may come back, and another
     /// process that sends its rest will be done.
     pub fn start(&self, run: RunToUpload, ended: impl FnOnce(UploadOutcome) + Send + 'static) {
-        let turn = run.id.as_ref().map_or_else(|| run.log.display().to_string(), ToString::to_string);
+        self.start_in_turn(vec![(run, Box::new(ended))]);
+    }
+
+    /// Uploads several logs of one run, one after the other. When one fails, those behind it are not tried: their rows
+    /// would take its place.
+    pub(super) fn start_in_turn(&self, runs: Vec<(RunToUpload, Ended)>) {
+        let Some((first, _)) = runs.first() else { return };
+        let turn = first.id.as_ref().map_or_else(|| first.log.display().to_string(), ToString::to_string);
         let turn = self.turns.lock().unwrap_or_else(PoisonError::into_inner).entry(turn).or_default().clone();
         let (fleet, watcher) = (self.fleet.clone(), self.watcher.clone());
         let (bulk, cancel) = (self.bulk.clone(), self.cancel.clone());
         let task = async move {
             let _turn = turn.lock().await;
-            let place = async { if run.live { None } else { bulk.acquire_owned().await.ok() } };
-            // Without a place because of a stop, the upload ends at once, and says so.
-            let _place = tokio::select! {
-                place = place => place,
-                () = cancel.cancelled() => None,
-            };
-            let outcome = loop {
-                let outcome = upload_run(run.job(&watcher), fleet.clone()).await;
-                let RunState::Failed(error) = &outcome.state else { break outcome };
-                let log_ends = run.end.borrow().complete;
-                let again = matches!(error, UploadError::Held(_)) || error.class() == Some(Class::Temporary);
-                // An import says it once, at its end; while a run grows, nobody knows when that will be.
-                if run.live && !log_ends && error.class() != Some(Class::Cancelled) {
-                    watcher.note(Note::Trouble(say(&run.log, error, again)));
+            let mut failed: Option<PathBuf> = None;
+            for (run, ended) in runs {
+                if let Some(before) = &failed {
+                    let id = run.id.map(|id| id.to_string()).unwrap_or_default();
+                    ended(UploadOutcome::not_tried(id, UploadError::NotItsTurn(before.clone())));
+                    continue;
                 }
-                if log_ends || !again || run.more_or_pause(fleet.cancel()).await.is_err() {
-                    break outcome;
-                }
-            };
-            ended(outcome);
+                let place = async { if run.live { None } else { bulk.clone().acquire_owned().await.ok() } };
+                // Without a place because of a stop, the upload ends at once, and says so.
+                let _place = tokio::select! {
+                    place = place => place,
+                    () = cancel.cancelled() => None,
+                };
+                let outcome = upload(&run, &fleet, &watcher).await;
+                failed = matches!(outcome.state, RunState::Failed(_)).then(|| run.log.clone());
+                ended(outcome);
+            }
         };
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner).spawn_on(task, self.runtime.handle());
     }
@@ -148,6 +157,7 @@ impl RunToUpload {
             end: self.end.clone(),
             overrides: self.overrides.clone(),
             live: self.live,
+            foreign: self.foreign,
             progress: Arc::new(move |progress| {
                 if let Some(id) = &id {
                     watcher.progress(id, progress);
@@ -165,6 +175,23 @@ impl RunToUpload {
             () = tokio::time::sleep(TRY_AGAIN_AFTER) => {}
         }
         Ok(())
+    }
+}
+
+/// Uploads a run until it has ended, or cannot go on.
+async fn upload(run: &RunToUpload, fleet: &Arc<Fleet>, watcher: &Arc<dyn Watcher>) -> UploadOutcome {
+    loop {
+        let outcome = upload_run(run.job(watcher), fleet.clone()).await;
+        let RunState::Failed(error) = &outcome.state else { return outcome };
+        let log_ends = run.end.borrow().complete;
+        let again = matches!(error, UploadError::Held(_)) || error.class() == Some(Class::Temporary);
+        // An import says it once, at its end; while a run grows, nobody knows when that will be.
+        if run.live && !log_ends && error.class() != Some(Class::Cancelled) {
+            watcher.note(Note::Trouble(say(&run.log, error, again)));
+        }
+        if log_ends || !again || run.more_or_pause(fleet.cancel()).await.is_err() {
+            return outcome;
+        }
     }
 }
 

@@ -15,7 +15,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::api::{ApiClient, ApiError, Bucket, Class};
+use crate::model::LogPosition;
 use crate::state_file::replace;
+use crate::upload::console_file::{self, OUTPUT_LOG};
 use crate::upload::fold::{Fold, Policy};
 use crate::upload::state::{FileMark, Sent};
 use crate::wandb_format::{config_yaml, pretty};
@@ -90,8 +92,13 @@ fn plan<'a>(paths: impl Iterator<Item = &'a str>, sent: &Sent, directory: &Path)
     plan
 }
 
-/// Writes the files that every run has. Returns the paths that were written; what could not be written is left out.
-pub(crate) fn write_generated(fold: &Fold, directory: &Path) -> Vec<(&'static str, io::Result<()>)> {
+/// Writes the files that every run has, and says what became of each. The log is read up to `limit`.
+pub(crate) fn write_generated(
+    fold: &Fold,
+    log: &Path,
+    limit: Option<LogPosition>,
+    directory: &Path,
+) -> Vec<(&'static str, io::Result<()>)> {
     let mut summary = Vec::new();
     fold.summary().write(&mut summary);
     let mut files =
@@ -103,11 +110,15 @@ pub(crate) fn write_generated(fold: &Fold, directory: &Path) -> Vec<(&'static st
     let write = |(path, content): (&'static str, Vec<u8>)| {
         (path, made.map_err(io::Error::from).and_then(|()| replace(&directory.join(path), &content)))
     };
-    files.into_iter().map(write).collect()
+    let mut written: Vec<_> = files.into_iter().map(write).collect();
+    if !fold.console.is_empty() {
+        written.push((OUTPUT_LOG, console_file::write(log, limit, directory)));
+    }
+    written
 }
 
 /// The files that this program makes of what a log says.
-pub(crate) const GENERATED: [&str; 3] = ["wandb-summary.json", "config.yaml", "wandb-metadata.json"];
+pub(crate) const GENERATED: [&str; 4] = ["wandb-summary.json", "config.yaml", "wandb-metadata.json", OUTPUT_LOG];
 
 /// Uploads files. Fails only for what concerns more than these files.
 pub(crate) async fn upload(

@@ -12,7 +12,7 @@ use crate::upload::contact;
 use crate::upload::files::inside;
 use crate::upload::fold::{Fold, RunParameters};
 use crate::upload::job::Overrides;
-use crate::upload::state::{UploadState, state_path};
+use crate::upload::state::{Base, UploadState, state_path};
 use crate::wandb_format::{Entry, LogError, LogReader, Next};
 
 /// A log as an upload would find it.
@@ -76,7 +76,7 @@ impl Outlook {
     ) -> Result<Self, LogError> {
         let mut outlook = Self::default();
         // All lines are counted, and none is kept.
-        let mut builder = BatchBuilder::new(Fold::default(), 0, u64::MAX);
+        let mut builder = BatchBuilder::new(Fold::default(), Base::default(), u64::MAX);
         let mut reader = LogReader::open(log)?;
         reader.set_limit(limit);
         loop {
@@ -95,9 +95,8 @@ impl Outlook {
                     break;
                 }
                 Next::Damaged { from, to, why } => {
-                    let place = format!("bytes {} to {}: {why}", from.0, to.0);
-                    builder.damaged(to, SkippedReason::DamagedRecord, || place.clone());
-                    outlook.damage.push(place);
+                    builder.damaged(from, to, why);
+                    outlook.damage.push(format!("bytes {} to {}: {why}", from.0, to.0));
                 }
             }
         }

@@ -32,8 +32,39 @@ pub(crate) struct RunAddress {
     pub(crate) project: String,
     pub(crate) run_id: String,
     pub(crate) display_name: String,
-    /// History lines that were there before ours.
-    pub(crate) history_base: u64,
+    /// What was there before ours.
+    #[serde(flatten)]
+    pub(crate) base: Base,
+}
+
+/// What a run held before the first line of a log that continues it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) struct Base {
+    /// History lines.
+    #[serde(rename = "history_base")]
+    pub(crate) history: u64,
+    /// Lines of system metrics.
+    #[serde(default, rename = "events_base")]
+    pub(crate) events: u64,
+    /// Console lines.
+    #[serde(default, rename = "console_base")]
+    pub(crate) console: u64,
+    /// The least `_step` of the log's first row. 0 leaves all steps as they are.
+    #[serde(default)]
+    pub(crate) first_step: i64,
+}
+
+impl Base {
+    /// What the next row's `_step` must be at least, given that of the latest row of the log.
+    pub(crate) fn least_step(&self, latest: Option<i64>) -> Option<i64> {
+        (self.first_step > 0).then(|| latest.map_or(self.first_step, |step| step.saturating_add(1)))
+    }
+
+    /// Nothing of ours is renumbered, but so many rows were there before.
+    #[cfg(test)]
+    pub(crate) fn rows(history: u64) -> Self {
+        Self { history, ..Self::default() }
+    }
 }
 
 impl RunAddress {
@@ -61,6 +92,11 @@ pub(crate) struct Sent {
     pub(crate) failed_files: BTreeSet<String>,
     /// Files that were uploaded, but not yet reported to be.
     pub(crate) unreported: Vec<String>,
+    /// How many alerts were sent, and how many of those nobody wanted.
+    #[serde(default)]
+    pub(crate) alerts: u64,
+    #[serde(default)]
+    pub(crate) failed_alerts: u64,
     /// The size of a summary that is too large to be sent.
     pub(crate) summary_too_large: Option<u64>,
     /// The exit code with which the run was completed there.

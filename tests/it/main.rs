@@ -11,6 +11,7 @@ mod ids;
 mod import;
 mod interop;
 mod kinds;
+mod native;
 mod official_client;
 mod plans;
 mod proto;
