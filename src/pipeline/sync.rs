@@ -47,6 +47,7 @@ pub fn sync(
                 end: watch::channel(LogEnd { close, ..end }).1,
                 live: false,
                 foreign,
+                meter: None,
             };
             let watcher_at_end = watcher.clone();
             let ended = move |uploaded| {

@@ -23,6 +23,6 @@ mod worker;
 
 pub use cursor::{RunStart, run_start};
 pub use fleet::Fleet;
-pub use job::{Close, Foreign, LogEnd, Overrides, Progress, RunState, UploadError, UploadJob, UploadOutcome};
+pub use job::{Cleaning, Close, Foreign, LogEnd, Overrides, Progress, RunState, UploadError, UploadJob, UploadOutcome};
 pub use outlook::{Acknowledged, FileOutlook, Outlook, all_acknowledged};
 pub use worker::upload_run;
