@@ -50,7 +50,8 @@ fn one_bad_run_stops_no_other() {
         .collect();
     assert_eq!(failed, ["run-nobody.wandb".to_owned(), "run-r3.wandb".to_owned()].into(), "{}", ended.stderr);
     for name in ["run-nobody.wandb", "run-r3.wandb"] {
-        assert_eq!(ended.stderr.lines().filter(|line| line.contains(name)).count(), 1, "{}", ended.stderr);
+        let warnings = ended.stderr.lines().filter(|line| line.starts_with("warning: ") && line.contains(name));
+        assert_eq!(warnings.count(), 1, "{}", ended.stderr);
     }
 
     // Nothing is new: nothing is sent, not even a question.
