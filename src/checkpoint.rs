@@ -26,6 +26,9 @@ use crate::tfevents::{FilePosition, TagTable};
 /// The directory beside a log that holds our state about the run.
 pub const STATE_DIRECTORY: &str = ".wandb-bridge";
 
+/// No log has more bytes, rows or records, and no file more bytes.
+const LARGEST_COUNT: u64 = 1 << 60;
+
 /// Options that decide which rows and runs there are. A pass with others would mix two readings of the same logs, so it
 /// is refused; `--generation` makes a fresh run.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -232,7 +235,26 @@ impl Checkpoint {
 
     /// Reads the checkpoint of a run directory; `None` for a log that is not ours.
     pub fn load(run_directory: &Path) -> Result<Option<Self>, StateFileError> {
-        state_file::load(&Self::path(run_directory))
+        let path = Self::path(run_directory);
+        let found: Option<Self> = state_file::load(&path)?;
+        match found {
+            Some(checkpoint) if !checkpoint.is_plausible() => {
+                Err(StateFileError::implausible(&path, "it counts more than there can be"))
+            }
+            found => Ok(found),
+        }
+    }
+
+    /// Numbers are added to, and none may overflow. A cleaned run has more rows than its log has bytes.
+    fn is_plausible(&self) -> bool {
+        let Self { position, next_num, state, sources, ending, .. } = self;
+        let counts = |count: u64| count <= LARGEST_COUNT;
+        let numbers = |number: i64| u64::try_from(number).is_ok_and(counts);
+        counts(position.0)
+            && counts(state.rows)
+            && numbers(*next_num)
+            && sources.iter().all(|source| counts(source.position.offset) && counts(source.seen_size))
+            && ending.is_none_or(|ending| ending.before_exit <= *position && numbers(ending.exit_num))
     }
 
     /// Replaces the checkpoint of a run directory, durably.

@@ -72,7 +72,12 @@ impl Console {
 
     /// How many lines there are.
     pub(crate) fn count(&self) -> u64 {
-        self.gone + self.window.len() as u64
+        self.gone.saturating_add(self.window.len() as u64)
+    }
+
+    /// Whether this can have come of printing.
+    pub(crate) fn is_plausible(&self) -> bool {
+        self.window.len() <= HEIGHT && self.output.is_plausible() && self.error.is_plausible()
     }
 
     /// Takes a time, in nanoseconds since the Unix epoch, for that of lines to come.

@@ -20,7 +20,6 @@ const BUFFER: usize = 1 << 20;
 
 /// Makes the file from a log, read up to `limit`. It is there whole, or as it was before.
 pub(crate) fn write(log: &Path, limit: Option<LogPosition>, directory: &Path) -> io::Result<()> {
-    fs::create_dir_all(directory)?;
     let path = directory.join(OUTPUT_LOG);
     let fresh = directory.join(format!("{OUTPUT_LOG}.tmp"));
     let written = write_to(&fresh, log, limit).and_then(|()| fs::rename(&fresh, &path));
@@ -31,7 +30,9 @@ pub(crate) fn write(log: &Path, limit: Option<LogPosition>, directory: &Path) ->
 }
 
 fn write_to(path: &Path, log: &Path, limit: Option<LogPosition>) -> io::Result<()> {
-    let mut out = BufWriter::new(File::create(path)?);
+    // What a process that died left here, or a link that leads elsewhere.
+    let _ = fs::remove_file(path);
+    let mut out = BufWriter::new(File::create_new(path)?);
     let mut reader = LogReader::open(log).map_err(plain)?;
     reader.set_limit(limit);
     let (mut fold, mut printed) = (Fold::default(), Printed::default());

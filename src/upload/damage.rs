@@ -33,9 +33,9 @@ impl Damage {
         if self.places.len() < NAMED {
             self.places.push((from.0, to.0, why.to_owned()));
         }
-        self.count += 1;
-        self.bytes += to.0.saturating_sub(from.0);
-        self.pending += 1;
+        self.count = self.count.saturating_add(1);
+        self.bytes = self.bytes.saturating_add(to.0.saturating_sub(from.0));
+        self.pending = self.pending.saturating_add(1);
     }
 
     /// An intact record has this number; 0 is none.
@@ -43,7 +43,7 @@ impl Damage {
         if self.pending > 0 {
             let missing = if number == 0 { 0 } else { number.saturating_sub(self.latest.saturating_add(1)) };
             // A number that cannot be believed must not make millions of it: no record is smaller than its head.
-            self.records += missing.min(self.bytes / 7).max(self.pending);
+            self.records = self.records.saturating_add(missing.min(self.bytes / 7).max(self.pending));
             self.pending = 0;
         }
         if number > 0 {
@@ -58,12 +58,12 @@ impl Damage {
         for (from, to, _) in self.places.iter().skip(1) {
             let _ = write!(first, ", {from} to {to}");
         }
-        let unnamed = self.count - self.places.len() as u64;
+        let unnamed = self.count.saturating_sub(self.places.len() as u64);
         if unnamed > 0 {
             let _ = write!(first, " and {unnamed} more places");
         }
         let _ = write!(first, "; {} bytes in all", self.bytes);
-        Some(Count { count: self.records + self.pending, first })
+        Some(Count { count: self.records.saturating_add(self.pending), first })
     }
 }
 

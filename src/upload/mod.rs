@@ -6,6 +6,7 @@
 //!
 //! Pure: `fold`, `batch`, `console`, `terminal`. This room does not know who writes the log, nor what the person asked for.
 
+mod artifacts;
 mod batch;
 mod console;
 mod console_file;
@@ -21,6 +22,10 @@ mod state;
 mod terminal;
 mod worker;
 
+pub use artifacts::{
+    ArtifactError, ArtifactUpload, Manner, PutArtifact, PutError, PutRequest, UploadedArtifact, put_artifact, settled,
+    upload_artifact,
+};
 pub use cursor::{RunStart, run_start};
 pub use fleet::Fleet;
 pub use job::{Cleaning, Close, Foreign, LogEnd, Overrides, Progress, RunState, UploadError, UploadJob, UploadOutcome};

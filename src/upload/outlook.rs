@@ -6,7 +6,6 @@ use std::path::Path;
 use url::Url;
 
 use crate::model::{Count, Json, LogPosition, SkippedReason, Skips};
-use crate::state_file;
 use crate::upload::batch::{BatchBuilder, Pushed};
 use crate::upload::contact;
 use crate::upload::files::inside;
@@ -157,7 +156,7 @@ pub fn all_acknowledged(state_dir: &Path) -> Vec<Acknowledged> {
 
 /// A state that cannot be read is no reason not to look at the log; an upload would say so.
 fn acknowledged(path: &Path) -> Option<Acknowledged> {
-    let state: UploadState = state_file::load(path).ok()??;
+    let state = UploadState::load(path).ok()??;
     let run = state.run.unwrap_or_default();
     let parts = [run.entity, run.project, run.run_id];
     Some(Acknowledged {

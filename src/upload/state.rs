@@ -12,7 +12,11 @@ use url::Url;
 
 use crate::api::Bucket;
 use crate::cleaned::Cleaned;
+use crate::state_file::{self, StateFileError};
 use crate::upload::fold::{Fold, Revisions};
+
+/// No log has more bytes or lines.
+const LARGEST_COUNT: u64 = 1 << 60;
 
 /// The state of one log and one target.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -131,6 +135,29 @@ pub(crate) struct Sent {
 pub(crate) struct FileMark {
     pub(crate) size: u64,
     pub(crate) modified_ns: u64,
+}
+
+impl UploadState {
+    /// Reads the state at a path; `None` when there is none.
+    pub(crate) fn load(path: &Path) -> Result<Option<Self>, StateFileError> {
+        let found: Option<Self> = state_file::load(path)?;
+        match found {
+            Some(state) if !state.is_plausible() => {
+                Err(StateFileError::implausible(path, "it counts more than there can be"))
+            }
+            found => Ok(found),
+        }
+    }
+
+    /// Numbers are added to, and none may overflow.
+    fn is_plausible(&self) -> bool {
+        let base = self.run.as_ref().map(|run| run.base).unwrap_or_default();
+        let before = [base.history, base.events, base.console];
+        let counts = [self.fold.position.0, self.fold.history_lines, self.fold.events_lines, self.fold.alerts];
+        before.into_iter().chain(counts).all(|count| count <= LARGEST_COUNT)
+            && self.fold.console.count() <= LARGEST_COUNT
+            && self.fold.console.is_plausible()
+    }
 }
 
 /// Where a log is to go, as the caller asked for it. Empty is the server's default.

@@ -65,6 +65,11 @@ impl Terminal {
         }
     }
 
+    /// Whether this can have come of printing.
+    pub(crate) fn is_plausible(&self) -> bool {
+        self.view.len() <= HEIGHT && self.row < HEIGHT
+    }
+
     /// What began like an escape sequence and is none that is understood is text.
     fn print_escape(&mut self, screen: &mut impl Screen) {
         let text = match std::mem::take(&mut self.escape) {
@@ -94,7 +99,7 @@ impl Terminal {
         if let Some(line) = self.view.get(self.row) {
             screen.put(*line, self.column, character);
         }
-        self.column += 1;
+        self.column = self.column.saturating_add(1);
     }
 
     fn down(&mut self) {

@@ -4,9 +4,11 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod artifacts;
 mod config;
 mod filters;
 mod habits;
+mod hostile;
 mod ids;
 mod import;
 mod interop;

@@ -32,7 +32,7 @@ impl Keep {
             LockError::Held(by) => UploadError::Held(by),
             LockError::Io(source) => UploadError::Directory { path: path.with_extension("lock"), source },
         })?;
-        let state = state_file::load(&path)?;
+        let state = UploadState::load(&path)?;
         Ok((Self { path, _lock: lock, saved_at: None, unsaved: false }, state))
     }
 

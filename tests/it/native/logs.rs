@@ -11,14 +11,14 @@ use wandb_bridge::wandb_format::LogWriter;
 const START: i64 = 1_790_000_000;
 
 /// The directory of a run in a `wandb` folder, with its `files/`, and its log, which is not there yet.
-pub fn run_directory(folder: &Path, number: usize, id: &str) -> PathBuf {
+pub(super) fn run_directory(folder: &Path, number: usize, id: &str) -> PathBuf {
     let directory =
         folder.join(format!("offline-run-20260101_{:02}{:02}{:02}-{id}", number / 3600, number / 60 % 60, number % 60));
     fs::create_dir_all(directory.join("files")).unwrap();
     directory.join(format!("run-{id}.wandb"))
 }
 
-pub fn run_record(project: &str, id: &str) -> RecordType {
+pub(super) fn run_record(project: &str, id: &str) -> RecordType {
     RecordType::Run(proto::RunRecord {
         run_id: id.to_owned(),
         project: project.to_owned(),
@@ -29,7 +29,7 @@ pub fn run_record(project: &str, id: &str) -> RecordType {
 }
 
 /// A row with a text of that many characters.
-pub fn row(step: u64, size: usize) -> RecordType {
+pub(super) fn row(step: u64, size: usize) -> RecordType {
     let item = |key: &str, value: String| proto::HistoryItem {
         nested_key: vec![key.to_owned()],
         value_json: value,
@@ -39,7 +39,7 @@ pub fn row(step: u64, size: usize) -> RecordType {
     RecordType::History(proto::HistoryRecord { item, ..proto::HistoryRecord::default() })
 }
 
-pub fn printed(text: &str) -> RecordType {
+pub(super) fn printed(text: &str) -> RecordType {
     RecordType::OutputRaw(proto::OutputRawRecord {
         output_type: proto::output_raw_record::OutputType::Stdout as i32,
         timestamp: Some(proto::Timestamp { seconds: START, nanos: 0 }),
@@ -48,11 +48,11 @@ pub fn printed(text: &str) -> RecordType {
     })
 }
 
-pub fn exit(exit_code: i32) -> RecordType {
+pub(super) fn exit(exit_code: i32) -> RecordType {
     RecordType::Exit(proto::RunExitRecord { exit_code, ..proto::RunExitRecord::default() })
 }
 
-pub fn write(log: &Path, records: impl IntoIterator<Item = RecordType>) {
+pub(super) fn write(log: &Path, records: impl IntoIterator<Item = RecordType>) {
     let mut writer = LogWriter::create(log).unwrap();
     records.into_iter().for_each(|record| writer.append(record).unwrap());
     writer.flush().unwrap();
