@@ -57,7 +57,7 @@ fn a_log_with_twenty_damaged_blocks_among_a_thousand() {
     let missing: Vec<_> = whole.iter().filter(|step| !arrived.contains(&step.to_string())).collect();
     assert_eq!(missing, Vec::<&i64>::new(), "of {} whole rows", whole.len());
     let lost = rows - run.history.len() as u64;
-    assert!(lost >= 20 && lost < 20 * 25, "{lost}");
+    assert!((20..20 * 25).contains(&lost), "{lost}");
     let skipped = &ended.json_runs()[0]["skipped"][0];
     assert_eq!((&skipped["reason"], &skipped["count"]), (&"damaged record".into(), &lost.into()), "{skipped}");
     let first = skipped["first"].as_str().unwrap();

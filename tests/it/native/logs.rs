@@ -44,7 +44,6 @@ pub(super) fn printed(text: &str) -> RecordType {
         output_type: proto::output_raw_record::OutputType::Stdout as i32,
         timestamp: Some(proto::Timestamp { seconds: START, nanos: 0 }),
         line: text.to_owned(),
-        ..proto::OutputRawRecord::default()
     })
 }
 
