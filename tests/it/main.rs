@@ -5,6 +5,7 @@
 mod support;
 
 mod config;
+mod crash;
 mod filters;
 mod habits;
 mod ids;
