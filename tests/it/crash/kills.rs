@@ -1,0 +1,1 @@
+//! Kills by chance.
