@@ -6,13 +6,15 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
 
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, STATE_DIRECTORY};
 use crate::model::RunId;
 use crate::pipeline::recording::chosen_target;
 use crate::pipeline::report::{RunEnd, Watcher};
 use crate::pipeline::uploads::{RunToUpload, Uploads};
 use crate::recorder::RecordError;
+use crate::state_file::sync_directory;
 use crate::upload::{Close, LogEnd, Overrides};
+use crate::wandb_format::{is_synced, unmark_synced};
 
 /// A foreign log that has not grown for this long and has no exit record belongs to a run that died.
 const STALE_AFTER: Duration = Duration::from_secs(3600);
@@ -23,8 +25,8 @@ const DIED: i32 = 1;
 pub fn sync(logs: Vec<PathBuf>, overrides: &Overrides, uploads: &Uploads, watcher: &Arc<dyn Watcher>) {
     for log in logs {
         let id = id_of(&log);
-        let (end, chosen) = match log_end(&log) {
-            Ok(known) => known,
+        let LogLook { end, chosen, .. } = match LogLook::at(&log) {
+            Ok(look) => look,
             Err(error) => {
                 watcher.ended(RunEnd { source: log, id, record_error: Some(error), ..RunEnd::default() });
                 continue;
@@ -39,31 +41,76 @@ pub fn sync(logs: Vec<PathBuf>, overrides: &Overrides, uploads: &Uploads, watche
         };
         let watcher_at_end = watcher.clone();
         uploads.start(to_upload, move |uploaded| {
+            LogLook::unmark_if_outdated(&log, end);
             watcher_at_end.ended(RunEnd { source: log, id, uploaded: Some(uploaded), ..RunEnd::default() });
         });
     }
 }
 
-/// How far a log counts, and where it is sent. A log of ours counts only up to its checkpoint, whatever stands behind it.
-fn log_end(log: &Path) -> Result<(LogEnd, Overrides), RecordError> {
-    let directory = log.parent().unwrap_or(Path::new("."));
-    Ok(match Checkpoint::load(directory)? {
-        Some(checkpoint) => {
-            let length = std::fs::metadata(log).map(|metadata| metadata.len()).unwrap_or_default();
-            if length < checkpoint.position.0 {
-                return Err(RecordError::Shorter { length, position: checkpoint.position.0 });
-            }
-            let end = LogEnd { position: Some(checkpoint.position), complete: true, close: Close::LeaveRunning };
-            (end, chosen_target(&checkpoint))
+/// A log as it is now.
+#[derive(Debug, Clone)]
+pub(super) struct LogLook {
+    /// How far it counts, as if nothing more came.
+    pub(super) end: LogEnd,
+    /// Where it is sent.
+    pub(super) chosen: Overrides,
+    /// Whether its end is known, or more may come.
+    ended: bool,
+}
+
+impl LogLook {
+    /// Looks at a log. One of ours counts only up to its checkpoint, whatever stands behind it.
+    ///
+    /// An exit does not count either: it is cut off when the run goes on, which may happen while it is read. What it says
+    /// is in the checkpoint too, and whatever stands before it stays as it is.
+    pub(super) fn at(log: &Path) -> Result<Self, RecordError> {
+        let directory = log.parent().unwrap_or(Path::new("."));
+        let Some(checkpoint) = Checkpoint::load(directory)? else {
+            return if Checkpoint::is_ours(directory) { Err(RecordError::CutShort) } else { Ok(Self::of_others(log)) };
+        };
+        let length = std::fs::metadata(log).map(|metadata| metadata.len()).unwrap_or_default();
+        let (position, close) = match checkpoint.ending {
+            Some(ending) => (ending.before_exit, Close::Ended(ending.code)),
+            None => (checkpoint.position, Close::LeaveRunning),
+        };
+        if length < position.0 {
+            return Err(RecordError::Shorter { length, position: position.0 });
         }
-        None if Checkpoint::is_ours(directory) => return Err(RecordError::CutShort),
-        None => {
-            let modified = std::fs::metadata(log).and_then(|metadata| metadata.modified()).ok();
-            let age = modified.and_then(|modified| SystemTime::now().duration_since(modified).ok()).unwrap_or_default();
-            let close = if age >= STALE_AFTER { Close::Fail(DIED) } else { Close::LeaveRunning };
-            (LogEnd { position: None, complete: true, close }, Overrides::default())
+        // Another process may have put the checkpoint there just now. What is sent must last, so that must last too.
+        if let Err(error) = sync_directory(&directory.join(STATE_DIRECTORY)) {
+            tracing::debug!(%error, log = %log.display(), "the checkpoint may not last");
         }
-    })
+        Ok(Self {
+            end: LogEnd { position: Some(position), complete: true, close },
+            chosen: chosen_target(&checkpoint),
+            ended: checkpoint.ending.is_some(),
+        })
+    }
+
+    fn of_others(log: &Path) -> Self {
+        let modified = std::fs::metadata(log).and_then(|metadata| metadata.modified()).ok();
+        let age = modified.and_then(|modified| SystemTime::now().duration_since(modified).ok()).unwrap_or_default();
+        let close = if age >= STALE_AFTER { Close::Fail(DIED) } else { Close::LeaveRunning };
+        Self { end: LogEnd { position: None, complete: true, close }, chosen: Overrides::default(), ended: true }
+    }
+
+    /// How far it counts, if more may come as long as it has not ended.
+    pub(super) fn live_end(&self) -> LogEnd {
+        LogEnd { complete: self.ended, ..self.end }
+    }
+
+    /// Takes the mark away from a log that another process went on with while it was uploaded. That process takes it away
+    /// first, and may have been early.
+    pub(super) fn unmark_if_outdated(log: &Path, uploaded: LogEnd) {
+        let outdated = |now: Self| (now.end.position, now.end.close) != (uploaded.position, uploaded.close);
+        if uploaded.position.is_some()
+            && is_synced(log)
+            && Self::at(log).is_ok_and(outdated)
+            && let Err(error) = unmark_synced(log)
+        {
+            tracing::warn!(%error, log = %log.display(), "the log is marked as uploaded, and has more");
+        }
+    }
 }
 
 /// The id in the name of a log: `run-<id>.wandb`.

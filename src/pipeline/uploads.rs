@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::api::{ApiClient, Class};
 use crate::model::RunId;
 use crate::pipeline::report::{Note, Watcher};
+use crate::pipeline::stopping::Stopping;
 use crate::upload::{Fleet, LogEnd, Overrides, RunState, UploadError, UploadJob, UploadOutcome, upload_run};
 
 /// The pause between two uploads of a log that still grows, when one could not go on.
@@ -134,6 +135,21 @@ impl Uploads {
             while tasks.join_next().await.is_some() {}
         }
         in_time
+    }
+
+    /// Waits for all uploads as long as there is time; false when that was not enough.
+    pub async fn deliver(&self, stopping: &Stopping) -> bool {
+        let finish = self.finish(None);
+        tokio::pin!(finish);
+        tokio::select! {
+            biased;
+            _ = &mut finish => !self.cancel.is_cancelled(),
+            () = stopping.no_more() => {
+                self.cancel.cancel();
+                finish.await;
+                false
+            }
+        }
     }
 }
 

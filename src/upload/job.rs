@@ -60,6 +60,8 @@ pub enum Close {
     LeaveRunning,
     /// Whoever wrote it is gone: it failed with this code.
     Fail(i32),
+    /// It ended with this code: the exit stands behind what is to be read, and may be cut off at any time.
+    Ended(i32),
 }
 
 /// What the user chose instead of what the log says.

@@ -237,7 +237,7 @@ impl<'a> Worker<'a> {
     async fn finish(&mut self, end: LogEnd) -> Result<RunState, UploadError> {
         let code = match (self.state.fold.exit, end.close) {
             (Some(Exit { not_complete: true, .. }), _) | (None, Close::LeaveRunning) => None,
-            (Some(Exit { code, .. }), _) | (None, Close::Fail(code)) => Some(code),
+            (Some(Exit { code, .. }), _) | (None, Close::Fail(code) | Close::Ended(code)) => Some(code),
         };
         let fold = self.state.fold.clone();
         let Some(code) = code else {
@@ -267,7 +267,7 @@ impl<'a> Worker<'a> {
             return Ok(RunState::Partial);
         }
         // An end that nobody wrote may turn out to be none: then the log must be looked at again.
-        if self.state.fold.exit.is_none() {
+        if self.state.fold.exit.is_none() && !matches!(end.close, Close::Ended(_)) {
             return Ok(RunState::Synced);
         }
         if let Err(error) = mark_synced(&self.job.log) {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use sha2::{Digest as _, Sha256};
 use wandb_bridge::proto::tensorboard::{Event, Summary, event, summary};
@@ -24,8 +25,25 @@ pub(super) enum Value {
 /// One value, its step and its wall time.
 pub(super) type Point = (i64, Value, f64);
 
-/// The points of a run, by metric, in the order in which they were written.
-pub(super) type Points = BTreeMap<String, Vec<Point>>;
+/// The points of one metric, in the order in which they were written.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Series {
+    pub(super) points: Vec<Point>,
+    /// The first step of each file but the first.
+    files: Vec<i64>,
+}
+
+impl Series {
+    /// Puts points into the order in which they were written, as far as that is kept: points of one file do not change
+    /// places.
+    pub(super) fn by_file(&self, mut points: Vec<Point>) -> Vec<Point> {
+        points.sort_by_key(|(step, ..)| self.files.partition_point(|first| first <= step));
+        points
+    }
+}
+
+/// The points of a run, by metric.
+pub(super) type Points = BTreeMap<String, Series>;
 
 /// What a writer puts into its files.
 #[derive(Debug, Clone)]
@@ -42,12 +60,14 @@ pub(super) struct Stream {
     now: f64,
     /// Written by the writer, but not to the file yet.
     rest: Vec<u8>,
-    points: Points,
+    points: BTreeMap<String, Vec<Point>>,
+    /// The steps at which it went on in new files.
+    restarts: Vec<i64>,
 }
 
 impl Stream {
     /// A writer in the directory of a run, or one below it. Writers of one run have names of their own.
-    pub(super) fn new(logs: &Path, run: &str, below: &str, own: &str) -> Self {
+    pub(super) fn new(logs: &Path, began: f64, run: &str, below: &str, own: &str) -> Self {
         let directory = logs.join(run).join(below);
         fs::create_dir_all(&directory).unwrap();
         let prefix = if below.is_empty() { String::new() } else { format!("{below}/") };
@@ -59,9 +79,10 @@ impl Stream {
             files: 0,
             path: PathBuf::new(),
             step: 0,
-            now: START,
+            now: began,
             rest: Vec::new(),
-            points: Points::new(),
+            points: BTreeMap::new(),
+            restarts: Vec::new(),
         };
         stream.restart();
         stream.flush(0);
@@ -72,6 +93,7 @@ impl Stream {
     pub(super) fn restart(&mut self) {
         if !self.path.as_os_str().is_empty() {
             self.flush(0);
+            self.restarts.push(self.step);
         }
         let name = format!("events.out.tfevents.{:010.0}.{}.{}", self.now, self.own, self.files);
         self.path = self.directory.join(name);
@@ -90,8 +112,7 @@ impl Stream {
         if image {
             let bytes = picture(chance);
             let hash = hex(&Sha256::digest(&bytes));
-            let picture =
-                summary::Image { height: 2, width: 2, colorspace: 3, encoded_image_string: bytes.into() };
+            let picture = summary::Image { height: 2, width: 2, colorspace: 3, encoded_image_string: bytes.into() };
             self.value("picture", summary::value::Value::Image(picture), Value::Image(hash));
         }
         self.step += 1;
@@ -134,7 +155,9 @@ impl Stream {
 pub(super) fn points(streams: &[Stream]) -> BTreeMap<String, Points> {
     let mut runs: BTreeMap<String, Points> = BTreeMap::new();
     for stream in streams {
-        runs.entry(stream.run.clone()).or_default().extend(stream.points.clone());
+        let series = |points: &Vec<Point>| Series { points: points.clone(), files: stream.restarts.clone() };
+        let points = stream.points.iter().map(|(key, points)| (key.clone(), series(points)));
+        runs.entry(stream.run.clone()).or_default().extend(points);
     }
     runs
 }
@@ -142,14 +165,16 @@ pub(super) fn points(streams: &[Stream]) -> BTreeMap<String, Points> {
 /// The config of every run, and the file that says it.
 pub(super) const CONFIG: &str = "lr: 0.25\nmodel:\n  name: tiny\n";
 
-/// Several runs that grow: two writers in one directory, a split below another, each with its config.
+/// Several runs that grow now: two writers in one directory, a split below another, each with its config.
 pub(super) fn several(logs: &Path) -> Vec<Stream> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() as f64;
+    let stream = |run, below, own| Stream::new(logs, now, run, below, own);
     let streams = vec![
-        Stream::new(logs, "a", "", "first"),
-        Stream::new(logs, "a", "", "second"),
-        Stream::new(logs, "b", "", "train"),
-        Stream::new(logs, "b", "eval", "held"),
-        Stream::new(logs, "c", "", "alone"),
+        stream("a", "", "first"),
+        stream("a", "", "second"),
+        stream("b", "", "train"),
+        stream("b", "eval", "held"),
+        stream("c", "", "alone"),
     ];
     for run in ["a", "b", "c"] {
         fs::write(logs.join(run).join("hparams.yaml"), CONFIG).unwrap();
@@ -161,8 +186,8 @@ pub(super) fn several(logs: &Path) -> Vec<Stream> {
 /// synced as a whole.
 pub(super) fn small(logs: &Path) -> Vec<Stream> {
     let chance = &mut Chance::new(4);
-    let mut streams = vec![Stream::new(logs, "a", "", "first"), Stream::new(logs, "a", "", "second")];
-    streams.push(Stream::new(logs, "b", "", "train"));
+    let stream = |run, own| Stream::new(logs, START, run, "", own);
+    let mut streams = [stream("a", "first"), stream("a", "second"), stream("b", "train")];
     for stream in &mut streams {
         for step in 0..if stream.run == "a" { 4 } else { 17 } {
             stream.step(chance, stream.run == "b" || step == 2);
@@ -172,7 +197,7 @@ pub(super) fn small(logs: &Path) -> Vec<Stream> {
     for run in ["a", "b"] {
         fs::write(logs.join(run).join("hparams.yaml"), CONFIG).unwrap();
     }
-    streams
+    streams.into()
 }
 
 /// What begins like a PNG of 2×2 pixels; nobody looks further. No two are the same.

@@ -60,7 +60,11 @@ fn records(bytes: &[u8]) -> Vec<Vec<u8>> {
         assert_eq!(crc32fast::hash(&bytes[at + 6..end]), checksum, "a chunk at byte {at}");
         let mut record = open.take().unwrap_or_default();
         record.extend_from_slice(&bytes[at + 7..end]);
-        if matches!(kind, 1 | 4) { records.push(record) } else { open = Some(record) }
+        if matches!(kind, 1 | 4) {
+            records.push(record)
+        } else {
+            open = Some(record)
+        }
         at = end;
     }
     assert_eq!(open, None, "the log ends within a record");

@@ -178,7 +178,9 @@ impl Image {
         let known = |image: &Self, at: &Path| -> BTreeMap<OsString, String> {
             let names = image.directories.get(at).map(|directory| directory.durable.clone()).unwrap_or_default();
             let tell = |entry: Entry| match entry {
-                Entry::File(number) => format!("{} bytes: {:x?}", image.files[number].durable.len(), image.files[number].durable),
+                Entry::File(number) => {
+                    format!("{} bytes: {:x?}", image.files[number].durable.len(), image.files[number].durable)
+                }
                 other => format!("{other:?}"),
             };
             names.into_iter().map(|(name, entry)| (name, tell(entry))).collect()
