@@ -153,7 +153,8 @@ impl Live<'_> {
             followed.take_outcome(&log, self.watcher);
             let (record_error, uploaded) = match (followed.failed, followed.look) {
                 (Some((outcome, _)), _) => (None, Some(outcome)),
-                (None, Some(Err(error))) => (Some(error), None),
+                // One that is gone was deleted because all of it had arrived.
+                (None, Some(Err(error))) if log.exists() => (Some(error), None),
                 _ => continue,
             };
             let id = id_of(&log);
@@ -242,6 +243,7 @@ fn start(log: &Path, look: &LogLook, overrides: &Overrides, uploads: &Uploads) -
         overrides: overrides.clone().or(look.chosen.clone()),
         end: receiver,
         live: !look.live_end().complete,
+        meter: None,
     };
     let noted = outcome.clone();
     uploads.start(to_upload, move |uploaded| {

@@ -4,11 +4,13 @@
 //! counts.
 
 mod child;
+mod gate;
 mod import;
 mod live;
 mod recording;
 mod report;
 mod signals;
+mod spool;
 mod stopping;
 mod sync;
 mod uploads;
@@ -20,6 +22,7 @@ pub use live::{LiveEnd, LiveOptions, sync_live};
 pub use recording::{DEFAULT_PROJECT, GivenConfig, Naming, Planned, Recording, chosen_target};
 pub use report::{LeftOut, Note, Recorded, RunEnd, Watcher};
 pub use signals::{Signal, Signals};
+pub use spool::Spool;
 pub use stopping::Stopping;
 pub use sync::{id_of, sync};
 pub use uploads::{Uploads, open_many_files, runtime};

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 
 use crate::checkpoint::{Checkpoint, STATE_DIRECTORY};
+use crate::cleaned::Cleaned;
 use crate::model::RunId;
 use crate::pipeline::recording::chosen_target;
 use crate::pipeline::report::{RunEnd, Watcher};
@@ -38,6 +39,7 @@ pub fn sync(logs: Vec<PathBuf>, overrides: &Overrides, uploads: &Uploads, watche
             overrides: overrides.clone().or(chosen),
             end: watch::channel(end).1,
             live: false,
+            meter: None,
         };
         let watcher_at_end = watcher.clone();
         uploads.start(to_upload, move |uploaded| {
@@ -100,10 +102,12 @@ impl LogLook {
     }
 
     /// Takes the mark away from a log that another process went on with while it was uploaded. That process takes it away
-    /// first, and may have been early.
+    /// first, and may have been early. A run of which a log was deleted bears the mark for good.
     pub(super) fn unmark_if_outdated(log: &Path, uploaded: LogEnd) {
         let outdated = |now: Self| (now.end.position, now.end.close) != (uploaded.position, uploaded.close);
+        let was_cleaned = log.parent().is_some_and(Cleaned::is_there);
         if uploaded.position.is_some()
+            && !was_cleaned
             && is_synced(log)
             && Self::at(log).is_ok_and(outdated)
             && let Err(error) = unmark_synced(log)

@@ -4,9 +4,11 @@
 use std::fs;
 use std::path::PathBuf;
 
+use super::pass::ROWS_PER_COMMIT;
 use super::*;
+use crate::checkpoint::Shape;
 use crate::proto::tensorboard::{Event, Summary, event, summary};
-use crate::survey::Survey;
+use crate::survey::{PlannedRun, Survey};
 use crate::tfevents::write::write_event;
 
 struct Place(tempfile::TempDir);

@@ -8,7 +8,7 @@ use crate::commands::error::{CommandError, ExitCode};
 use crate::commands::session;
 use crate::commands::sync::{choose, destination};
 use crate::commands::ui::Ui;
-use crate::pipeline::{LiveOptions, Signal, Signals, Stopping, Uploads, Watcher, open_many_files, sync_live};
+use crate::pipeline::{LiveOptions, Signal, Signals, Stopping, Watcher, open_many_files, sync_live};
 use crate::settings::Settings;
 use crate::upload::Overrides;
 use crate::wandb_format::find_logs;
@@ -27,7 +27,7 @@ pub(super) fn run(
     let reporter = session::reporter(ui, settings, destination, Some(session::same_command(typed)));
     let runtime = session::start_runtime()?;
     let watcher: Arc<dyn Watcher> = reporter.clone();
-    let uploads = Uploads::new(runtime.clone(), client, settings.transfers, watcher.clone());
+    let uploads = session::uploads(&runtime, client, settings, &watcher);
     let until = settings.max_duration.map(|limit| tokio::time::Instant::now() + limit);
     let stopping = Stopping::new(until.map(|until| until + arguments.drain));
     let options = LiveOptions { poll: arguments.poll, until_idle: arguments.until_idle, drain: arguments.drain, until };

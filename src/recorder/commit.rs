@@ -1,0 +1,172 @@
+//! What a pass appends, and what makes it count: rows, files and config into the log, the log durable, the checkpoint.
+
+use crate::checkpoint::Ending;
+use crate::convert::config;
+use crate::convert::kinds::SessionEnd;
+use crate::convert::rows::SourceRow;
+use crate::model::{LogPosition, RunUpdate};
+use crate::recorder::{RecordError, Recorder, locked};
+use crate::sink::Sink;
+use crate::state_file::sync_directory;
+use crate::wandb_format::unmark_synced;
+
+impl Recorder {
+    /// Writes the end of the run. One that has ended, and to which nothing came, keeps the end that it has.
+    pub(super) fn exit(&mut self, code: i32) -> Result<(), RecordError> {
+        if self.checkpoint.ending.is_some() {
+            return Ok(());
+        }
+        self.reopen()?;
+        self.commit_rows()?;
+        let (before_exit, exit_num) = self.sink.position();
+        self.write(&RunUpdate::Exit(self.converter.exit(code)))?;
+        self.checkpoint.ending = Some(Ending { before_exit, exit_num, code });
+        Ok(())
+    }
+
+    /// Leaves the run open, and says that it will go on; not one that has ended.
+    pub fn preempt(&mut self, mut committed: impl FnMut(LogPosition)) -> Result<(), RecordError> {
+        if self.checkpoint.ending.is_some() {
+            return Ok(());
+        }
+        self.reopen()?;
+        self.write(&RunUpdate::Preempting)?;
+        self.commit(&mut committed)
+    }
+
+    /// Makes everything so far durable and published, if there is anything new.
+    pub(super) fn commit(&mut self, committed: &mut impl FnMut(LogPosition)) -> Result<(), RecordError> {
+        self.write_beside()?;
+        self.commit_rows()?;
+        if !self.dirty {
+            return Ok(());
+        }
+        locked(&self.beside).files.sync()?;
+        if self.dry_run {
+            self.dirty = false;
+            return Ok(());
+        }
+        if !self.no_log {
+            self.sink.sync().map_err(|source| RecordError::Log { path: self.log.clone(), source })?;
+            (self.checkpoint.position, self.checkpoint.next_num) = self.sink.position();
+        }
+        self.checkpoint.state.clone_from(self.converter.state());
+        for (directory, tags) in &self.tags {
+            let tags = locked(tags);
+            if !tags.is_empty() {
+                self.checkpoint.tags.insert(directory.clone(), tags.clone());
+            }
+        }
+        if self.new {
+            // What the checkpoint speaks of must be found after a loss of power: the log, and the directory it is in.
+            for directory in [Some(self.directory.as_path()), self.directory.parent()].into_iter().flatten() {
+                sync_directory(directory).map_err(|source| RecordError::Io { path: directory.to_owned(), source })?;
+            }
+            self.new = false;
+        }
+        self.checkpoint.save(&self.directory)?;
+        self.dirty = false;
+        committed(self.checkpoint.position);
+        Ok(())
+    }
+
+    pub(super) fn commit_rows(&mut self) -> Result<(), RecordError> {
+        match self.converter.commit() {
+            Some(summary) => self.write(&summary),
+            None => Ok(()),
+        }
+    }
+
+    /// Names new files in the log, so that they are uploaded, and writes config that this process has not written yet.
+    pub(super) fn write_beside(&mut self) -> Result<(), RecordError> {
+        let (files, config) = {
+            let mut beside = locked(&self.beside);
+            (beside.files.take_unnamed(), std::mem::take(&mut beside.config))
+        };
+        if !files.is_empty() {
+            self.reopen()?;
+            self.write(&RunUpdate::Files(files))?;
+        }
+        let mut new = Vec::new();
+        for (path, mut value) in config {
+            self.masked.extend(config::mask_value(&path, &mut value));
+            if self.config.get(&path) == Some(&value) {
+                continue;
+            }
+            self.config.insert(path.clone(), value.clone());
+            // Files and flags are nearer than events.
+            if config::speaks_of(&self.checkpoint.config, &path) {
+                let left = config::leaves(&path, &value);
+                new.extend(left.into_iter().filter(|(path, _)| !config::speaks_of(&self.checkpoint.config, path)));
+            } else {
+                new.push((path, value));
+            }
+        }
+        if !new.is_empty() {
+            self.reopen()?;
+            self.write(&RunUpdate::Config(new))?;
+        }
+        Ok(())
+    }
+
+    /// The exit code of a run that ended by itself: failed only where its training session says so. That a session
+    /// says it finished does not end a run, because some writers say so when they begin.
+    pub(super) fn session_code(&self) -> i32 {
+        i32::from(self.checkpoint.session == Some(SessionEnd::Failed))
+    }
+
+    pub(super) fn write_row(&mut self, row: SourceRow) -> Result<(), RecordError> {
+        self.write_beside()?;
+        self.reopen()?;
+        self.dirty = true;
+        let mut failed = None;
+        let sink = &mut self.sink;
+        self.converter.row(row, |update| {
+            if failed.is_none() {
+                failed = sink.write(&update).err();
+            }
+        });
+        match failed {
+            Some(source) => Err(RecordError::Log { path: self.log.clone(), source }),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn write(&mut self, update: &RunUpdate) -> Result<(), RecordError> {
+        self.dirty = true;
+        self.sink.write(update).map_err(|source| RecordError::Log { path: self.log.clone(), source })
+    }
+
+    /// Makes the log ready for something new: it is not whole on any server any more, and its exit record, which is
+    /// only ever the last record of a log, is cut off. The checkpoint goes before the log, so that a crash in between leaves
+    /// a log that is cut at the next start; and before the mark, so that a process that sets the mark just now sees in the
+    /// checkpoint that it is too late. Nothing is changed here before it is saved.
+    pub(super) fn reopen(&mut self) -> Result<(), RecordError> {
+        let failed = |source| RecordError::Log { path: self.log.clone(), source };
+        if self.dry_run {
+            if let Some(ending) = self.checkpoint.ending.take() {
+                self.sink = Sink::nowhere(ending.before_exit, ending.exit_num).map_err(failed)?;
+            }
+            return Ok(());
+        }
+        if std::mem::take(&mut self.no_log) {
+            return self.begin_next_log();
+        }
+        let ending = self.checkpoint.ending;
+        if let Some(ending) = ending {
+            let mut cut = self.checkpoint.clone();
+            (cut.ending, cut.position, cut.next_num) = (None, ending.before_exit, ending.exit_num);
+            cut.save(&self.directory)?;
+            self.checkpoint = cut;
+        }
+        if std::mem::take(&mut self.marked) {
+            unmark_synced(&self.log)
+                .and_then(|()| sync_directory(&self.directory))
+                .map_err(|source| RecordError::Io { path: self.log.clone(), source })?;
+        }
+        if let Some(ending) = ending {
+            self.sink = Sink::open_at(&self.log, ending.before_exit, ending.exit_num).map_err(failed)?;
+        }
+        Ok(())
+    }
+}

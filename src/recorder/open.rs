@@ -1,0 +1,174 @@
+//! Opening a run: its lock, its checkpoint, its log cut back to what counts.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use crate::checkpoint::{Checkpoint, STATE_DIRECTORY, Shape};
+use crate::cleaned;
+use crate::convert::axes::Axes;
+use crate::convert::filters::Filter;
+use crate::convert::run::{RunConverter, RunState};
+use crate::convert::summaries::SummaryRule;
+use crate::model::{Json, LogPosition, RunId, RunUpdate};
+use crate::recorder::run_files::RunFiles;
+use crate::recorder::side::Side;
+use crate::recorder::values::Beside;
+use crate::recorder::{Described, RecordError, Recorder};
+use crate::sink::Sink;
+use crate::state_file::lock::{Lock, LockError};
+use crate::state_file::sync_directory;
+use crate::survey::PlannedRun;
+use crate::wandb_format::{is_synced, unmark_synced};
+
+/// How many of the last names of an experiment's path tell it apart from its copies.
+const NAMES_KEPT: usize = 16;
+
+/// Where a run is recorded, and how.
+#[derive(Debug, Clone)]
+pub struct RecordOptions {
+    /// Options that decide about rows.
+    pub shape: Shape,
+    /// The filters of the shape, ready to be asked.
+    pub filter: Arc<Filter>,
+    /// `--summary`; none asks for nothing else than before.
+    pub summaries: Vec<SummaryRule>,
+    /// `--generation`
+    pub generation: u32,
+    /// `--save-events`: whether the event files themselves become files of the run.
+    pub save_events: bool,
+    /// Whether nothing may be written at all.
+    pub dry_run: bool,
+}
+
+impl Recorder {
+    /// Opens the run in `directory`, which is a run directory that holds a log of ours or none at all.
+    pub fn open(
+        directory: &Path,
+        id: &RunId,
+        plan: &PlannedRun,
+        described: &Described,
+        options: &RecordOptions,
+    ) -> Result<Self, RecordError> {
+        let state_directory = directory.join(STATE_DIRECTORY);
+        let lock = if options.dry_run {
+            None
+        } else {
+            let failed = |source| RecordError::Io { path: state_directory.clone(), source };
+            fs::create_dir_all(&state_directory).map_err(failed)?;
+            let path = Checkpoint::writer_lock(directory);
+            Some(Lock::take(&path).map_err(|error| match error {
+                LockError::Held(_) => RecordError::Locked(error),
+                LockError::Io(source) => RecordError::Io { path, source },
+            })?)
+        };
+        let log = directory.join(format!("run-{id}.wandb"));
+        let was_cleaned = !options.dry_run && cleaned::finish_if_under_way(&log)?.is_some();
+        let known = Checkpoint::load(directory)?;
+        if let Some(checkpoint) = &known {
+            let differences = checkpoint.shape.differences(&options.shape, &plan.tb_runs);
+            if !differences.is_empty() {
+                return Err(RecordError::OtherShape(differences));
+            }
+        }
+        let new = known.is_none();
+        let mut checkpoint = known.unwrap_or_else(|| Checkpoint {
+            run_id: id.clone(),
+            generation: options.generation,
+            shape: options.shape.clone(),
+            position: LogPosition::default(),
+            next_num: 1,
+            ending: None,
+            description: described.default.clone(),
+            host: plan.host.clone(),
+            state: RunState { started_at: plan.started_at.seconds(), ..RunState::default() },
+            names: plan.last_names(NAMES_KEPT),
+            sources: Vec::new(),
+            tags: Default::default(),
+            session: None,
+            summaries: options.summaries.clone(),
+            other_keys: Default::default(),
+            side_files: Default::default(),
+            saved_events: Default::default(),
+            config: Json::object(),
+            target: None,
+        });
+        // Where filters differ, they did so for other runs only; what is to come is left out by the new one.
+        checkpoint.shape.clone_from(&options.shape);
+        let mut description = checkpoint.description.clone();
+        described.asked.apply(&mut description);
+        let failed = |source| RecordError::Log { path: log.clone(), source };
+        let no_log = !new && checkpoint.log_is_gone();
+        if new && !options.dry_run {
+            // The lock marks the log as ours until there is a checkpoint, so it must not be lost before the log is.
+            sync_directory(&state_directory)
+                .map_err(|source| RecordError::Io { path: state_directory.clone(), source })?;
+        }
+        let sink = match (options.dry_run, new) {
+            // There will be a log when there is something for it.
+            (false, false) if no_log => Sink::nowhere(LogPosition(1), 1).map_err(failed)?,
+            (true, _) => Sink::nowhere(checkpoint.position, checkpoint.next_num).map_err(failed)?,
+            (false, true) => {
+                set_aside(&log).map_err(|source| RecordError::Io { path: log.clone(), source })?;
+                Sink::create(&log).map_err(failed)?
+            }
+            (false, false) => Sink::open_at(&log, checkpoint.position, checkpoint.next_num).map_err(failed)?,
+        };
+        let mut recorder = Self {
+            directory: directory.to_owned(),
+            converter: RunConverter::new(checkpoint.state.clone(), checkpoint.summaries.clone()),
+            axes: Arc::new(Axes::new(&options.shape.axes)),
+            filter: options.filter.clone(),
+            sources: Vec::new(),
+            tags: HashMap::new(),
+            beside: Arc::new(Mutex::new(Beside {
+                files: RunFiles::new(directory.join("files"), options.dry_run),
+                config: Vec::new(),
+            })),
+            config: HashMap::new(),
+            side: Side::new(options.save_events),
+            masked: BTreeSet::new(),
+            dry_run: options.dry_run,
+            bytes_per_commit: u64::MAX,
+            dirty: false,
+            marked: !was_cleaned && is_synced(&log),
+            no_log: no_log && !options.dry_run,
+            new,
+            log,
+            counted_to: checkpoint.position.0,
+            rows_before: checkpoint.state.rows,
+            checkpoint,
+            sink,
+            _lock: lock,
+        };
+        if new || description != recorder.checkpoint.description {
+            recorder.reopen()?;
+            // It is saved together with the record, at the next commit.
+            recorder.checkpoint.description = description;
+            recorder.write(&RunUpdate::Run(Box::new(recorder.run_info())))?;
+        }
+        recorder.set_target(&described.asked)?;
+        if !options.summaries.is_empty() && options.summaries != recorder.checkpoint.summaries {
+            recorder.summarize_anew(&options.summaries)?;
+        }
+        recorder.set_config(described.config.clone())?;
+        Ok(recorder)
+    }
+}
+
+/// A log without its checkpoint is never appended to: it is set aside, and made anew from the sources.
+fn set_aside(log: &Path) -> io::Result<()> {
+    if !log.exists() {
+        return Ok(());
+    }
+    for number in 1.. {
+        let aside = log.with_extension(format!("wandb.aside-{number}"));
+        if !aside.exists() {
+            fs::rename(log, &aside)?;
+            break;
+        }
+    }
+    unmark_synced(log)
+}
