@@ -46,6 +46,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         &[
             "api",
             "checkpoint",
+            "cleaned",
             "config_files",
             "convert",
             "free_space",

@@ -80,11 +80,9 @@ pub(super) fn live_and_die(
             streams[stream].grow(chance);
         }
         match death {
-            Death::Asked(signal) if !asked => {
-                if chance.one_in(20) {
-                    running.signal(signal);
-                    asked = true;
-                }
+            Death::Asked(signal) if !asked && chance.one_in(20) => {
+                running.signal(signal);
+                asked = true;
             }
             Death::Asked(_) => {}
             _ if Instant::now() >= old || requests() >= enough => return running.kill().code.is_none(),

@@ -16,6 +16,9 @@ use std::sync::OnceLock;
 pub use chance::Chance;
 pub use power::Image;
 
+/// Where the library is put. Examples share this file, and have no such place.
+const PLACE: Option<&str> = option_env!("CARGO_TARGET_TMPDIR");
+
 /// What happens to the disk, by the number of an operation, counted from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Plan {
@@ -87,8 +90,7 @@ impl Disk {
 fn library() -> &'static Path {
     static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
     LIBRARY.get_or_init(|| {
-        // Examples share this file, and have no such place.
-        let place = Path::new(option_env!("CARGO_TARGET_TMPDIR").unwrap());
+        let place = Path::new(PLACE.unwrap());
         fs::create_dir_all(place).unwrap();
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/faults/disk.c");
         // Another process may be at it too.
