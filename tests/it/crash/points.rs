@@ -89,12 +89,12 @@ impl Story<'_> {
         ended
     }
 
+    /// Marks are for people and for the official client; a full disk may keep one from being made.
     fn assert_whole(&self) {
         assert_recorded(&self.out(), &self.shelf.streams);
         if self.shelf.command != Command::ImportOffline {
             assert_server_has(&self.server, &self.shelf.streams);
             assert_acknowledged(&self.out());
-            assert_marked(&self.out());
         }
     }
 
@@ -102,6 +102,9 @@ impl Story<'_> {
     fn end_well(&self) {
         self.call(&Disk::new(&self.out()), Plan::Trace).ok();
         self.assert_whole();
+        if self.shelf.command != Command::ImportOffline {
+            assert_marked(&self.out());
+        }
     }
 }
 
