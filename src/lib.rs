@@ -27,6 +27,7 @@
 //! | [`cleaned`] | runs whose log was deleted after it arrived | what was acknowledged |
 //! | [`side_files`] | what TensorBoard reads beside event files: projector, profiles | what a run is, copying |
 //! | [`known_runs`] | runs that were recorded before | the server |
+//! | [`artifact`] | which files go into an artifact, their digests, its manifest | runs, the network |
 //! | [`watch`] | what changed between two looks (pure), hints to look sooner | what a run is |
 //! | [`api`] | GraphQL, file stream, signed URLs, retries, credentials: all HTTP | logs |
 //! | [`upload`] | log entries → requests, and what was acknowledged | event files |
@@ -57,6 +58,7 @@
 //! the run. There is no second path to the server beside the log, no database, and no background service.
 
 pub mod api;
+pub mod artifact;
 pub mod checkpoint;
 pub mod cleaned;
 pub mod cli;

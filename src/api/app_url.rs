@@ -22,6 +22,11 @@ pub fn run_url(app_url: &str, entity: &str, project: &str, run_id: &str) -> Stri
     format!("{}/runs/{}", project_url(app_url, entity, project), escape(run_id))
 }
 
+/// The page of a version of an artifact.
+pub fn artifact_url(app_url: &str, entity: &str, project: &str, kind: &str, name: &str, version: u64) -> String {
+    format!("{}/artifacts/{}/{}/v{version}", project_url(app_url, entity, project), escape(kind), escape(name))
+}
+
 /// Percent-encodes one component of a path. What is not plain ASCII is encoded too: the address stays one word for any
 /// terminal that makes it a link.
 fn escape(component: &str) -> String {

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, Method, redirect};
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
@@ -206,12 +206,21 @@ impl ApiClient {
     }
 
     /// Sends one request until it succeeds or is not worth another try. `body` is asked for each try.
-    pub(crate) async fn send<B, F>(
+    pub(crate) async fn send<B, F>(&self, out: Outgoing, body: B, cancel: &CancellationToken) -> Result<Bytes, ApiError>
+    where
+        B: FnMut() -> F,
+        F: Future<Output = Result<reqwest::Body, ApiError>>,
+    {
+        self.send_for_answer(out, body, cancel).await.map(|got| got.body)
+    }
+
+    /// The same, for who wants to know more of the answer than its body.
+    pub(crate) async fn send_for_answer<B, F>(
         &self,
         out: Outgoing,
         mut body: B,
         cancel: &CancellationToken,
-    ) -> Result<Bytes, ApiError>
+    ) -> Result<Got, ApiError>
     where
         B: FnMut() -> F,
         F: Future<Output = Result<reqwest::Body, ApiError>>,
@@ -243,7 +252,7 @@ impl ApiClient {
             };
             let verdict = judge(out.call, answer, first.elapsed(), SystemTime::now());
             let wait = match verdict {
-                Verdict::Done => return got.map(|got| got.body).map_err(|error| no_answer(&place, &error)),
+                Verdict::Done => return got.map_err(|error| no_answer(&place, &error)),
                 Verdict::Again(asked) => waits.next().map(|wait| asked.unwrap_or(wait)),
                 Verdict::Fatal => None,
             };
@@ -284,13 +293,14 @@ impl ApiClient {
         if out.to_api {
             self.budget.learn(status, number("ratelimit-remaining"), number("ratelimit-reset"));
         }
-        let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let text = |name| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let (retry_after, etag) = (text(RETRY_AFTER), text(ETAG));
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(reqwest::Error::without_url)? {
             let room = LONGEST_ANSWER.saturating_sub(body.len());
             body.extend_from_slice(chunk.get(..room.min(chunk.len())).unwrap_or_default());
         }
-        Ok(Got { status, retry_after, body: body.into() })
+        Ok(Got { status, retry_after, etag, body: body.into() })
     }
 }
 
@@ -304,10 +314,13 @@ pub(crate) fn header(name: &str, value: &str) -> Option<(HeaderName, HeaderValue
     Some((HeaderName::from_bytes(name.trim().as_bytes()).ok()?, HeaderValue::from_str(value.trim()).ok()?))
 }
 
-struct Got {
+/// An answer.
+pub(crate) struct Got {
     status: u16,
     retry_after: Option<String>,
-    body: Bytes,
+    /// The store's mark of what it was sent.
+    pub(crate) etag: Option<String>,
+    pub(crate) body: Bytes,
 }
 
 /// Only a redirect that keeps the method and the body: after any other, a `POST` would come back as a `GET` that the

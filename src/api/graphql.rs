@@ -248,7 +248,7 @@ impl ApiClient {
         })
     }
 
-    async fn graphql<T: DeserializeOwned>(
+    pub(super) async fn graphql<T: DeserializeOwned>(
         &self,
         call: Call,
         operation: &'static str,
@@ -289,7 +289,12 @@ impl ApiClient {
     }
 
     /// What an answer must hold; without it, the GraphQL errors beside it say why.
-    fn needed<T>(&self, value: Option<T>, errors: Option<String>, operation: &'static str) -> Result<T, ApiError> {
+    pub(super) fn needed<T>(
+        &self,
+        value: Option<T>,
+        errors: Option<String>,
+        operation: &'static str,
+    ) -> Result<T, ApiError> {
         if let (Some(value), None) = (value, &errors) {
             return Ok(value);
         }

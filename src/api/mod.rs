@@ -7,6 +7,7 @@
 //! This room does not know what a log is, or in which order a run is uploaded: that is `upload`.
 
 mod app_url;
+mod artifacts;
 mod budget;
 mod client;
 mod credentials;
@@ -16,7 +17,11 @@ mod graphql;
 mod retry;
 mod storage;
 
-pub use app_url::{app_url, project_url, run_url};
+pub use app_url::{app_url, artifact_url, project_url, run_url};
+pub use artifacts::{
+    ArtifactState, ArtifactVersion, CreatedArtifact, FilePlace, FileSpec, FileUpload, ManifestKind, ManifestPlace,
+    NewArtifact, NewManifest, PartSpec, Upload,
+};
 pub use client::{ApiClient, ApiOptions, Proxies, Timeouts};
 pub use credentials::{ApiKey, InvalidApiKey};
 pub use error::{ApiError, Class};

@@ -4,6 +4,7 @@
 //! (see [`parse`]). Knows neither the process's environment, nor files, nor what a command does. No flag takes a key:
 //! command lines are seen by every user of a machine.
 
+mod artifact;
 mod values;
 mod variables;
 
@@ -20,6 +21,7 @@ use crate::convert::summaries::SummaryRule;
 use crate::free_space::MinFree;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
+pub use artifact::{ArtifactAction, ArtifactArgs, PutArgs};
 pub use values::parse_duration;
 pub(crate) use variables::boolean;
 pub(crate) use variables::flag_variable;
@@ -59,6 +61,8 @@ pub enum Command {
     Sync(SyncArgs),
     /// Show runs, tags, steps and damage without writing anything
     Inspect(InspectArgs),
+    /// Upload files as artifacts
+    Artifact(ArtifactArgs),
     /// Print a completion script for a shell
     Completions(CompletionsArgs),
 }
@@ -407,7 +411,7 @@ impl Command {
             Self::Import(arguments) => Some(&arguments.runs),
             Self::Watch(arguments) => Some(&arguments.runs),
             Self::Inspect(arguments) => Some(&arguments.runs),
-            Self::Sync(_) | Self::Completions(_) => None,
+            Self::Sync(_) | Self::Artifact(_) | Self::Completions(_) => None,
         }
     }
 
@@ -417,7 +421,7 @@ impl Command {
             Self::Import(arguments) => Some(&arguments.data),
             Self::Watch(arguments) => Some(&arguments.data),
             Self::Inspect(arguments) => Some(&arguments.data),
-            Self::Sync(_) | Self::Completions(_) => None,
+            Self::Sync(_) | Self::Artifact(_) | Self::Completions(_) => None,
         }
     }
 
@@ -427,6 +431,7 @@ impl Command {
             Self::Import(arguments) => arguments.target.clone(),
             Self::Watch(arguments) => arguments.target.clone(),
             Self::Sync(arguments) => arguments.target.clone(),
+            Self::Artifact(ArtifactArgs { action: ArtifactAction::Put(arguments) }) => arguments.target.clone(),
             Self::Inspect(arguments) => {
                 let (dir, project) = (arguments.dir.clone(), arguments.project.clone());
                 TargetArgs { dir, project, ..TargetArgs::default() }
@@ -441,7 +446,7 @@ impl Command {
             Self::Import(arguments) => arguments.disk,
             Self::Watch(arguments) => arguments.disk,
             Self::Sync(arguments) => DiskArgs { clean: arguments.clean, ..DiskArgs::default() },
-            Self::Inspect(_) | Self::Completions(_) => DiskArgs::default(),
+            Self::Artifact(_) | Self::Inspect(_) | Self::Completions(_) => DiskArgs::default(),
         }
     }
 
@@ -456,6 +461,7 @@ impl Command {
             Self::Import(arguments) => Some(&arguments.network),
             Self::Watch(arguments) => Some(&arguments.network),
             Self::Sync(arguments) => Some(&arguments.network),
+            Self::Artifact(ArtifactArgs { action: ArtifactAction::Put(arguments) }) => Some(&arguments.network),
             Self::Inspect(_) | Self::Completions(_) => None,
         }
     }
@@ -466,6 +472,7 @@ impl Command {
             Self::Import(arguments) => arguments.output,
             Self::Watch(arguments) => arguments.output,
             Self::Sync(arguments) => arguments.output,
+            Self::Artifact(ArtifactArgs { action: ArtifactAction::Put(arguments) }) => arguments.output,
             Self::Inspect(arguments) => arguments.output,
             Self::Completions(_) => OutputArgs::default(),
         }

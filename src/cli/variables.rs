@@ -42,9 +42,14 @@ where
     let refused = |variable: String, why: String| ParseError::Variable { variable, why, cli: Box::new(typed.clone()) };
 
     let mut command = Cli::command();
-    let Some(subcommand) = matches.subcommand_name().and_then(|name| command.find_subcommand_mut(name)) else {
+    let names = typed_commands(&matches);
+    let Some(subcommand) = names.iter().try_fold(&mut command, |command, name| command.find_subcommand_mut(name))
+    else {
         return Ok(typed);
     };
+    if names.is_empty() {
+        return Ok(typed);
+    }
     let mut set: Vec<(clap::Id, String)> = Vec::new();
     let flags: Vec<Arg> = subcommand.get_arguments().cloned().collect();
     for flag in &flags {
@@ -55,10 +60,8 @@ where
         set.push((flag.get_id().clone(), name));
     }
     let with_variables = command.try_get_matches_from(&arguments).and_then(|matches| {
-        let from_variable = |id: &clap::Id| {
-            let source = matches.subcommand().and_then(|(_, matches)| matches.value_source(id.as_str()));
-            source == Some(ValueSource::DefaultValue)
-        };
+        let from_variable =
+            |id: &clap::Id| innermost(&matches).value_source(id.as_str()) == Some(ValueSource::DefaultValue);
         let variables = set.into_iter().filter(|(id, _)| from_variable(id)).map(|(_, name)| name).collect();
         Ok(Cli { variables, ..read(matches)? })
     });
@@ -66,6 +69,22 @@ where
         let culprit = flags.iter().find(|flag| is_about(&error, flag)).and_then(variable_name);
         refused(culprit.unwrap_or_else(|| "WANDB_BRIDGE_…".to_owned()), first_line(&error))
     })
+}
+
+/// The commands that were typed, from the outside in: `artifact`, `put`.
+fn typed_commands(matches: &clap::ArgMatches) -> Vec<String> {
+    let mut names = Vec::new();
+    let mut matches = matches;
+    while let Some((name, inner)) = matches.subcommand() {
+        names.push(name.to_owned());
+        matches = inner;
+    }
+    names
+}
+
+/// What was typed for the innermost command.
+fn innermost(matches: &clap::ArgMatches) -> &clap::ArgMatches {
+    matches.subcommand().map_or(matches, |(_, inner)| innermost(inner))
 }
 
 fn read(mut matches: clap::ArgMatches) -> Result<Cli, clap::Error> {

@@ -1,5 +1,6 @@
 //! The commands: what each does with settings and paths, and how it ends.
 
+mod artifact;
 pub mod error;
 mod import;
 mod inspect;
@@ -16,7 +17,7 @@ use std::sync::Arc;
 use clap::CommandFactory as _;
 use tracing_subscriber::EnvFilter;
 
-use crate::cli::{self, Cli, Command, ParseError, WatchArgs};
+use crate::cli::{self, ArtifactAction, ArtifactArgs, Cli, Command, ParseError, WatchArgs};
 use crate::settings::{Environment, Output, Settings};
 use error::{CommandError, ExitCode};
 use ui::Ui;
@@ -71,6 +72,9 @@ fn dispatch(command: Command, typed: &[String], settings: &Settings, ui: &Arc<Ui
         Command::Import(arguments) => import::run(&arguments, typed, settings, ui).map(Ended::Own),
         Command::Watch(arguments) => watch::run(&arguments, settings, ui),
         Command::Sync(arguments) => sync::run(&arguments, typed, settings, ui).map(Ended::Own),
+        Command::Artifact(ArtifactArgs { action: ArtifactAction::Put(arguments) }) => {
+            artifact::put(&arguments, typed, settings, ui).map(Ended::Own)
+        }
         Command::Inspect(arguments) => inspect::run(&arguments, settings, ui).map(Ended::Own),
         Command::Completions(arguments) => {
             let mut script = Vec::new();

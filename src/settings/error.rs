@@ -26,6 +26,8 @@ pub enum SettingsError {
     },
     /// `sync --mode offline` contradicts itself.
     OfflineSync,
+    /// An artifact is not kept for later.
+    OfflineArtifact,
     /// There is no key: have one set, or work offline.
     NoKey {
         /// The machine, as it would be named in netrc.
@@ -50,7 +52,7 @@ impl SettingsError {
     pub fn is_in_the_command_line(&self) -> bool {
         match self {
             Self::Value { source, .. } | Self::BaseUrl { source, .. } => matches!(source, Source::Flag(_)),
-            Self::OfflineSync => true,
+            Self::OfflineSync | Self::OfflineArtifact => true,
             Self::NoKey { .. } | Self::MalformedKey { .. } => false,
         }
     }
@@ -60,7 +62,9 @@ impl SettingsError {
         match self {
             Self::Value { .. } => None,
             Self::BaseUrl { suggestion, .. } => suggestion.map(|url| format!("use `{url}`")),
-            Self::OfflineSync => Some("use `--dry-run` to see what would be uploaded".to_owned()),
+            Self::OfflineSync | Self::OfflineArtifact => {
+                Some("use `--dry-run` to see what would be uploaded".to_owned())
+            }
             Self::NoKey { .. } => {
                 Some("set `WANDB_API_KEY`, or use `--mode offline` now and `wandb-bridge sync` later".to_owned())
             }
@@ -79,6 +83,9 @@ impl fmt::Display for SettingsError {
                 write!(formatter, "the server address from {source} cannot be used: {why}")
             }
             Self::OfflineSync => formatter.write_str("`sync` uploads, so it cannot be used with `--mode offline`"),
+            Self::OfflineArtifact => formatter.write_str(
+                "`artifact put` uploads, and keeps nothing for later: it cannot be used with `--mode offline`",
+            ),
             Self::NoKey { host } => write!(formatter, "there is no W&B API key for `{host}`"),
             Self::MalformedKey { source, why } => {
                 write!(formatter, "the W&B API key from {source} cannot be used: {why}")

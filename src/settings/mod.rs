@@ -307,10 +307,11 @@ fn mode(
     lookup: &Lookup<'_>,
     warnings: &mut Vec<String>,
 ) -> Result<Setting<Mode>, SettingsError> {
-    let uploads_anyway = matches!(command, Command::Sync(_));
+    let uploads_anyway = matches!(command, Command::Sync(_) | Command::Artifact(_));
     if let Some(value) = target.mode {
         let source = lookup.flag("--mode");
         return match (uploads_anyway && value == Mode::Offline, &source) {
+            (true, Source::Flag(_)) if matches!(command, Command::Artifact(_)) => Err(SettingsError::OfflineArtifact),
             (true, Source::Flag(_)) => Err(SettingsError::OfflineSync),
             (true, _) => Ok(Setting { value: Mode::Online, source }),
             (false, _) => Ok(Setting { value, source }),
@@ -332,7 +333,7 @@ fn mode(
             return Err(SettingsError::Value { source: found.source, why });
         }
     };
-    // `sync` is a request to upload, and the variable stands there for the process that trains.
+    // These are requests to upload, and the variable stands there for the process that trains.
     let value = if uploads_anyway && value == Mode::Offline { Mode::Online } else { value };
     Ok(Setting { value, source: found.source })
 }

@@ -6,6 +6,7 @@
 //!
 //! Pure: `fold`, `batch`. This room does not know who writes the log, nor what the person asked for.
 
+mod artifacts;
 mod batch;
 mod contact;
 mod cursor;
@@ -17,6 +18,10 @@ mod outlook;
 mod state;
 mod worker;
 
+pub use artifacts::{
+    ArtifactError, ArtifactUpload, Manner, PutArtifact, PutError, PutRequest, UploadedArtifact, put_artifact, settled,
+    upload_artifact,
+};
 pub use fleet::Fleet;
 pub use job::{Cleaning, Close, LogEnd, Overrides, Progress, RunState, UploadError, UploadJob, UploadOutcome};
 pub use outlook::{Acknowledged, FileOutlook, Outlook, all_acknowledged};

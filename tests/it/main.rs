@@ -4,6 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod artifacts;
 mod config;
 mod crash;
 mod filters;

@@ -38,7 +38,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     ("watch", &[]),
     ("api", &[]),
-    ("upload", &["api", "cleaned", "proto", "state_file", "wandb_format"]),
+    ("artifact", &[]),
+    ("upload", &["api", "artifact", "cleaned", "proto", "state_file", "wandb_format"]),
     ("cli", &["convert", "free_space"]),
     ("settings", &["api", "cli", "convert", "free_space"]),
     (
@@ -64,6 +65,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "commands",
         &[
             "api",
+            "artifact",
             "checkpoint",
             "cleaned",
             "cli",

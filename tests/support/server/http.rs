@@ -280,7 +280,11 @@ impl Call {
         let sha256 = hex(&sha2::Sha256::digest(&self.body));
         let kept = (self.body.len() <= shared.options.keep_bytes).then(|| self.body.clone());
         let file = StoredFile { size: self.body.len(), sha256: sha256.clone(), uploads: 1, bytes: kept };
-        shared.change(|world| world.store(grant.target, file, self.body.clone()));
+        let stored = shared.change(|world| world.store(grant.target, file, self.body.clone()));
+        if let Err(why) = stored {
+            complain(ViolationKind::BadUpload, &why);
+            return Reply::error(400, why);
+        }
         Reply { status: 200, headers: vec![("ETag".to_owned(), format!("\"{sha256}\""))], body: String::new() }
     }
 }

@@ -42,6 +42,8 @@ pub struct Options {
     pub keep_bytes: usize,
     /// Look into every history line. Benchmarks switch it off.
     pub check_rows: bool,
+    /// How often a version is shown as pending after it was committed.
+    pub commit_lag: usize,
 }
 
 impl Default for Options {
@@ -54,6 +56,7 @@ impl Default for Options {
             upload_headers: vec!["X-Fake-Storage: run-file".to_owned()],
             keep_bytes: 16 << 20,
             check_rows: true,
+            commit_lag: 0,
         }
     }
 }

@@ -75,6 +75,7 @@ impl Context<'_> {
             "commitArtifact" => self.commit_artifact(&input)?,
             "useArtifact" => self.use_artifact(&input)?,
             "linkArtifact" => json!({"versionIndex": 0}),
+            "artifact" => self.artifact_by_id(field),
             "clientIDMapping" => self.client_id_mapping(field),
             _ => return Ok(None),
         }))

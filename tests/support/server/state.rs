@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use wandb_bridge::model::{Json, Number};
 
-use super::artifacts::Artifact;
+use super::artifacts::{Artifact, Multipart};
 use super::fault::Fault;
 
 /// Entity, project and id of a run.
@@ -162,6 +162,8 @@ pub enum ViolationKind {
     ReportedWithoutUpload,
     /// A request that a real server could not make sense of.
     BadRequest,
+    /// A step of making an artifact in the wrong order, or an artifact that is not whole.
+    Artifact,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -243,7 +245,7 @@ pub struct World {
     #[serde(skip)]
     pub(super) stopped: BTreeSet<String>,
     #[serde(skip)]
-    pub(super) parts: BTreeMap<String, BTreeMap<i64, bytes::Bytes>>,
+    pub(super) multiparts: BTreeMap<String, Multipart>,
 }
 
 /// An address that was given out for uploading.
@@ -296,29 +298,19 @@ impl World {
         true
     }
 
-    /// Keeps the bytes of an upload.
-    pub(super) fn store(&mut self, target: Target, file: StoredFile, body: bytes::Bytes) {
+    /// Keeps the bytes of an upload; the error is what a store says to other bytes than were announced.
+    pub(super) fn store(&mut self, target: Target, file: StoredFile, body: bytes::Bytes) -> Result<(), String> {
         match target {
             Target::RunFile { run, path } => {
                 if let Some(run) = self.run_mut(&run) {
                     let uploads = run.files.get(&path).map_or(0, |file| file.uploads) + 1;
                     run.files.insert(path, StoredFile { uploads, ..file });
                 }
+                Ok(())
             }
-            Target::ArtifactFile { artifact, name, md5 } => {
-                if let Some(artifact) = self.artifact_mut(&artifact) {
-                    artifact.stored_md5.insert(md5);
-                    artifact.files.insert(name, file);
-                }
-            }
-            Target::Manifest { artifact } => {
-                if let Some(artifact) = self.artifact_mut(&artifact) {
-                    artifact.manifest = Some(String::from_utf8_lossy(&body).into_owned());
-                }
-            }
-            Target::Part { upload, number } => {
-                self.parts.entry(upload).or_default().insert(number, body);
-            }
+            Target::ArtifactFile { artifact, name, md5 } => self.store_artifact_file(&artifact, name, md5, file, &body),
+            Target::Manifest { artifact } => self.store_manifest(&artifact, &body),
+            Target::Part { upload, number } => self.store_part(&upload, number, body),
         }
     }
 }
