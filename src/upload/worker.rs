@@ -532,7 +532,9 @@ impl<'a> Worker<'a> {
         if self.job.cleaning != Cleaning::AsAcknowledged {
             return;
         }
-        let paths = std::mem::take(&mut self.to_delete);
+        // Those that the fold does not name yet are left for later.
+        let files = &self.state.fold.files;
+        let paths: Vec<String> = self.to_delete.extract_if(.., |path| files.contains_key(path)).collect();
         if !paths.is_empty() {
             let (fold, sent, directory) =
                 (self.state.fold.clone(), self.state.sent.clone(), self.job.files_dir.clone());
