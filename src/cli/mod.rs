@@ -174,6 +174,18 @@ pub struct SyncArgs {
     /// Replace tags; a tag that becomes nothing is left out
     #[arg(long, value_name = "OLD=NEW", value_parser = values::parse_replacement, value_delimiter = ',', help_heading = "Destination")]
     pub replace_tags: Vec<(String, String)>,
+    /// Go on as runs grow and appear, until a signal
+    #[arg(long, conflicts_with = "dry_run", help_heading = "Following")]
+    pub live: bool,
+    /// Look at the runs this often
+    #[arg(long, value_name = "DURATION", value_parser = values::positive_duration, default_value = "1s", requires = "live", help_heading = "Following")]
+    pub poll: Duration,
+    /// End when nothing new came for this long, counted from the first run
+    #[arg(long, value_name = "DURATION", value_parser = values::positive_duration, requires = "live", help_heading = "Following")]
+    pub until_idle: Option<Duration>,
+    /// Spend at most this long on sending what is left after SIGINT or SIGTERM
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "25s", requires = "live", help_heading = "Following")]
+    pub drain: Duration,
     /// Show what would be uploaded, and upload nothing
     #[arg(long)]
     pub dry_run: bool,

@@ -18,6 +18,7 @@ use crate::pipeline::{Note, Recorded, RunEnd, Watcher};
 use crate::recorder::RecordError;
 use crate::state_file::lock::LockError;
 use crate::upload::{Progress, RunState as Uploaded, UploadError, UploadOutcome};
+use crate::wandb_format::LogError;
 
 /// Reports the runs of one command.
 pub(super) struct Reporter {
@@ -404,10 +405,15 @@ fn record_trouble(error: &RecordError, source: &Path) -> CommandError {
 }
 
 /// Whether the disk is full, wherever in the causes that stands: space comes back without anybody changing the command.
-fn disk_is_full(error: &RecordError) -> bool {
-    let mut next: Option<&dyn std::error::Error> = Some(error);
+fn disk_is_full(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut next = Some(error);
     while let Some(error) = next {
-        let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
+        let error_of_system = match error.downcast_ref::<LogError>() {
+            // It says what its cause says, and so hides it.
+            Some(LogError::Io(error)) => Some(error),
+            _ => error.downcast_ref::<io::Error>(),
+        };
+        let kind = error_of_system.map(io::Error::kind);
         if matches!(kind, Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)) {
             return true;
         }
@@ -434,6 +440,7 @@ fn upload_trouble(error: &UploadError, source: &Path) -> CommandError {
     }
     let code = match error {
         UploadError::Held(_) => ExitCode::Held,
+        _ if disk_is_full(error) => ExitCode::Temporary,
         _ => ExitCode::Failed,
     };
     let trouble = CommandError::new(code, format!("cannot upload `{}`", source.display())).caused_by(error);

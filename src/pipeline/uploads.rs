@@ -17,6 +17,7 @@ use crate::checkpoint::Checkpoint;
 use crate::model::RunId;
 use crate::pipeline::report::{Note, Watcher};
 use crate::pipeline::spool::{Fate, Meter, Spool};
+use crate::pipeline::stopping::Stopping;
 use crate::upload::{
     Cleaning, Fleet, Foreign, LogEnd, Overrides, Progress, RunState, UploadError, UploadJob, UploadOutcome, upload_run,
 };
@@ -184,6 +185,21 @@ impl Uploads {
             while tasks.join_next().await.is_some() {}
         }
         in_time
+    }
+
+    /// Waits for all uploads as long as there is time; false when that was not enough.
+    pub async fn deliver(&self, stopping: &Stopping) -> bool {
+        let finish = self.finish(None);
+        tokio::pin!(finish);
+        tokio::select! {
+            biased;
+            _ = &mut finish => !self.cancel.is_cancelled(),
+            () = stopping.no_more() => {
+                self.cancel.cancel();
+                finish.await;
+                false
+            }
+        }
     }
 }
 

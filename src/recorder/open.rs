@@ -19,6 +19,7 @@ use crate::recorder::values::Beside;
 use crate::recorder::{Described, RecordError, Recorder};
 use crate::sink::Sink;
 use crate::state_file::lock::{Lock, LockError};
+use crate::state_file::sync_directory;
 use crate::survey::PlannedRun;
 use crate::wandb_format::{is_synced, unmark_synced};
 
@@ -100,6 +101,11 @@ impl Recorder {
         described.asked.apply(&mut description);
         let failed = |source| RecordError::Log { path: log.clone(), source };
         let no_log = !new && checkpoint.log_is_gone();
+        if new && !options.dry_run {
+            // The lock marks the log as ours until there is a checkpoint, so it must not be lost before the log is.
+            sync_directory(&state_directory)
+                .map_err(|source| RecordError::Io { path: state_directory.clone(), source })?;
+        }
         let sink = match (options.dry_run, new) {
             // There will be a log when there is something for it.
             (false, false) if no_log => Sink::nowhere(LogPosition(1), 1).map_err(failed)?,

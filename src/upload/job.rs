@@ -87,6 +87,8 @@ pub enum Close {
     Fail(i32),
     /// A later log of the same run goes on, so this one is done, and the run is not.
     Continued,
+    /// It ended with this code: the exit stands behind what is to be read, and may be cut off at any time.
+    Ended(i32),
 }
 
 /// What the user chose instead of what the log says.

@@ -288,7 +288,7 @@ impl<'a> Worker<'a> {
     async fn finish(&mut self, end: LogEnd) -> Result<RunState, UploadError> {
         let code = match (self.state.fold.exit, end.close) {
             (Some(Exit { not_complete: true, .. }), _) | (None, Close::LeaveRunning | Close::Continued) => None,
-            (Some(Exit { code, .. }), _) | (None, Close::Fail(code)) => Some(code),
+            (Some(Exit { code, .. }), _) | (None, Close::Fail(code) | Close::Ended(code)) => Some(code),
         };
         let fold = self.state.fold.clone();
         let Some(code) = code else {
@@ -318,7 +318,7 @@ impl<'a> Worker<'a> {
         }
         self.place = None;
         // An end that nobody wrote may turn out to be none: then the log must be looked at again.
-        if self.state.fold.exit.is_none() && !self.lost() {
+        if self.state.fold.exit.is_none() && !matches!(end.close, Close::Ended(_)) && !self.lost() {
             return Ok(RunState::Synced);
         }
         self.all_sent(end).await
@@ -553,7 +553,9 @@ impl<'a> Worker<'a> {
         if self.job.cleaning != Cleaning::AsAcknowledged {
             return;
         }
-        let paths = std::mem::take(&mut self.to_delete);
+        // Those that the fold does not name yet are left for later.
+        let files = &self.state.fold.files;
+        let paths: Vec<String> = self.to_delete.extract_if(.., |path| files.contains_key(path)).collect();
         if !paths.is_empty() {
             let (fold, sent, directory) =
                 (self.state.fold.clone(), self.state.sent.clone(), self.job.files_dir.clone());

@@ -6,6 +6,7 @@ mod support;
 
 mod artifacts;
 mod config;
+mod crash;
 mod filters;
 mod habits;
 mod hostile;

@@ -1,5 +1,6 @@
-//! `sync`: upload runs that are in the run datastore already, ours or any W&B client's.
+//! `sync`: upload runs that are in the run datastore already, ours or any W&B client's, once or as they grow.
 
+mod live;
 mod plan;
 
 use std::path::{Path, PathBuf};
@@ -30,7 +31,10 @@ pub(super) fn run(
         return Ok(ExitCode::Success);
     }
     let overrides = overrides(arguments, settings)?;
-    let client = if arguments.dry_run { None } else { session::client(settings)? };
+    let client = match if arguments.dry_run { None } else { session::client(settings)? } {
+        Some(client) if arguments.live => return live::run(arguments, typed, settings, &overrides, client, ui),
+        client => client,
+    };
     session::check_paths(&arguments.paths)?;
     let paths = if arguments.paths.is_empty() { vec![settings.wandb_dir.clone()] } else { arguments.paths.clone() };
     let found = find_logs(&paths);

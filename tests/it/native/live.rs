@@ -1,19 +1,56 @@
-//! Logs that another client is still writing: `sync` called again and again.
+//! Logs that another client is still writing: `sync --live`, and `sync` called again and again.
 
 use std::fs::{self, File};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use wandb_bridge::wandb_format::is_synced;
+use wandb_bridge::wandb_format::{LogWriter, is_synced};
 
-use super::logs::{exit, row, run_directory, run_record, write};
+use super::logs::{exit, printed, row, run_directory, run_record, write};
 use crate::support::bridge::Place;
 use crate::support::official::{copy_tree, end_at_exit, logs_below, official_offline_run};
 use crate::support::server::{FakeServer, RunStatus};
 
+const SOON: Duration = Duration::from_secs(60);
+
 /// Appends to a log as it grows, cut anywhere, as the official core writes whole blocks.
 fn grow(log: &Path, whole: &[u8], to: usize) {
     fs::write(log, &whole[..to]).unwrap();
+}
+
+#[test]
+fn a_log_is_followed_to_its_exit_and_others_appear() {
+    let (place, server) = (Place::new(), FakeServer::start());
+    let folder = place.path("wandb");
+    let log = run_directory(&folder, 0, "first");
+    let mut writer = LogWriter::create(&log).unwrap();
+    writer.append(run_record("p", "first")).unwrap();
+    writer.append(row(0, 10)).unwrap();
+    writer.flush().unwrap();
+    let arguments = ["sync", "--live", "--poll", "100ms", "--until-idle", "4s"];
+    let running = place.call(arguments).arg(&folder).server(&server).spawn();
+    server.wait_until(SOON, |world| world.run("first").is_some_and(|run| run.history.len() == 1));
+    assert_eq!(server.run("first").unwrap().status, RunStatus::Running);
+    writer.append(row(1, 10)).unwrap();
+    writer.append(printed("half a li")).unwrap();
+    writer.flush().unwrap();
+    server.wait_until(SOON, |world| world.run("first").is_some_and(|run| run.console.len() == 1));
+    writer.append(printed("ne\n")).unwrap();
+    writer.append(exit(0)).unwrap();
+    writer.flush().unwrap();
+    server.wait_until(SOON, |world| world.run("first").is_some_and(|run| run.complete));
+    // Another run begins, and its writer says nothing more.
+    write(&run_directory(&folder, 1, "second"), [run_record("p", "second"), row(0, 10)]);
+    server.wait_until(SOON, |world| world.run("second").is_some_and(|run| run.history.len() == 1));
+    running.wait().ok();
+    server.assert_content();
+    let run = server.run("first").unwrap();
+    assert_eq!((run.history.len(), run.status, run.console.len()), (2, RunStatus::Finished, 1));
+    assert!(run.console[0].ends_with(" half a line"), "{:?}", run.console);
+    assert!(is_synced(&log));
+    let second = run_directory(&folder, 1, "second");
+    assert_eq!(server.run("second").unwrap().status, RunStatus::Running);
+    assert!(!is_synced(&second));
 }
 
 #[test]
