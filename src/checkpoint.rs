@@ -23,6 +23,9 @@ use crate::state_file::place::StatePlace;
 use crate::state_file::{self, StateFileError};
 use crate::tfevents::{FilePosition, TagTable};
 
+/// No log has more bytes, rows or records, and no file more bytes.
+const LARGEST_COUNT: u64 = 1 << 60;
+
 /// Options that decide which rows and runs there are. A pass with others would mix two readings of the same logs, so it
 /// is refused; `--generation` makes a fresh run.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -219,7 +222,26 @@ impl Checkpoint {
 
     /// Reads the checkpoint of a run; `None` for a log that is not ours.
     pub fn load(place: &StatePlace) -> Result<Option<Self>, StateFileError> {
-        state_file::load(&place.checkpoint())
+        let path = place.checkpoint();
+        let found: Option<Self> = state_file::load(&path)?;
+        match found {
+            Some(checkpoint) if !checkpoint.is_plausible() => {
+                Err(StateFileError::implausible(&path, "it counts more than there can be"))
+            }
+            found => Ok(found),
+        }
+    }
+
+    /// Numbers are added to, and none may overflow. A cleaned run has more rows than its log has bytes.
+    fn is_plausible(&self) -> bool {
+        let Self { position, next_num, state, sources, ending, .. } = self;
+        let counts = |count: u64| count <= LARGEST_COUNT;
+        let numbers = |number: i64| u64::try_from(number).is_ok_and(counts);
+        counts(position.0)
+            && counts(state.rows)
+            && numbers(*next_num)
+            && sources.iter().all(|source| counts(source.position.offset) && counts(source.seen_size))
+            && ending.is_none_or(|ending| ending.before_exit <= *position && numbers(ending.exit_num))
     }
 
     /// Replaces the checkpoint of a run, durably.

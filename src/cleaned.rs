@@ -86,7 +86,9 @@ pub fn clean(log: &Path, state: &StatePlace, read_to: Option<LogPosition>, note:
     };
     if ours {
         let Some(checkpoint) = Checkpoint::load(state)? else { return Ok(false) };
-        if checkpoint.ending.is_none() || Some(checkpoint.position) != read_to {
+        // Whoever reads the log of another process does not read its exit.
+        let is_whole = |ending: Ending| read_to == Some(checkpoint.position) || read_to == Some(ending.before_exit);
+        if !checkpoint.ending.is_some_and(is_whole) {
             return Ok(false);
         }
     }

@@ -53,6 +53,13 @@ pub enum StateFileError {
     },
 }
 
+impl StateFileError {
+    /// What was read cannot be what this program wrote, although it has its form.
+    pub fn implausible(path: &Path, why: &str) -> Self {
+        Self::Damaged { path: path.to_owned(), source: serde::de::Error::custom(why) }
+    }
+}
+
 #[derive(Deserialize)]
 struct JustVersion {
     version: u32,

@@ -165,6 +165,33 @@ pub struct SyncArgs {
     /// Also take runs that are marked as synced
     #[arg(long)]
     pub include_synced: bool,
+    /// Begin with the newest runs, not with the oldest
+    #[arg(long)]
+    pub newest_first: bool,
+    /// Take a log without an exit for that of a run that died when it has not grown for this long
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "1h")]
+    pub stale_after: Duration,
+    /// Send to this run; several logs become one run, in the order of their start
+    #[arg(long, value_name = "ID", help_heading = "Destination")]
+    pub id: Option<String>,
+    /// Replace the job type
+    #[arg(long, value_name = "TYPE", help_heading = "Destination")]
+    pub job_type: Option<String>,
+    /// Replace tags; a tag that becomes nothing is left out
+    #[arg(long, value_name = "OLD=NEW", value_parser = values::parse_replacement, value_delimiter = ',', help_heading = "Destination")]
+    pub replace_tags: Vec<(String, String)>,
+    /// Go on as runs grow and appear, until a signal
+    #[arg(long, conflicts_with = "dry_run", help_heading = "Following")]
+    pub live: bool,
+    /// Look at the runs this often
+    #[arg(long, value_name = "DURATION", value_parser = values::positive_duration, default_value = "1s", requires = "live", help_heading = "Following")]
+    pub poll: Duration,
+    /// End when nothing new came for this long, counted from the first run
+    #[arg(long, value_name = "DURATION", value_parser = values::positive_duration, requires = "live", help_heading = "Following")]
+    pub until_idle: Option<Duration>,
+    /// Spend at most this long on sending what is left after SIGINT or SIGTERM
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "25s", requires = "live", help_heading = "Following")]
+    pub drain: Duration,
     /// Show what would be uploaded, and upload nothing
     #[arg(long)]
     pub dry_run: bool,

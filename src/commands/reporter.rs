@@ -19,6 +19,7 @@ use crate::recorder::RecordError;
 use crate::state_file::StateFileError;
 use crate::state_file::lock::LockError;
 use crate::upload::{Progress, RunState as Uploaded, UploadError, UploadOutcome};
+use crate::wandb_format::LogError;
 
 /// Reports the runs of one command.
 pub(super) struct Reporter {
@@ -426,10 +427,15 @@ const NO_LOCKS: &str = "keep the state on another file system with `--state-dir 
      works on these runs, and use `--no-lock`";
 
 /// Whether the disk is full, wherever in the causes that stands: space comes back without anybody changing the command.
-fn disk_is_full(error: &RecordError) -> bool {
-    let mut next: Option<&dyn std::error::Error> = Some(error);
+fn disk_is_full(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut next = Some(error);
     while let Some(error) = next {
-        let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
+        let error_of_system = match error.downcast_ref::<LogError>() {
+            // It says what its cause says, and so hides it.
+            Some(LogError::Io(error)) => Some(error),
+            _ => error.downcast_ref::<io::Error>(),
+        };
+        let kind = error_of_system.map(io::Error::kind);
         if matches!(kind, Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)) {
             return true;
         }
@@ -457,6 +463,7 @@ fn upload_trouble(error: &UploadError, source: &Path) -> CommandError {
     let code = match error {
         UploadError::Held(_) => ExitCode::Held,
         UploadError::NoLocks(_) => ExitCode::Usage,
+        _ if disk_is_full(error) => ExitCode::Temporary,
         _ => ExitCode::Failed,
     };
     let trouble = CommandError::new(code, format!("cannot upload `{}`", source.display())).caused_by(error);

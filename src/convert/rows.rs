@@ -1,7 +1,8 @@
 //! Events of one source become history rows.
 //!
 //! Events with the same axis value, next to each other, make one row, until a tag comes that the row already holds:
-//! that starts a new row. No value ever overwrites another. Steps that go back, repeat or jump stay rows.
+//! that starts a new row. No value ever overwrites another. Steps that go back, repeat or jump stay rows. A row that
+//! would be larger than W&B takes is divided: only a single value can be too large.
 
 use std::borrow::Borrow;
 use std::collections::{HashMap, VecDeque};
@@ -11,7 +12,15 @@ use crate::convert::axes::Axes;
 use crate::convert::keys::KeyRule;
 use crate::convert::kinds::{Cell, MeshPart};
 use crate::convert::tag_names::TagNames;
+use crate::model::json::text_size;
 use crate::model::{RowValue, Step, WallTime};
+
+/// A row is closed before its line would be longer than this, in bytes: W&B refuses lines above 10,383,360.
+const MAX_ROW: usize = 8 << 20;
+/// What a number takes of a line at most, with what stands between it and its key.
+const NUMBER: usize = 28;
+/// What a value takes that is put together from parts: names and digests of files.
+const PART: usize = 1 << 10;
 
 /// A row of one source, before it has its place among the rows of the run.
 #[derive(Debug, Clone, PartialEq)]
@@ -53,6 +62,8 @@ pub struct RowBuilder {
     keys: Vec<Key>,
     by_name: HashMap<Arc<str>, usize>,
     open: Option<SourceRow>,
+    /// At most so long is the line of the open row, but for its counter, times and axis.
+    size: usize,
     /// Numbers the rows, so that a key knows whether the open row holds it already.
     serial: u64,
     latest: Option<WallTime>,
@@ -65,6 +76,8 @@ struct Key {
     name: Arc<str>,
     axis: Arc<str>,
     in_row: u64,
+    /// What it takes of a line, in bytes.
+    size: usize,
 }
 
 impl RowBuilder {
@@ -72,7 +85,7 @@ impl RowBuilder {
     pub fn new(rule: KeyRule, axes: Arc<Axes>, from_tf2_writer: bool, latest: Option<WallTime>) -> Self {
         let (tags, keys, by_name) = (HashMap::new(), Vec::new(), HashMap::new());
         let names = TagNames::new(rule, axes, from_tf2_writer);
-        Self { names, tags, keys, by_name, open: None, serial: 0, latest, within_event: false }
+        Self { names, tags, keys, by_name, open: None, size: 0, serial: 0, latest, within_event: false }
     }
 
     /// The latest wall time seen so far.
@@ -127,8 +140,15 @@ impl RowBuilder {
             let index = known.unwrap_or_else(|| self.meet(tag));
             // Met, so it is there.
             let Some(key) = self.keys.get_mut(index) else { continue };
+            let size = key.size
+                + match &cell {
+                    Cell::Number(_) => NUMBER,
+                    Cell::Json(json) => json.size(),
+                    Cell::MeshPart(_) => PART,
+                };
             let belongs = self.open.as_ref().is_some_and(|row| {
                 row.axis_value == step.0
+                    && self.size.saturating_add(size) <= MAX_ROW
                     && key.in_row != self.serial
                     && (Arc::ptr_eq(&row.axis, &key.axis) || row.axis == key.axis)
             });
@@ -138,6 +158,7 @@ impl RowBuilder {
                     closed.push_back(row);
                 }
                 self.serial += 1;
+                self.size = 0;
                 self.within_event = !first_point;
                 self.open = Some(SourceRow {
                     axis: key.axis.clone(),
@@ -151,6 +172,7 @@ impl RowBuilder {
                 });
             }
             key.in_row = self.serial;
+            self.size += size;
             if let Some(row) = &mut self.open {
                 let name = key.name.clone();
                 match cell {
@@ -188,7 +210,8 @@ impl RowBuilder {
             let index = self.keys.len();
             self.by_name.insert(name.clone(), index);
             // Serial 0 is never an open row's.
-            self.keys.push(Key { name, axis: axis.clone(), in_row: 0 });
+            let size = text_size(&name);
+            self.keys.push(Key { name, axis: axis.clone(), in_row: 0, size });
             index
         });
         self.tags.insert(tag.clone(), index);
@@ -241,6 +264,30 @@ mod tests {
         check(&["1:a", "1:a", "1:b"], &["1[global_step]:a@10", "1[global_step]:a,b@30"]);
         // Inside one event: there is no offset to resume from between the two rows.
         check(&["1:a,a"], &["1[global_step]:a@-", "1[global_step]:a@10"]);
+    }
+
+    #[test]
+    fn a_row_is_divided_before_it_is_too_large() {
+        let tags: Vec<Arc<str>> = (0..100_000).map(|number| Arc::from(format!("{number:0100}"))).collect();
+        let mut builder = RowBuilder::new(KeyRule::default(), Arc::new(Axes::new(&[])), true, None);
+        let mut closed = VecDeque::new();
+        let wall_time = WallTime::new(1.0).expect("finite");
+        for (index, tag) in tags.iter().enumerate() {
+            let before = Resume { offset: index as u64, wall_time: None };
+            let cell = Cell::Number(Number::F64(-1.234_567_890_123_456_7e-300));
+            builder.push(wall_time, Step(7), std::iter::once((tag, cell)), before, &mut closed);
+        }
+        closed.extend(builder.close(Resume { offset: 100_000, wall_time: None }));
+        let values: Vec<usize> = closed.iter().map(|row| row.values.len()).collect();
+        assert_eq!((values.len(), values.iter().sum::<usize>()), (2, 100_000), "{values:?}");
+        let size = values[0] * "\"\":-1.2345678901234567e-300,".len() + values[0] * 100;
+        assert!(size <= MAX_ROW && size > MAX_ROW * 9 / 10, "{size}");
+        assert_eq!(closed[0].resume_at.map(|resume| resume.offset), Some(values[0] as u64));
+        // A value that is too large alone has a row of its own.
+        let large = || Cell::Json(crate::model::Json::from("x".repeat(MAX_ROW)));
+        let cells = [(&tags[0], large()), (&tags[1], large())];
+        builder.push(wall_time, Step(8), cells.into_iter(), Resume::default(), &mut closed);
+        assert_eq!(closed.len(), 3);
     }
 
     #[test]

@@ -129,9 +129,16 @@ impl KindCount {
 #[serde(transparent)]
 pub struct Kinds(BTreeMap<String, KindCount>);
 
+/// So many kinds are counted by their own names. Plugins may be called anything.
+const MAX_KINDS: usize = 1000;
+
+/// What all others are called.
+const OTHER_KINDS: &str = "others";
+
 impl Kinds {
     /// The counts of a kind.
     pub fn of(&mut self, kind: &str) -> &mut KindCount {
+        let kind = if self.0.len() < MAX_KINDS || self.0.contains_key(kind) { kind } else { OTHER_KINDS };
         self.0.entry(kind.to_owned()).or_default()
     }
 
@@ -181,7 +188,7 @@ impl Skips {
     /// Counts `count` more. `first` is asked only when this reason is new.
     pub fn add(&mut self, reason: SkippedReason, count: u64, first: impl FnOnce() -> String) {
         if count > 0 {
-            self.0.entry(reason).or_insert_with(|| Count { count: 0, first: first() }).count += count;
+            self.0.entry(reason).or_insert_with(|| Count { count: 0, first: shortened(first()) }).count += count;
         }
     }
 
@@ -219,6 +226,17 @@ impl Skips {
     }
 }
 
+/// A place may name a tag, and tags may be a megabyte long: as much of it as a person reads.
+fn shortened(mut place: String) -> String {
+    const LONGEST: usize = 1000;
+    if place.len() > LONGEST {
+        let end = (0..=LONGEST).rev().find(|end| place.is_char_boundary(*end));
+        place.truncate(end.unwrap_or_default());
+        place.push('…');
+    }
+    place
+}
+
 impl FromIterator<(SkippedReason, Count)> for Skips {
     fn from_iter<I: IntoIterator<Item = (SkippedReason, Count)>>(counts: I) -> Self {
         let mut skips = Self::default();
@@ -226,5 +244,26 @@ impl FromIterator<(SkippedReason, Count)> for Skips {
             skips.add(reason, count.count, || count.first);
         }
         skips
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_logs_choose_does_not_make_reports_long() {
+        let mut skips = Skips::default();
+        skips.add(SkippedReason::BadValue, 1, || "ä".repeat(1 << 20));
+        skips.add(SkippedReason::File, 1, || "short".to_owned());
+        let firsts: Vec<usize> = skips.report().iter().map(|line| line.first.len()).collect();
+        assert_eq!(firsts, [1003, 5]);
+        let mut kinds = Kinds::default();
+        for number in 0..5000 {
+            kinds.of(&format!("plugin {number}")).read += 1;
+        }
+        kinds.of("plugin 7").read += 1;
+        assert_eq!((kinds.iter().count(), kinds.sum().read), (MAX_KINDS + 1, 5001));
+        assert_eq!((kinds.of("plugin 7").read, kinds.of(OTHER_KINDS).read), (2, 4000));
     }
 }

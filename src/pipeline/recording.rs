@@ -291,6 +291,7 @@ impl Recording {
             log: run.recorder.log().to_owned(),
             overrides: chosen_target(run.recorder.checkpoint()),
             end: published.0.subscribe(),
+            foreign: None,
             live,
             meter,
         }

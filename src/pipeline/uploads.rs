@@ -17,9 +17,10 @@ use crate::checkpoint::Checkpoint;
 use crate::model::RunId;
 use crate::pipeline::report::{Note, Watcher};
 use crate::pipeline::spool::{Fate, Meter, Spool};
+use crate::pipeline::stopping::Stopping;
 use crate::state_file::place::StateHome;
 use crate::upload::{
-    Cleaning, Fleet, LogEnd, Overrides, Progress, RunState, UploadError, UploadJob, UploadOutcome, upload_run,
+    Cleaning, Fleet, Foreign, LogEnd, Overrides, Progress, RunState, UploadError, UploadJob, UploadOutcome, upload_run,
 };
 
 /// The pause between two uploads of a log that still grows, when one could not go on.
@@ -62,9 +63,14 @@ pub struct RunToUpload {
     pub end: watch::Receiver<LogEnd>,
     /// Whether the run is to be shown as running while nothing comes.
     pub live: bool,
+    /// What is special about the log where another client wrote it.
+    pub foreign: Option<Foreign>,
     /// Its bytes in the spool, if it is read in this process.
     pub meter: Option<Meter>,
 }
+
+/// What is to be done when an upload has ended.
+pub(super) type Ended = Box<dyn FnOnce(UploadOutcome) + Send>;
 
 impl Uploads {
     /// At most `transfers` runs are sent at once.
@@ -140,37 +146,39 @@ impl Uploads {
     /// As long as more is recorded, an upload that could not go on is tried again: the server may come back, and another
     /// process that sends its rest will be done.
     pub fn start(&self, run: RunToUpload, ended: impl FnOnce(UploadOutcome) + Send + 'static) {
-        let turn = run.id.as_ref().map_or_else(|| run.log.display().to_string(), ToString::to_string);
+        self.start_in_turn(vec![(run, Box::new(ended))]);
+    }
+
+    /// Uploads several logs of one run, one after the other. When one fails, those behind it are not tried: their rows
+    /// would take its place.
+    pub(super) fn start_in_turn(&self, runs: Vec<(RunToUpload, Ended)>) {
+        let Some((first, _)) = runs.first() else { return };
+        let turn = first.id.as_ref().map_or_else(|| first.log.display().to_string(), ToString::to_string);
         let turn = self.turns.lock().unwrap_or_else(PoisonError::into_inner).entry(turn).or_default().clone();
         let (fleet, watcher, state) = (self.fleet.clone(), self.watcher.clone(), self.state.clone());
         let (bulk, cancel, spool, clean) = (self.bulk.clone(), self.cancel.clone(), self.spool.clone(), self.clean);
         let task = async move {
             let _turn = turn.lock().await;
-            let place = async { if run.live { None } else { bulk.acquire_owned().await.ok() } };
-            // Without a place because of a stop, the upload ends at once, and says so.
-            let _place = tokio::select! {
-                place = place => place,
-                () = cancel.cancelled() => None,
-            };
-            let outcome = loop {
-                let outcome = upload_run(run.job(&state, &watcher, clean), fleet.clone()).await;
-                let RunState::Failed(error) = &outcome.state else { break outcome };
-                let log_ends = run.end.borrow().complete;
-                let again = matches!(error, UploadError::Held(_)) || error.class() == Some(Class::Temporary);
-                // An import says it once, at its end; while a run grows, nobody knows when that will be.
-                if run.live && !log_ends && error.class() != Some(Class::Cancelled) {
-                    watcher.note(Note::Trouble(say(&run.log, error, again)));
+            let mut failed: Option<PathBuf> = None;
+            for (run, ended) in runs {
+                if let Some(before) = &failed {
+                    let id = run.id.map(|id| id.to_string()).unwrap_or_default();
+                    ended(UploadOutcome::not_tried(id, UploadError::NotItsTurn(before.clone())));
+                    continue;
                 }
-                // An import that waits for this very upload would wait for ever.
-                let in_vain = !run.live && spool.is_awaited();
-                if log_ends || !again || in_vain || run.more_or_pause(fleet.cancel()).await.is_err() {
-                    break outcome;
+                let place = async { if run.live { None } else { bulk.clone().acquire_owned().await.ok() } };
+                // Without a place because of a stop, the upload ends at once, and says so.
+                let _place = tokio::select! {
+                    place = place => place,
+                    () = cancel.cancelled() => None,
+                };
+                let outcome = upload(&run, &fleet, &watcher, &state, &spool, clean).await;
+                failed = matches!(outcome.state, RunState::Failed(_)).then(|| run.log.clone());
+                if let Some(meter) = &run.meter {
+                    meter.ended(fate(&outcome.state));
                 }
-            };
-            if let Some(meter) = &run.meter {
-                meter.ended(fate(&outcome.state));
+                ended(outcome);
             }
-            ended(outcome);
         };
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner).spawn_on(task, self.runtime.handle());
     }
@@ -191,6 +199,21 @@ impl Uploads {
             while tasks.join_next().await.is_some() {}
         }
         in_time
+    }
+
+    /// Waits for all uploads as long as there is time; false when that was not enough.
+    pub async fn deliver(&self, stopping: &Stopping) -> bool {
+        let finish = self.finish(None);
+        tokio::pin!(finish);
+        tokio::select! {
+            biased;
+            _ = &mut finish => !self.cancel.is_cancelled(),
+            () = stopping.no_more() => {
+                self.cancel.cancel();
+                finish.await;
+                false
+            }
+        }
     }
 }
 
@@ -222,6 +245,7 @@ impl RunToUpload {
             end: self.end.clone(),
             overrides: self.overrides.clone(),
             live: self.live,
+            foreign: self.foreign,
             cleaning,
             progress: Arc::new(move |progress| {
                 match (&meter, &progress) {
@@ -246,6 +270,32 @@ impl RunToUpload {
             () = tokio::time::sleep(TRY_AGAIN_AFTER) => {}
         }
         Ok(())
+    }
+}
+
+/// Uploads a run until it has ended, or cannot go on.
+async fn upload(
+    run: &RunToUpload,
+    fleet: &Arc<Fleet>,
+    watcher: &Arc<dyn Watcher>,
+    state: &StateHome,
+    spool: &Spool,
+    clean: bool,
+) -> UploadOutcome {
+    loop {
+        let outcome = upload_run(run.job(state, watcher, clean), fleet.clone()).await;
+        let RunState::Failed(error) = &outcome.state else { return outcome };
+        let log_ends = run.end.borrow().complete;
+        let again = matches!(error, UploadError::Held(_)) || error.class() == Some(Class::Temporary);
+        // An import says it once, at its end; while a run grows, nobody knows when that will be.
+        if run.live && !log_ends && error.class() != Some(Class::Cancelled) {
+            watcher.note(Note::Trouble(say(&run.log, error, again)));
+        }
+        // An import that waits for this very upload would wait for ever.
+        let in_vain = !run.live && spool.is_awaited();
+        if log_ends || !again || in_vain || run.more_or_pause(fleet.cancel()).await.is_err() {
+            return outcome;
+        }
     }
 }
 

@@ -99,6 +99,11 @@ impl Recorder {
         let failed = |source| RecordError::Log { path: log.clone(), source };
         let mut set_aside_log = None;
         let no_log = !new && checkpoint.log_is_gone();
+        if new && !options.dry_run {
+            // The lock marks the log as ours until there is a checkpoint, so it must not be lost before the log is.
+            sync_directory(place.directory())
+                .map_err(|source| RecordError::Io { path: place.directory().to_owned(), source })?;
+        }
         let sink = match (options.dry_run, new) {
             // There will be a log when there is something for it.
             (false, false) if no_log => Sink::nowhere(LogPosition(1), 1).map_err(failed)?,

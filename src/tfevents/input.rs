@@ -111,6 +111,24 @@ impl Input {
         self.undecided > 0 || self.open.as_ref().is_some_and(cut)
     }
 
+    /// Passes over what the file system says was never written and reads as zeros: nothing of a compressed file, and
+    /// nothing where it does not say.
+    pub(crate) fn skip_hole(&mut self) {
+        #[cfg(any(target_os = "linux", target_os = "macos"))]
+        if let Some(Open { file, stream: Some(Stream::Plain) }) = &self.open {
+            use rustix::fs::{SeekFrom, seek};
+            let next = match seek(file, SeekFrom::Data(self.offset)) {
+                Ok(next) => next,
+                Err(rustix::io::Errno::NXIO) => file.metadata().map_or(self.offset, |metadata| metadata.len()),
+                Err(_) => self.offset,
+            };
+            let next = next.max(self.offset);
+            if seek(file, SeekFrom::Start(next)).is_ok() {
+                self.offset = next;
+            }
+        }
+    }
+
     /// Appends up to `at_most` bytes and returns how many; 0 is the end as it is now, and a later call may get more.
     ///
     /// After an error of the file system the file is opened again by the next call: the handle may be stale.

@@ -5,14 +5,13 @@ use std::path::Path;
 use url::Url;
 
 use crate::model::{Count, Json, LogPosition, SkippedReason, Skips};
-use crate::state_file;
 use crate::state_file::place::StatePlace;
 use crate::upload::batch::{BatchBuilder, Pushed};
 use crate::upload::contact;
 use crate::upload::files::inside;
 use crate::upload::fold::{Fold, RunParameters};
 use crate::upload::job::Overrides;
-use crate::upload::state::{UploadState, state_path};
+use crate::upload::state::{Base, UploadState, state_path};
 use crate::wandb_format::{Entry, LogError, LogReader, Next};
 
 /// A log as an upload would find it.
@@ -76,7 +75,7 @@ impl Outlook {
     ) -> Result<Self, LogError> {
         let mut outlook = Self::default();
         // All lines are counted, and none is kept.
-        let mut builder = BatchBuilder::new(Fold::default(), 0, u64::MAX);
+        let mut builder = BatchBuilder::new(Fold::default(), Base::default(), u64::MAX);
         let mut reader = LogReader::open(log)?;
         reader.set_limit(limit);
         loop {
@@ -95,9 +94,8 @@ impl Outlook {
                     break;
                 }
                 Next::Damaged { from, to, why } => {
-                    let place = format!("bytes {} to {}: {why}", from.0, to.0);
-                    builder.damaged(to, SkippedReason::DamagedRecord, || place.clone());
-                    outlook.damage.push(place);
+                    builder.damaged(from, to, why);
+                    outlook.damage.push(format!("bytes {} to {}: {why}", from.0, to.0));
                 }
             }
         }
@@ -150,7 +148,7 @@ pub fn all_acknowledged(state: &StatePlace) -> Vec<Acknowledged> {
 
 /// A state that cannot be read is no reason not to look at the log; an upload would say so.
 fn acknowledged(path: &Path) -> Option<Acknowledged> {
-    let state: UploadState = state_file::load(path).ok()??;
+    let state = UploadState::load(path).ok()??;
     let run = state.run.unwrap_or_default();
     let parts = [run.entity, run.project, run.run_id];
     Some(Acknowledged {

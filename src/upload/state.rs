@@ -4,7 +4,7 @@
 //! again, to the same offsets.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -13,8 +13,12 @@ use url::Url;
 use crate::api::Bucket;
 use crate::cleaned::Cleaned;
 use crate::state_file::place::StatePlace;
+use crate::state_file::{self, StateFileError};
 use crate::upload::fold::{Fold, Revisions};
 use crate::upload::log_mark::LogMark;
+
+/// No log has more bytes or lines.
+const LARGEST_COUNT: u64 = 1 << 60;
 
 /// The state of one log and one target.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -61,8 +65,39 @@ pub(crate) struct RunAddress {
     pub(crate) project: String,
     pub(crate) run_id: String,
     pub(crate) display_name: String,
-    /// History lines that were there before ours.
-    pub(crate) history_base: u64,
+    /// What was there before ours.
+    #[serde(flatten)]
+    pub(crate) base: Base,
+}
+
+/// What a run held before the first line of a log that continues it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) struct Base {
+    /// History lines.
+    #[serde(rename = "history_base")]
+    pub(crate) history: u64,
+    /// Lines of system metrics.
+    #[serde(default, rename = "events_base")]
+    pub(crate) events: u64,
+    /// Console lines.
+    #[serde(default, rename = "console_base")]
+    pub(crate) console: u64,
+    /// The least `_step` of the log's first row. 0 leaves all steps as they are.
+    #[serde(default)]
+    pub(crate) first_step: i64,
+}
+
+impl Base {
+    /// What the next row's `_step` must be at least, given that of the latest row of the log.
+    pub(crate) fn least_step(&self, latest: Option<i64>) -> Option<i64> {
+        (self.first_step > 0).then(|| latest.map_or(self.first_step, |step| step.saturating_add(1)))
+    }
+
+    /// Nothing of ours is renumbered, but so many rows were there before.
+    #[cfg(test)]
+    pub(crate) fn rows(history: u64) -> Self {
+        Self { history, ..Self::default() }
+    }
 }
 
 impl RunAddress {
@@ -90,6 +125,11 @@ pub(crate) struct Sent {
     pub(crate) failed_files: BTreeSet<String>,
     /// Files that were uploaded, but not yet reported to be.
     pub(crate) unreported: Vec<String>,
+    /// How many alerts were sent, and how many of those nobody wanted.
+    #[serde(default)]
+    pub(crate) alerts: u64,
+    #[serde(default)]
+    pub(crate) failed_alerts: u64,
     /// The size of a summary that is too large to be sent.
     pub(crate) summary_too_large: Option<u64>,
     /// The exit code with which the run was completed there.
@@ -101,6 +141,29 @@ pub(crate) struct Sent {
 pub(crate) struct FileMark {
     pub(crate) size: u64,
     pub(crate) modified_ns: u64,
+}
+
+impl UploadState {
+    /// Reads the state at a path; `None` when there is none.
+    pub(crate) fn load(path: &Path) -> Result<Option<Self>, StateFileError> {
+        let found: Option<Self> = state_file::load(path)?;
+        match found {
+            Some(state) if !state.is_plausible() => {
+                Err(StateFileError::implausible(path, "it counts more than there can be"))
+            }
+            found => Ok(found),
+        }
+    }
+
+    /// Numbers are added to, and none may overflow.
+    fn is_plausible(&self) -> bool {
+        let base = self.run.as_ref().map(|run| run.base).unwrap_or_default();
+        let before = [base.history, base.events, base.console];
+        let counts = [self.fold.position.0, self.fold.history_lines, self.fold.events_lines, self.fold.alerts];
+        before.into_iter().chain(counts).all(|count| count <= LARGEST_COUNT)
+            && self.fold.console.count() <= LARGEST_COUNT
+            && self.fold.console.is_plausible()
+    }
 }
 
 /// Where a log is to go, as the caller asked for it. Empty is the server's default.

@@ -6,12 +6,15 @@ mod support;
 
 mod artifacts;
 mod config;
+mod crash;
 mod filters;
 mod habits;
+mod hostile;
 mod ids;
 mod import;
 mod interop;
 mod kinds;
+mod native;
 mod official_client;
 mod plans;
 mod proto;

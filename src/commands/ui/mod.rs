@@ -9,6 +9,7 @@ mod report;
 mod text;
 mod totals;
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt::Display;
 use std::io::{self, IsTerminal as _, Write};
@@ -157,6 +158,7 @@ impl Ui {
 
     /// Prints to stdout what the user asked to see.
     pub fn data(&self, text: &str) {
+        let text = if self.json { text::escaped(text) } else { Cow::Borrowed(text) };
         self.write_data(text.as_bytes());
     }
 

@@ -40,7 +40,7 @@ impl Keep {
             LockError::Unsupported(_) => UploadError::NoLocks(error),
             LockError::Io(source) => UploadError::Directory { path: path.with_extension("lock"), source },
         })?;
-        let state = match state_file::load::<UploadState>(&path) {
+        let state = match UploadState::load(&path) {
             Err(error @ StateFileError::Damaged { .. }) => {
                 warn!(%error, "what was acknowledged is not known any more; starting over");
                 None
