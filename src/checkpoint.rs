@@ -1,10 +1,9 @@
 //! How far a run was recorded: the file that decides, after any crash, what counts.
 //!
-//! It lies beside the log in `.wandb-bridge/`. The log is read only up to [`Checkpoint::position`] by every process of
+//! It lies where [`StatePlace`] says. The log is read only up to [`Checkpoint::position`] by every process of
 //! ours, and cut back to it before anything is appended.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -20,11 +19,9 @@ use crate::convert::run_id::Fingerprint;
 use crate::convert::summaries::SummaryRule;
 use crate::convert::template::Template;
 use crate::model::{Count, Json, LogPosition, RunId, SkippedReason, WallTime, json_text};
+use crate::state_file::place::StatePlace;
 use crate::state_file::{self, StateFileError};
 use crate::tfevents::{FilePosition, TagTable};
-
-/// The directory beside a log that holds our state about the run.
-pub const STATE_DIRECTORY: &str = ".wandb-bridge";
 
 /// No log has more bytes, rows or records, and no file more bytes.
 const LARGEST_COUNT: u64 = 1 << 60;
@@ -226,25 +223,15 @@ impl Checkpoint {
         self.position == LogPosition(0)
     }
 
-    /// Where the checkpoint of a run directory lies.
-    pub fn path(run_directory: &Path) -> PathBuf {
-        run_directory.join(STATE_DIRECTORY).join("checkpoint.json")
+    /// Whether a run is of our making: it has a checkpoint, or its recording was cut short before the first one. Then its
+    /// log counts for nothing and is made anew.
+    pub fn is_ours(place: &StatePlace) -> bool {
+        place.checkpoint().is_file() || place.writer_lock().is_file()
     }
 
-    /// Whether a run directory is of our making: it has a checkpoint, or its recording was cut short before the first
-    /// one. Then its log counts for nothing and is made anew.
-    pub fn is_ours(run_directory: &Path) -> bool {
-        Self::path(run_directory).is_file() || Self::writer_lock(run_directory).is_file()
-    }
-
-    /// Where the lock of whoever records lies.
-    pub fn writer_lock(run_directory: &Path) -> PathBuf {
-        run_directory.join(STATE_DIRECTORY).join("writer.lock")
-    }
-
-    /// Reads the checkpoint of a run directory; `None` for a log that is not ours.
-    pub fn load(run_directory: &Path) -> Result<Option<Self>, StateFileError> {
-        let path = Self::path(run_directory);
+    /// Reads the checkpoint of a run; `None` for a log that is not ours.
+    pub fn load(place: &StatePlace) -> Result<Option<Self>, StateFileError> {
+        let path = place.checkpoint();
         let found: Option<Self> = state_file::load(&path)?;
         match found {
             Some(checkpoint) if !checkpoint.is_plausible() => {
@@ -266,8 +253,8 @@ impl Checkpoint {
             && ending.is_none_or(|ending| ending.before_exit <= *position && numbers(ending.exit_num))
     }
 
-    /// Replaces the checkpoint of a run directory, durably.
-    pub fn save(&self, run_directory: &Path) -> Result<(), StateFileError> {
-        state_file::save(&Self::path(run_directory), self)
+    /// Replaces the checkpoint of a run, durably.
+    pub fn save(&self, place: &StatePlace) -> Result<(), StateFileError> {
+        state_file::save(&place.checkpoint(), self)
     }
 }

@@ -16,6 +16,7 @@ use crate::convert::run_id::Fingerprint;
 use crate::model::{Json, Skips, WallTime};
 use crate::sink::Sink;
 use crate::state_file::lock::Lock;
+use crate::state_file::place::StatePlace;
 use crate::survey::PlannedSource;
 use crate::tfevents::TagTable;
 
@@ -42,7 +43,7 @@ mod values;
 pub use describe::{AskedDescription, Described};
 pub use error::RecordError;
 pub use judge::{Judge, ToScan, find_superseded};
-pub use open::RecordOptions;
+pub use open::{RecordOptions, check_generation};
 pub use pass::{End, OpenRow, Pass};
 pub use places::rules;
 pub use reasons::{place_of_file, place_of_value, reason};
@@ -57,6 +58,7 @@ use values::Beside;
 #[derive(Debug)]
 pub struct Recorder {
     directory: PathBuf,
+    place: StatePlace,
     log: PathBuf,
     checkpoint: Checkpoint,
     converter: RunConverter,
@@ -85,6 +87,10 @@ pub struct Recorder {
     dirty: bool,
     /// Whether the log was made by this process and nothing of it was committed yet.
     new: bool,
+    /// Whether an error left it half-way: what is in memory may be more than what is in the log.
+    broken: bool,
+    /// A log of the same run that was set aside because its state was lost.
+    set_aside: Option<PathBuf>,
     /// Whether the log may bear the mark of a log that was uploaded whole.
     marked: bool,
     /// Whether the log was deleted after it had arrived, and no other was begun.
@@ -101,6 +107,11 @@ impl Recorder {
     /// The run's log.
     pub fn log(&self) -> &Path {
         &self.log
+    }
+
+    /// The log that was here before, if its state was lost: it was set aside, and the run is recorded anew.
+    pub fn set_aside(&self) -> Option<&Path> {
+        self.set_aside.as_deref()
     }
 
     /// What was recorded so far.

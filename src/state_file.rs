@@ -4,6 +4,7 @@
 //! file. Nothing is believed about a file that another version wrote: it is refused in words.
 
 pub mod lock;
+pub mod place;
 
 use std::fs::{self, File};
 use std::io::{self, Write};

@@ -20,6 +20,7 @@ use wandb_bridge::convert::kinds::{CarriedFile, Cell, assemble, carry_point};
 use wandb_bridge::convert::rows::{Resume, RowBuilder, SourceRow};
 use wandb_bridge::convert::run::{RunConverter, RunState};
 use wandb_bridge::model::{Json, LogPosition, RowValue, RunUpdate};
+use wandb_bridge::state_file::place::StateHome;
 use wandb_bridge::tfevents::write::write_record;
 use wandb_bridge::tfevents::{EventFile, FilePosition, Next, TagTable};
 use wandb_bridge::upload::{Outlook, all_acknowledged};
@@ -98,7 +99,8 @@ pub fn state(bytes: &[u8]) {
     Scratch::with(".wandb-bridge/checkpoint.json", bytes, |path| {
         let Some(state_directory) = path.parent() else { return };
         let Some(directory) = state_directory.parent() else { return };
-        if let Ok(Some(checkpoint)) = Checkpoint::load(directory) {
+        let place = StateHome::default().of(directory);
+        if let Ok(Some(checkpoint)) = Checkpoint::load(&place) {
             let _ = checkpoint.target();
             assert!(checkpoint.sources.iter().all(|source| source.label.starts_with(source.directory())));
             let mut converter = RunConverter::new(checkpoint.state.clone(), checkpoint.summaries.clone());
@@ -111,14 +113,14 @@ pub fn state(bytes: &[u8]) {
             updates.take_all(&mut converter);
             // What was read can be written, and is the same then.
             let text = |checkpoint: &Checkpoint| serde_json::to_string(checkpoint).unwrap_or_default();
-            if checkpoint.save(directory).is_ok() {
-                let again = Checkpoint::load(directory).ok().flatten();
+            if checkpoint.save(&place).is_ok() {
+                let again = Checkpoint::load(&place).ok().flatten();
                 assert_eq!(again.as_ref().map(text), Some(text(&checkpoint)), "state is read as it was written");
             }
         }
         let upload = state_directory.join("upload-0.json");
         if fs::write(&upload, bytes).is_ok() {
-            let _ = all_acknowledged(directory);
+            let _ = all_acknowledged(&place);
         }
         let _ = fs::remove_file(upload);
     });

@@ -15,7 +15,7 @@ use crate::pipeline::child::RunningCommand;
 use crate::pipeline::recording::Recording;
 use crate::pipeline::report::{Note, Watcher};
 use crate::pipeline::signals::Signal;
-use crate::pipeline::stopping::Stopping;
+use crate::pipeline::stopping::{Stopping, at};
 use crate::pipeline::uploads::Uploads;
 use crate::survey::{Found, PlannedRun, Survey};
 use crate::watch::hints::{Hints, is_remote};
@@ -160,7 +160,7 @@ pub async fn watch(
     let end = watch.too_many.map_or(end, WatchEnd::TooManyRuns);
     tokio::task::block_in_place(|| watch.runs.end(end));
     let delivered = match uploads {
-        Some(uploads) => deliver(uploads, stopping).await,
+        Some(uploads) => uploads.deliver(stopping).await,
         None => true,
     };
     Ending {
@@ -171,21 +171,6 @@ pub async fn watch(
         unreadable: watch.unreadable,
         waiting: watch.waiting,
         idle_patterns: watch.idle_patterns,
-    }
-}
-
-/// Waits for the uploads, as long as there is time.
-async fn deliver(uploads: &Uploads, stopping: &Stopping) -> bool {
-    let finish = uploads.finish(None);
-    tokio::pin!(finish);
-    tokio::select! {
-        biased;
-        _ = &mut finish => !uploads.cancel().is_cancelled(),
-        () = stopping.no_more() => {
-            uploads.cancel().cancel();
-            finish.await;
-            false
-        }
     }
 }
 
@@ -426,13 +411,6 @@ fn is_event_file(path: &Path) -> bool {
 fn nearest_directory(path: &Path) -> PathBuf {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     absolute.ancestors().find(|ancestor| ancestor.is_dir()).unwrap_or(&absolute).to_owned()
-}
-
-async fn at(time: Option<Instant>) {
-    match time {
-        Some(time) => sleep_until(time).await,
-        None => std::future::pending().await,
-    }
 }
 
 async fn wait_for(command: Option<&RunningCommand>) -> i32 {

@@ -95,7 +95,7 @@ impl Recorder {
         go_on: impl Fn(&Pass) -> bool,
     ) -> (Pass, Result<(), RecordError>) {
         let mut pass = Pass::default();
-        let result = self.pass_into(&mut pass, planned, end, committed, go_on);
+        let result = self.unless_broken(|this| this.pass_into(&mut pass, planned, end, committed, go_on));
         // A dry run commits nothing.
         let end = if self.dry_run { self.sink.position().0.0 } else { self.checkpoint.position.0 };
         pass.log_bytes = end.saturating_sub(self.counted_to);

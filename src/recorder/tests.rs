@@ -1,6 +1,8 @@
 //! What a recorder keeps when it is let go at a bad moment: like a crash, but at a moment that the test chooses.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod crashes;
+
 use std::fs;
 use std::path::PathBuf;
 
@@ -8,8 +10,17 @@ use super::pass::{ROWS_PER_COMMIT, ROWS_PER_QUESTION};
 use super::*;
 use crate::checkpoint::Shape;
 use crate::proto::tensorboard::{Event, HistogramProto, Summary, event, summary};
+use crate::state_file::place::StateHome;
 use crate::survey::{PlannedRun, Survey};
 use crate::tfevents::write::write_event;
+
+/// Appends an event with one value.
+fn write_scalar(bytes: &mut Vec<u8>, tag: &str, wall_time: f64, step: i64, value: f32) {
+    let value = Some(summary::value::Value::SimpleValue(value));
+    let value = summary::Value { tag: tag.to_owned().into(), value, ..summary::Value::default() };
+    let what = Some(event::What::Summary(Summary { value: vec![value] }));
+    write_event(bytes, &Event { wall_time, step, what, ..Event::default() });
+}
 
 struct Place(tempfile::TempDir);
 
@@ -28,11 +39,7 @@ impl Place {
     fn write(&self, name: &str, tag: &str, times: impl Iterator<Item = u32>) {
         let mut bytes = Vec::new();
         for time in times {
-            let value = Some(summary::value::Value::SimpleValue(1.0));
-            let value = summary::Value { tag: tag.to_owned().into(), value, ..summary::Value::default() };
-            let what = Some(event::What::Summary(Summary { value: vec![value] }));
-            let (wall_time, step) = (f64::from(time), i64::from(time));
-            write_event(&mut bytes, &Event { wall_time, step, what, ..Event::default() });
+            write_scalar(&mut bytes, tag, f64::from(time), i64::from(time), 1.0);
         }
         fs::write(self.path("logs").join(format!("events.out.tfevents.0000000000.{name}")), bytes).unwrap();
     }
@@ -49,6 +56,7 @@ impl Place {
             filter: Arc::default(),
             summaries: Vec::new(),
             generation: 0,
+            state: StateHome::default(),
             save_events: false,
             dry_run: false,
         };

@@ -15,7 +15,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::api::{ApiClient, ApiError, Bucket, Class};
+use crate::model::LogPosition;
 use crate::state_file::replace;
+use crate::upload::console_file::{self, OUTPUT_LOG};
 use crate::upload::fold::{Fold, Policy};
 use crate::upload::state::{FileMark, Sent};
 use crate::wandb_format::{config_yaml, pretty};
@@ -115,8 +117,13 @@ fn plan<'a>(paths: impl Iterator<Item = &'a str>, sent: &Sent, directory: &Path)
     plan
 }
 
-/// Writes the files that every run has. Returns the paths that were written; what could not be written is left out.
-pub(crate) fn write_generated(fold: &Fold, directory: &Path) -> Vec<(&'static str, io::Result<()>)> {
+/// Writes the files that every run has, and says what became of each. The log is read up to `limit`.
+pub(crate) fn write_generated(
+    fold: &Fold,
+    log: &Path,
+    limit: Option<LogPosition>,
+    directory: &Path,
+) -> Vec<(&'static str, io::Result<()>)> {
     let mut summary = Vec::new();
     fold.summary().write(&mut summary);
     let mut files =
@@ -130,11 +137,16 @@ pub(crate) fn write_generated(fold: &Fold, directory: &Path) -> Vec<(&'static st
     let write = |(path, content): (&'static str, Vec<u8>)| {
         (path, made.map_err(io::Error::from).and_then(|()| replace(&directory.join(path), &content)))
     };
-    files.into_iter().map(write).collect()
+    let mut written: Vec<_> = files.into_iter().map(write).collect();
+    if !fold.console.is_empty() {
+        let console = || console_file::write(log, limit, directory);
+        written.push((OUTPUT_LOG, made.map_err(io::Error::from).and_then(|()| console())));
+    }
+    written
 }
 
 /// The files that this program makes of what a log says.
-pub(crate) const GENERATED: [&str; 3] = ["wandb-summary.json", "config.yaml", "wandb-metadata.json"];
+pub(crate) const GENERATED: [&str; 4] = ["wandb-summary.json", "config.yaml", "wandb-metadata.json", OUTPUT_LOG];
 
 /// Uploads files. Fails only for what concerns more than these files.
 pub(crate) async fn upload(
@@ -300,7 +312,7 @@ mod tests {
         let linked = place.path().join("home/run2");
         std::fs::create_dir_all(&linked).expect("made");
         symlink(place.path(), linked.join("files")).expect("linked");
-        let written = write_generated(&Fold::default(), &linked.join("files"));
+        let written = write_generated(&Fold::default(), Path::new("no log"), None, &linked.join("files"));
         assert!(written.iter().all(|(_, result)| result.is_err()), "{written:?}");
         assert!(!place.path().join("config.yaml").exists());
     }

@@ -152,6 +152,10 @@ impl Call {
         self
     }
 
+    pub fn envs(self, variables: impl IntoIterator<Item = (&'static str, OsString)>) -> Self {
+        variables.into_iter().fold(self, |call, (name, value)| call.env(name, value))
+    }
+
     /// Runs it to its end.
     pub fn run(self) -> Ended {
         self.spawn().wait()
@@ -183,6 +187,17 @@ impl Running {
     /// Whether it has not ended yet.
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Ends it with `kill -9`, unless it has ended already.
+    pub fn kill(mut self) -> Ended {
+        self.child.kill().unwrap();
+        self.wait()
+    }
+
+    #[cfg(unix)]
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), signal).unwrap();
     }
 
     /// Waits for its end, and tells the most memory that it took, in bytes.

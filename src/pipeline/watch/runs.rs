@@ -279,7 +279,12 @@ impl<'a> Runs<'a> {
             let sources: Vec<PlannedSource> = growing.plan.sources.iter().filter(quiet).cloned().collect();
             match growing.pass_over(&sources, End::CloseRow, stopping) {
                 Ok(pass) => watcher.note(Note::Recorded(pass)),
-                Err(error) => watcher.note(trouble(&growing.plan.directory, &error)),
+                Err(error) => {
+                    watcher.note(trouble(&growing.plan.directory, &error));
+                    if let Watched::Growing(growing) = std::mem::replace(watched, Watched::Failed) {
+                        *watched = growing.end(Some(error));
+                    }
+                }
             }
         });
     }
@@ -395,7 +400,7 @@ impl<'a> Runs<'a> {
         }
         let mut growing = match self.open(id, plan, gate) {
             Ok(growing) => growing,
-            Err(end) if matches!(end.record_error, Some(RecordError::Locked(_))) => {
+            Err(end) if matches!(end.record_error, Some(RecordError::Locked(_) | RecordError::Making(_))) => {
                 if !was_held && let Some(error) = &end.record_error {
                     self.watcher.note(trouble(&end.source, error));
                 }
@@ -595,8 +600,19 @@ fn close_at(row: OpenRow<'_>) -> Instant {
     Instant::from_std((row.grown + OPEN_ROW).min(row.opened + OPEN_ROW_AT_MOST))
 }
 
+/// What went wrong, with its causes: who holds a run stands in them.
 fn trouble(directory: &Path, error: &RecordError) -> Note {
-    Note::Trouble(format!("`{}`: {error}", directory.display()))
+    let mut text = format!("`{}`: {error}", directory.display());
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        let next = error.to_string();
+        // Some types repeat their source in their own text.
+        if !text.ends_with(&next) {
+            text = format!("{text}: {next}");
+        }
+        cause = error.source();
+    }
+    Note::Trouble(text)
 }
 
 /// Whether a time, in seconds since the Unix epoch, is less than `age` ago. No time is not recent.
