@@ -208,6 +208,12 @@ impl Checkpoint {
         self.target.clone().unwrap_or_else(|| Target { entity: entity.clone(), project: project.clone() })
     }
 
+    /// Whether the log was deleted after all of it had arrived. A run that grows goes on in another.
+    pub fn log_is_gone(&self) -> bool {
+        // Every log that counts has a header.
+        self.position == LogPosition(0)
+    }
+
     /// Where the checkpoint of a run directory lies.
     pub fn path(run_directory: &Path) -> PathBuf {
         run_directory.join(STATE_DIRECTORY).join("checkpoint.json")

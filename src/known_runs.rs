@@ -35,12 +35,17 @@ impl KnownRuns {
     pub fn load(wandb_directory: &Path, generation: u32) -> io::Result<(Self, Vec<StateFileError>)> {
         let directories = RunDirIndex::read(wandb_directory)?;
         let loaded: Vec<_> =
-            directories.paths().into_par_iter().map(|directory| Checkpoint::load(&directory)).collect();
+            directories.paths().into_par_iter().map(|directory| (Checkpoint::load(&directory), directory)).collect();
         let mut known = Self { directories, ..Self::default() };
         let mut errors = Vec::new();
-        for checkpoint in loaded {
+        for (checkpoint, directory) in loaded {
             match checkpoint {
-                Ok(Some(checkpoint)) if checkpoint.generation == generation => known.add_sources(&checkpoint),
+                Ok(Some(checkpoint)) if checkpoint.generation == generation => {
+                    if checkpoint.log_is_gone() {
+                        known.made.insert(checkpoint.run_id.clone(), directory);
+                    }
+                    known.add_sources(&checkpoint);
+                }
                 Ok(_) => {}
                 Err(error) => errors.push(error),
             }

@@ -24,12 +24,14 @@
 //! | [`config_files`] | config files of runs: which are there, what they say | events, runs |
 //! | [`survey`] | paths → the runs that would be made | writing |
 //! | [`checkpoint`], [`sink`], [`recorder`] | one run's left half: read, convert, append, commit | the server |
+//! | [`cleaned`] | runs whose log was deleted after it arrived | what was acknowledged |
 //! | [`side_files`] | what TensorBoard reads beside event files: projector, profiles | what a run is, copying |
 //! | [`known_runs`] | runs that were recorded before | the server |
 //! | [`artifact`] | which files go into an artifact, their digests, its manifest | runs, the network |
 //! | [`watch`] | what changed between two looks (pure), hints to look sooner | what a run is |
 //! | [`api`] | GraphQL, file stream, signed URLs, retries, credentials: all HTTP | logs |
 //! | [`upload`] | log entries → requests, and what was acknowledged | event files |
+//! | [`free_space`] | how much of the disk is to stay free | what is written |
 //! | [`state_file`] | small state, replaced atomically; locks between processes | what they are used for |
 //! | [`cli`], [`settings`] | what can be typed; the one reader of environment and settings files | runs |
 //! | [`commands`] | one file a command; all that a person reads; errors and exit codes | |
@@ -58,10 +60,12 @@
 pub mod api;
 pub mod artifact;
 pub mod checkpoint;
+pub mod cleaned;
 pub mod cli;
 pub mod commands;
 pub mod config_files;
 pub mod convert;
+pub mod free_space;
 pub mod known_runs;
 pub mod model;
 pub mod pipeline;

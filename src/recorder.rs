@@ -19,6 +19,7 @@ use crate::tfevents::TagTable;
 
 mod commit;
 mod describe;
+mod disk;
 mod error;
 mod judge;
 mod losses;
@@ -72,12 +73,16 @@ pub struct Recorder {
     /// Where config values stood that look like credentials.
     masked: BTreeSet<String>,
     dry_run: bool,
+    /// How much may be written between two commits, but for what comes at once.
+    bytes_per_commit: u64,
     /// Whether anything was appended or read since the last commit.
     dirty: bool,
     /// Whether the log was made by this process and nothing of it was committed yet.
     new: bool,
     /// Whether the log may bear the mark of a log that was uploaded whole.
     marked: bool,
+    /// Whether the log was deleted after it had arrived, and no other was begun.
+    no_log: bool,
     _lock: Option<Lock>,
 }
 

@@ -18,6 +18,7 @@ use crate::convert::filters::{KindName, Moment};
 use crate::convert::globs::MetricGlob;
 use crate::convert::run_filter::RunPattern;
 use crate::convert::summaries::SummaryRule;
+use crate::free_space::MinFree;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 pub use artifact::{ArtifactAction, ArtifactArgs, PutArgs};
@@ -84,6 +85,9 @@ pub struct ImportArgs {
     /// Where runs go.
     #[command(flatten)]
     pub target: TargetArgs,
+    /// How much of the disk is taken.
+    #[command(flatten)]
+    pub disk: DiskArgs,
     /// How hard to try.
     #[command(flatten)]
     pub network: NetworkArgs,
@@ -132,6 +136,9 @@ pub struct WatchArgs {
     /// Where runs go.
     #[command(flatten)]
     pub target: TargetArgs,
+    /// How much of the disk is taken.
+    #[command(flatten)]
+    pub disk: DiskArgs,
     /// How hard to try.
     #[command(flatten)]
     pub network: NetworkArgs,
@@ -155,6 +162,9 @@ pub struct SyncArgs {
     /// Show what would be uploaded, and upload nothing
     #[arg(long)]
     pub dry_run: bool,
+    /// Delete the log and the files of each run once it is finished and all of it was acknowledged
+    #[arg(long)]
+    pub clean: bool,
     /// Where runs go.
     #[command(flatten)]
     pub target: TargetArgs,
@@ -213,6 +223,21 @@ pub struct TargetArgs {
     /// Keep the `wandb` folder in this directory [env: WANDB_DIR] [default: .]
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
+}
+
+/// How much of the disk is taken.
+#[derive(Debug, Clone, Copy, Default, Args)]
+#[command(next_help_heading = "Disk")]
+pub struct DiskArgs {
+    /// Pause reading while so much log and media wait to be acknowledged, over all runs [default: 10GiB]
+    #[arg(long, value_name = "SIZE", value_parser = values::parse_spool)]
+    pub max_spool: Option<u64>,
+    /// Record nothing more when less than this would stay free on the disk [default: 5%]
+    #[arg(long, value_name = "SIZE|PERCENT")]
+    pub min_free: Option<MinFree>,
+    /// Delete media when they are acknowledged, and a run's log once it is finished and acknowledged
+    #[arg(long)]
+    pub clean: bool,
 }
 
 /// How hard to try.
@@ -400,6 +425,16 @@ impl Command {
                 TargetArgs { dir, project, ..TargetArgs::default() }
             }
             Self::Completions(_) => TargetArgs::default(),
+        }
+    }
+
+    /// The flags about the disk.
+    pub fn disk(&self) -> DiskArgs {
+        match self {
+            Self::Import(arguments) => arguments.disk,
+            Self::Watch(arguments) => arguments.disk,
+            Self::Sync(arguments) => DiskArgs { clean: arguments.clean, ..DiskArgs::default() },
+            Self::Artifact(_) | Self::Inspect(_) | Self::Completions(_) => DiskArgs::default(),
         }
     }
 

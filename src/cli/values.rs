@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::free_space::parse_size;
+
 /// The longest duration that is believed.
 const LONGEST: Duration = Duration::from_secs(10 * 366 * 86_400);
 
@@ -51,6 +53,15 @@ pub(super) fn parse_rate(text: &str) -> Result<f64, String> {
     }
 }
 
+/// The smallest spool: commits are a small part of it, and each waits for the disk.
+const SMALLEST_SPOOL: u64 = 1_000_000;
+
+/// A size that is worth pausing for.
+pub(super) fn parse_spool(text: &str) -> Result<u64, String> {
+    let size = parse_size(text)?;
+    if size < SMALLEST_SPOOL { Err("it must be at least 1MB".to_owned()) } else { Ok(size) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -82,6 +93,12 @@ mod tests {
         for bad in ["-1", "NaN", "inf", "fast"] {
             assert!(parse_rate(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_spool_is_not_too_small() {
+        assert_eq!(parse_spool("1MB"), Ok(1_000_000));
+        assert!(parse_spool("999kB").is_err());
     }
 
     proptest::proptest! {

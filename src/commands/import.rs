@@ -8,7 +8,7 @@ use crate::commands::error::{CommandError, ExitCode, IoContext as _};
 use crate::commands::session::{self, Stop};
 use crate::commands::ui::{Ui, counted};
 use crate::model::{SkippedReason, Skips};
-use crate::pipeline::{self, Uploads, Watcher};
+use crate::pipeline::{self, Watcher};
 use crate::settings::Settings;
 use crate::survey::{Found, Survey};
 
@@ -53,7 +53,7 @@ pub(super) fn run(
 
     let runtime = session::start_runtime()?;
     let watcher: Arc<dyn Watcher> = reporter.clone();
-    let uploads = client.map(|client| Uploads::new(runtime.clone(), client, settings.transfers, watcher.clone()));
+    let uploads = client.map(|client| session::uploads(&runtime, client, settings, &watcher));
     let stop = Stop::listen(&runtime, settings.max_duration, uploads.as_ref())?;
     pipeline::import(&runs, &recording, uploads.as_ref(), &stop.token, &watcher);
     if let Some(uploads) = &uploads {

@@ -42,6 +42,8 @@ struct State {
     keys: BTreeSet<String>,
     /// The 401 is said once, not for every run that it stops.
     key_refused: bool,
+    /// Whether it was said that there is no room to record.
+    space_said: bool,
 }
 
 impl Reporter {
@@ -168,6 +170,11 @@ impl Watcher for Reporter {
                 trouble.code == ExitCode::Authentication && std::mem::replace(&mut state.key_refused, true);
             if !said_before && trouble.code == ExitCode::Authentication {
                 self.ui.error(&trouble);
+            } else if matches!(run.record_error, Some(RecordError::LowSpace(_) | RecordError::SpoolFull)) {
+                // It is the same for all runs, but for a few bytes.
+                if !std::mem::replace(&mut state.space_said, true) {
+                    self.ui.warn_of(&trouble);
+                }
             } else if !said_before {
                 self.ui.warn_of(&trouble);
             }
@@ -183,6 +190,7 @@ impl Watcher for Reporter {
             Progress::Opened { url, display_name } => {
                 state.opened.insert(run.clone(), (display_name, url));
             }
+            Progress::Deleted { .. } | Progress::FilesRefused { .. } => {}
             Progress::Acknowledged { rows, .. } => {
                 if rows > 0
                     && let Some((name, url)) = state.opened.remove(run)
@@ -369,6 +377,7 @@ fn add_upload(report: &mut RunReport, run: &RunEnd, uploaded: &UploadOutcome) ->
 fn record_trouble(error: &RecordError, source: &Path) -> CommandError {
     let code = match error {
         _ if disk_is_full(error) => ExitCode::Temporary,
+        RecordError::LowSpace(_) | RecordError::SpoolFull => ExitCode::Temporary,
         RecordError::Locked(LockError::Held(_)) => ExitCode::Held,
         RecordError::OtherShape(_) | RecordError::Id(_) | RecordError::SameId(_) => ExitCode::Usage,
         _ => ExitCode::Failed,
@@ -383,6 +392,12 @@ fn record_trouble(error: &RecordError, source: &Path) -> CommandError {
             trouble.hint("use the same options as before, or `--generation 1` to make a fresh run beside the old one")
         }
         RecordError::CutShort => trouble.hint("run the `wandb-bridge import` or `watch` that was cut short again"),
+        RecordError::LowSpace(_) => trouble.hint(
+            "free some space, or choose another `--min-free`: what is recorded is kept, and the same command goes on from there",
+        ),
+        RecordError::SpoolFull => {
+            trouble.hint("run the same command again later: what is recorded is kept, and it goes on from there")
+        }
         RecordError::Locked(_) => trouble.hint("wait for the other process, or end it; nothing was lost"),
         _ => trouble,
     }
@@ -423,6 +438,9 @@ fn upload_trouble(error: &UploadError, source: &Path) -> CommandError {
     };
     let trouble = CommandError::new(code, format!("cannot upload `{}`", source.display())).caused_by(error);
     match error {
+        UploadError::Cleaned { .. } => trouble.hint(
+            "with another `--dir`, or without this run directory, the whole run is made again from its event files",
+        ),
         UploadError::Conflict { .. } => {
             trouble.hint("nothing was sent; use `--generation 1` to make a fresh run beside the one on the server")
         }

@@ -24,7 +24,7 @@ use crate::convert::restarts::Restarts;
 use crate::convert::template::Template;
 use crate::model::{Json, SkippedReason, Skips};
 use crate::pipeline::{
-    DEFAULT_PROJECT, GivenConfig, Naming, Recording, Signal, Signals, Uploads, open_many_files, runtime,
+    DEFAULT_PROJECT, GivenConfig, Naming, Recording, Signal, Signals, Uploads, Watcher, open_many_files, runtime,
 };
 use crate::recorder::RecordOptions;
 use crate::settings::{Setting, Settings, SettingsError};
@@ -131,8 +131,9 @@ pub(super) fn recording(settings: &Settings, dry_run: bool, runs: usize, ui: &Ui
         }
         naming.single = Default::default();
     }
-    let (recording, errors) =
+    let (mut recording, errors) =
         Recording::new(settings.wandb_dir.clone(), options, naming).context("look at", &settings.wandb_dir)?;
+    recording.min_free = settings.min_free;
     for error in errors {
         ui.warn_of(
             &CommandError::new(ExitCode::Failed, "a run that was recorded before cannot be read").caused_by(&error),
@@ -282,6 +283,17 @@ pub(super) fn reporter(
 /// The command line as it was typed, to be typed again.
 pub(super) fn same_command(typed: &[String]) -> String {
     command_line(["wandb-bridge"].into_iter().chain(typed.iter().map(String::as_str)))
+}
+
+/// The uploads of a command.
+pub(super) fn uploads(
+    runtime: &Arc<Runtime>,
+    client: ApiClient,
+    settings: &Settings,
+    watcher: &Arc<dyn Watcher>,
+) -> Uploads {
+    Uploads::new(runtime.clone(), client, settings.transfers, watcher.clone())
+        .keeping(settings.max_spool, settings.clean)
 }
 
 /// The runtime of a command.

@@ -12,7 +12,7 @@ use crate::commands::reporter::deadline;
 use crate::commands::session;
 use crate::commands::ui::Ui;
 use crate::pipeline::{
-    RunningCommand, Signal, Signals, Stopping, Uploads, WatchEnd, WatchOptions, Watcher, open_many_files, watch,
+    RunningCommand, Signal, Signals, Stopping, WatchEnd, WatchOptions, Watcher, open_many_files, watch,
 };
 use crate::settings::{Setting, Settings, Source};
 use crate::survey::Survey;
@@ -149,7 +149,7 @@ impl Prepared {
         let Self { settings, runtime, survey, recording, client, for_want_of_a_key } = self;
         let reporter = session::reporter(ui, &settings, session::destination(&settings, arguments.dry_run), None);
         let watcher: Arc<dyn Watcher> = reporter.clone();
-        let uploads = client.map(|client| Uploads::new(runtime.clone(), client, settings.transfers, watcher.clone()));
+        let uploads = client.map(|client| session::uploads(&runtime, client, &settings, &watcher));
         let until = deadline(settings.max_duration);
         let stopping = Stopping::new(until.map(|until| until + arguments.drain));
         let (ending, command_code) = runtime.block_on(async {

@@ -1,11 +1,12 @@
 //! Import: everything that is there now, once.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
 use rayon::prelude::*;
 use tokio_util::sync::CancellationToken;
 
+use crate::pipeline::gate::{Gate, Verdict};
 use crate::pipeline::recording::{Published, Recording};
 use crate::pipeline::report::{Halves, Note, Recorded, RunEnd, Watcher};
 use crate::pipeline::uploads::Uploads;
@@ -42,6 +43,17 @@ fn import_run(
             ..RunEnd::default()
         });
     }
+    let mut gate = Gate::new(recording, uploads);
+    let pass = |gate: &Gate, begins| wait(gate, begins, uploads, stop);
+    let verdict = pass(&gate, true);
+    if stop.is_cancelled() {
+        return;
+    }
+    if let Some(error) = gate.error(verdict) {
+        let id = recording.place_of(plan).map(|(id, _)| id).ok();
+        let source = plan.directory.clone();
+        return watcher.ended(RunEnd { source, id, record_error: Some(error), ..RunEnd::default() });
+    }
     let mut run = match recording.open(plan) {
         Ok(run) => run,
         Err(error) => {
@@ -50,15 +62,17 @@ fn import_run(
             return watcher.ended(RunEnd { source, id, record_error: Some(error), ..RunEnd::default() });
         }
     };
+    gate.follow(&mut run);
     run.notes.drain(..).for_each(|note| watcher.note(note));
     let halves =
         Halves::new(watcher.clone(), plan.directory.clone(), run.id.clone(), if uploads.is_some() { 2 } else { 1 });
     let published = Published::new(&run.recorder);
     if let Some(uploads) = uploads {
         let halves = halves.clone();
-        let to_upload = recording.to_upload(&run, &published, false);
+        let to_upload = recording.to_upload(&run, &published, gate.meter.clone(), false);
         uploads.start(to_upload, move |uploaded| halves.uploaded(uploaded));
     }
+    let (gate, verdict) = (RefCell::new(gate), RefCell::new(Verdict::Go));
     let told = Cell::new((0, 0));
     let tell = |so_far: &Pass| {
         let (bytes, rows) = told.replace((so_far.bytes, so_far.rows));
@@ -67,18 +81,40 @@ fn import_run(
     };
     let go_on = |so_far: &Pass| {
         tell(so_far);
-        !stop.is_cancelled()
+        *verdict.borrow_mut() = pass(&gate.borrow(), false);
+        !stop.is_cancelled() && *verdict.borrow() == Verdict::Go
     };
-    let result = run.recorder.pass(&plan.sources, End::Exit(0), |position| published.up_to(position), go_on);
+    let committed = |position| {
+        gate.borrow_mut().committed(position);
+        published.up_to(position);
+    };
+    let result = run.recorder.pass(&plan.sources, End::Exit(0), committed, go_on);
     let (pass, error) = match result {
-        Ok(pass) => (pass, None),
+        Ok(pass) => (pass, gate.borrow().error(verdict.take())),
         Err(error) => (Pass::default(), Some(error)),
     };
-    if error.is_none() {
+    if !matches!(pass, Pass { rows: 0, bytes: 0, .. }) {
         tell(&pass);
     }
     halves.recorded(Recorded::new(plan, &run, pass), error);
     // Let go of the run's lock and log before anyone is told that it is complete.
     drop(run);
+    drop(gate);
     published.complete();
+}
+
+/// Waits until a run may be read on, or will never be.
+fn wait(gate: &Gate, begins: bool, uploads: Option<&Uploads>, stop: &CancellationToken) -> Verdict {
+    let verdict = gate.ask(begins);
+    if verdict != Verdict::Wait {
+        return verdict;
+    }
+    // What is there may be less than what is sent at once otherwise.
+    let hurry = || uploads.iter().for_each(|uploads| uploads.hurry(uploads.spool().is_awaited()));
+    let verdict = gate.wait(begins, || {
+        hurry();
+        stop.is_cancelled()
+    });
+    hurry();
+    verdict
 }

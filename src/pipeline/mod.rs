@@ -4,10 +4,12 @@
 //! counts.
 
 mod child;
+mod gate;
 mod import;
 mod recording;
 mod report;
 mod signals;
+mod spool;
 mod stopping;
 mod sync;
 mod uploads;
@@ -18,6 +20,7 @@ pub use import::import;
 pub use recording::{DEFAULT_PROJECT, GivenConfig, Naming, Planned, Recording, chosen_target};
 pub use report::{LeftOut, Note, Recorded, RunEnd, Watcher};
 pub use signals::{Signal, Signals};
+pub use spool::Spool;
 pub use stopping::Stopping;
 pub use sync::{id_of, sync};
 pub use uploads::{Uploads, open_many_files, runtime};

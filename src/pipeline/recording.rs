@@ -12,9 +12,11 @@ use crate::config_files;
 use crate::convert::config;
 use crate::convert::run_id::Fingerprint;
 use crate::convert::template::Template;
+use crate::free_space::MinFree;
 use crate::known_runs::KnownRuns;
 use crate::model::{Json, LogPosition, RunId, WallTime};
 use crate::pipeline::report::{LeftOut, Note};
+use crate::pipeline::spool::Meter;
 use crate::pipeline::uploads::RunToUpload;
 use crate::recorder::{AskedDescription, Described, End, RecordError, RecordOptions, Recorder};
 use crate::settings::SingleRun;
@@ -116,6 +118,8 @@ pub struct Recording {
     pub options: RecordOptions,
     /// Under which names.
     pub naming: Naming,
+    /// How much of the disk is to stay free.
+    pub min_free: MinFree,
     /// What was recorded before.
     known: RwLock<KnownRuns>,
     /// Run directories are made one after the other, so that no two runs take the same name.
@@ -169,6 +173,7 @@ impl Recording {
                 wandb_directory,
                 options,
                 naming,
+                min_free: MinFree::default(),
                 known: RwLock::new(known),
                 making: Mutex::new(()),
                 claimed: Mutex::default(),
@@ -269,13 +274,14 @@ impl Recording {
     }
 
     /// The right half's view of a run.
-    pub fn to_upload(&self, run: &OpenRun, published: &Published, live: bool) -> RunToUpload {
+    pub fn to_upload(&self, run: &OpenRun, published: &Published, meter: Option<Meter>, live: bool) -> RunToUpload {
         RunToUpload {
             id: Some(run.id.clone()),
             log: run.recorder.log().to_owned(),
             overrides: chosen_target(run.recorder.checkpoint()),
             end: published.0.subscribe(),
             live,
+            meter,
         }
     }
 

@@ -99,6 +99,11 @@ impl Stopping {
         may
     }
 
+    /// Reading ends where there is more.
+    pub fn stop_short(&self) {
+        self.0.send_modify(|asked| asked.stopped = true);
+    }
+
     /// Whether reading stopped where there was more.
     pub fn stopped_reading(&self) -> bool {
         self.0.borrow().stopped

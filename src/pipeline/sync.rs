@@ -36,6 +36,7 @@ pub fn sync(logs: Vec<PathBuf>, overrides: &Overrides, uploads: &Uploads, watche
             overrides: overrides.clone().or(chosen),
             end: watch::channel(end).1,
             live: false,
+            meter: None,
         };
         let watcher_at_end = watcher.clone();
         uploads.start(to_upload, move |uploaded| {

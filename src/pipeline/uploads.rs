@@ -13,9 +13,13 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{ApiClient, Class};
+use crate::checkpoint::Checkpoint;
 use crate::model::RunId;
 use crate::pipeline::report::{Note, Watcher};
-use crate::upload::{Fleet, LogEnd, Overrides, RunState, UploadError, UploadJob, UploadOutcome, upload_run};
+use crate::pipeline::spool::{Fate, Meter, Spool};
+use crate::upload::{
+    Cleaning, Fleet, LogEnd, Overrides, Progress, RunState, UploadError, UploadJob, UploadOutcome, upload_run,
+};
 
 /// The pause between two uploads of a log that still grows, when one could not go on.
 const TRY_AGAIN_AFTER: Duration = Duration::from_secs(2);
@@ -33,6 +37,8 @@ pub struct Uploads {
     /// Places for runs that do not grow. Those wait before they read anything, so that memory does not grow with their
     /// number, and never stand in the way of runs that do.
     bulk: Arc<Semaphore>,
+    spool: Arc<Spool>,
+    clean: bool,
 }
 
 impl fmt::Debug for Uploads {
@@ -54,6 +60,8 @@ pub struct RunToUpload {
     pub end: watch::Receiver<LogEnd>,
     /// Whether the run is to be shown as running while nothing comes.
     pub live: bool,
+    /// Its bytes in the spool, if it is read in this process.
+    pub meter: Option<Meter>,
 }
 
 impl Uploads {
@@ -67,9 +75,39 @@ impl Uploads {
             bulk: Arc::new(Semaphore::new(usize::from(transfers))),
             cancel,
             watcher,
+            spool: Spool::new(u64::MAX, 1),
+            clean: false,
             tasks: Mutex::new(JoinSet::new()),
             turns: Mutex::new(HashMap::new()),
         }
+    }
+
+    /// With at most so many bytes of log and media that wait to be acknowledged; `clean` deletes what was.
+    #[must_use]
+    pub fn keeping(mut self, max_spool: u64, clean: bool) -> Self {
+        self.spool = Spool::new(max_spool, rayon::current_num_threads());
+        self.clean = clean;
+        self
+    }
+
+    /// What waits to be acknowledged.
+    pub fn spool(&self) -> &Arc<Spool> {
+        &self.spool
+    }
+
+    /// Whether what was acknowledged is deleted here.
+    pub fn cleans(&self) -> bool {
+        self.clean
+    }
+
+    /// Whether somebody waits for what is sent: then it is sent in small pieces too.
+    pub fn hurry(&self, hurry: bool) {
+        self.fleet.hurry(hurry);
+    }
+
+    /// Cancelled when the server has refused the key.
+    pub fn refusal(&self) -> &CancellationToken {
+        self.fleet.cancel()
     }
 
     /// Cancelled to stop all uploads where they are; what they saved is resumable.
@@ -91,7 +129,7 @@ impl Uploads {
         let turn = run.id.as_ref().map_or_else(|| run.log.display().to_string(), ToString::to_string);
         let turn = self.turns.lock().unwrap_or_else(PoisonError::into_inner).entry(turn).or_default().clone();
         let (fleet, watcher) = (self.fleet.clone(), self.watcher.clone());
-        let (bulk, cancel) = (self.bulk.clone(), self.cancel.clone());
+        let (bulk, cancel, spool, clean) = (self.bulk.clone(), self.cancel.clone(), self.spool.clone(), self.clean);
         let task = async move {
             let _turn = turn.lock().await;
             let place = async { if run.live { None } else { bulk.acquire_owned().await.ok() } };
@@ -101,7 +139,7 @@ impl Uploads {
                 () = cancel.cancelled() => None,
             };
             let outcome = loop {
-                let outcome = upload_run(run.job(&watcher), fleet.clone()).await;
+                let outcome = upload_run(run.job(&watcher, clean), fleet.clone()).await;
                 let RunState::Failed(error) = &outcome.state else { break outcome };
                 let log_ends = run.end.borrow().complete;
                 let again = matches!(error, UploadError::Held(_)) || error.class() == Some(Class::Temporary);
@@ -109,10 +147,15 @@ impl Uploads {
                 if run.live && !log_ends && error.class() != Some(Class::Cancelled) {
                     watcher.note(Note::Trouble(say(&run.log, error, again)));
                 }
-                if log_ends || !again || run.more_or_pause(fleet.cancel()).await.is_err() {
+                // An import that waits for this very upload would wait for ever.
+                let in_vain = !run.live && spool.is_awaited();
+                if log_ends || !again || in_vain || run.more_or_pause(fleet.cancel()).await.is_err() {
                     break outcome;
                 }
             };
+            if let Some(meter) = &run.meter {
+                meter.ended(fate(&outcome.state));
+            }
             ended(outcome);
         };
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner).spawn_on(task, self.runtime.handle());
@@ -137,10 +180,26 @@ impl Uploads {
     }
 }
 
+fn fate(state: &RunState) -> Fate {
+    match state {
+        RunState::Synced | RunState::Partial | RunState::Running => Fate::Delivered,
+        RunState::Failed(error) => match error.class() {
+            Some(Class::Temporary | Class::Auth | Class::Forbidden | Class::Cancelled) => Fate::Failed,
+            _ => Fate::FailedAlone,
+        },
+    }
+}
+
 impl RunToUpload {
-    fn job(&self, watcher: &Arc<dyn Watcher>) -> UploadJob {
+    fn job(&self, watcher: &Arc<dyn Watcher>, clean: bool) -> UploadJob {
         let directory = self.log.parent().unwrap_or(Path::new(".")).to_owned();
-        let (id, watcher) = (self.id.clone(), watcher.clone());
+        let (id, watcher, meter) = (self.id.clone(), watcher.clone(), self.meter.clone());
+        let cleaning = match clean {
+            false => Cleaning::No,
+            // The media of others may still be wanted by those who write their logs.
+            true if Checkpoint::is_ours(&directory) => Cleaning::AsAcknowledged,
+            true => Cleaning::AtEnd,
+        };
         UploadJob {
             log: self.log.clone(),
             files_dir: directory.join("files"),
@@ -148,7 +207,14 @@ impl RunToUpload {
             end: self.end.clone(),
             overrides: self.overrides.clone(),
             live: self.live,
+            cleaning,
             progress: Arc::new(move |progress| {
+                match (&meter, &progress) {
+                    (Some(meter), Progress::Acknowledged { position, .. }) if !clean => meter.acknowledged(*position),
+                    (Some(meter), Progress::Deleted { position }) => meter.acknowledged(*position),
+                    (Some(meter), Progress::FilesRefused { bytes }) => meter.kept(*bytes),
+                    _ => {}
+                }
                 if let Some(id) = &id {
                     watcher.progress(id, progress);
                 }

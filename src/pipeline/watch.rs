@@ -248,6 +248,9 @@ impl Watch<'_> {
                     }
                     next_look = self.last_look + until_next_look(poll, self.snapshot.len());
                 }
+                () = self.runs.more_room() => {
+                    next_look = next_look.min(self.last_look + until_next_look(AFTER_HINT, self.snapshot.len()));
+                }
                 paths = self.hints.next() => {
                     hinted.extend(paths);
                     heed_hints.get_or_insert_with(|| Instant::now() + AFTER_HINT);

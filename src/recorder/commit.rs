@@ -46,8 +46,10 @@ impl Recorder {
             self.dirty = false;
             return Ok(());
         }
-        self.sink.sync().map_err(|source| RecordError::Log { path: self.log.clone(), source })?;
-        (self.checkpoint.position, self.checkpoint.next_num) = self.sink.position();
+        if !self.no_log {
+            self.sink.sync().map_err(|source| RecordError::Log { path: self.log.clone(), source })?;
+            (self.checkpoint.position, self.checkpoint.next_num) = self.sink.position();
+        }
         self.checkpoint.state.clone_from(self.converter.state());
         for (directory, tags) in &self.tags {
             let tags = locked(tags);
@@ -145,6 +147,9 @@ impl Recorder {
                 self.sink = Sink::nowhere(ending.before_exit, ending.exit_num).map_err(failed)?;
             }
             return Ok(());
+        }
+        if std::mem::take(&mut self.no_log) {
+            return self.begin_next_log();
         }
         if std::mem::take(&mut self.marked) {
             unmark_synced(&self.log).map_err(|source| RecordError::Io { path: self.log.clone(), source })?;

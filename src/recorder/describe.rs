@@ -1,6 +1,7 @@
 //! What a run is called, where it is sent and what its config says: what was asked for, laid over what is recorded.
 
 use crate::checkpoint::Description;
+use crate::cleaned::Cleaned;
 use crate::convert::config;
 use crate::convert::summaries::SummaryRule;
 use crate::model::{Host, Json, RunInfo, RunUpdate};
@@ -59,6 +60,9 @@ impl AskedDescription {
 impl Recorder {
     /// Takes other rules for the summary. The rows stay what they are; what the summary says of them is read from the log.
     pub(super) fn summarize_anew(&mut self, rules: &[SummaryRule]) -> Result<(), RecordError> {
+        if Cleaned::is_there(&self.directory) {
+            return Err(RecordError::RowsAreGone);
+        }
         self.checkpoint.summaries = rules.to_vec();
         self.dirty = true;
         let metrics = self.converter.metrics_summarized_anew(rules);

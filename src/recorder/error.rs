@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::cleaned::CleanError;
+use crate::free_space::LowSpace;
 use crate::model::{InvalidRunId, RunId};
 use crate::state_file::StateFileError;
 use crate::state_file::lock::LockError;
@@ -36,6 +38,18 @@ pub enum RecordError {
         /// What should be.
         position: u64,
     },
+    /// Too little of the disk is free. What is recorded counts, and a later pass goes on from there.
+    #[error(transparent)]
+    LowSpace(LowSpace),
+    /// What cannot be sent now fills the spool. What is recorded counts, and a later pass goes on from there.
+    #[error("what waits for the server fills the spool, and cannot be sent now")]
+    SpoolFull,
+    /// A run whose rows were deleted here cannot be summarized anew.
+    #[error("the run's log was deleted after it had arrived, so its rows cannot be summarized anew")]
+    RowsAreGone,
+    /// A log that was to be deleted is still there.
+    #[error(transparent)]
+    Cleaning(#[from] CleanError),
     /// `--run-id` gives several experiments one id.
     #[error("several experiments would have the run id `{0}`")]
     SameId(RunId),

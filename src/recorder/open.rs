@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use crate::checkpoint::{Checkpoint, STATE_DIRECTORY, Shape};
+use crate::cleaned;
 use crate::convert::axes::Axes;
 use crate::convert::filters::Filter;
 use crate::convert::run::{RunConverter, RunState};
@@ -63,6 +64,7 @@ impl Recorder {
             })?)
         };
         let log = directory.join(format!("run-{id}.wandb"));
+        let was_cleaned = !options.dry_run && cleaned::finish_if_under_way(&log)?.is_some();
         let known = Checkpoint::load(directory)?;
         if let Some(checkpoint) = &known {
             let differences = checkpoint.shape.differences(&options.shape, &plan.tb_runs);
@@ -97,7 +99,10 @@ impl Recorder {
         let mut description = checkpoint.description.clone();
         described.asked.apply(&mut description);
         let failed = |source| RecordError::Log { path: log.clone(), source };
+        let no_log = !new && checkpoint.log_is_gone();
         let sink = match (options.dry_run, new) {
+            // There will be a log when there is something for it.
+            (false, false) if no_log => Sink::nowhere(LogPosition(1), 1).map_err(failed)?,
             (true, _) => Sink::nowhere(checkpoint.position, checkpoint.next_num).map_err(failed)?,
             (false, true) => {
                 set_aside(&log).map_err(|source| RecordError::Io { path: log.clone(), source })?;
@@ -120,8 +125,10 @@ impl Recorder {
             side: Side::new(options.save_events),
             masked: BTreeSet::new(),
             dry_run: options.dry_run,
+            bytes_per_commit: u64::MAX,
             dirty: false,
-            marked: is_synced(&log),
+            marked: !was_cleaned && is_synced(&log),
+            no_log: no_log && !options.dry_run,
             new,
             log,
             counted_to: checkpoint.position.0,

@@ -120,8 +120,8 @@ impl Recorder {
                 source.resume_at = row.resume_at;
             }
             result = self.write_row(row);
-            let due = || pass.rows - rows_at_commit >= ROWS_PER_COMMIT || locked(&self.beside).files.are_due();
-            if result.is_ok() && split == 0 && due() {
+            let due = pass.rows - rows_at_commit >= ROWS_PER_COMMIT || self.is_due();
+            if result.is_ok() && split == 0 && due {
                 rows_at_commit = pass.rows;
                 for source in merge.sources_mut() {
                     self.checkpoint_source(source);
@@ -146,7 +146,12 @@ impl Recorder {
         }
         result?;
         if !stopped {
-            self.keep_beside(planned, end, &mut pass)?;
+            stopped = !self.keep_beside(planned, end, &mut pass, &mut |this, pass| {
+                Ok(!this.is_due() || {
+                    this.commit(&mut committed)?;
+                    go_on(pass)
+                })
+            })?;
         }
         // Whatever is written has its place before the exit record.
         self.write_beside()?;
@@ -173,7 +178,7 @@ impl Recorder {
         }
         // Files beside the events alone make a run only where they were asked for.
         if [KindName::Projector, KindName::Profile].into_iter().any(|kind| self.filter.asks_for(kind)) {
-            self.keep_beside(planned, End::CloseRow, &mut pass).ok()?;
+            self.keep_beside(planned, End::CloseRow, &mut pass, &mut |_, _| Ok(true)).ok()?;
         }
         let sum = pass.kinds.sum();
         (sum.left_out > 0 && sum.left_out == sum.read).then_some(pass)

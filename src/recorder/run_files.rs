@@ -7,6 +7,8 @@ use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::convert::kinds::CarriedFile;
 use crate::model::FileCategory;
@@ -36,6 +38,8 @@ pub(super) struct RunFiles {
     unnamed: Vec<(String, FileCategory)>,
     /// Files and bytes that were written since they were last asked for.
     count: Written,
+    /// Bytes that were written since the beginning.
+    total: Arc<AtomicU64>,
 }
 
 /// How much was written.
@@ -59,6 +63,7 @@ impl RunFiles {
             unsynced_bytes: 0,
             unnamed: Vec::new(),
             count: Written::default(),
+            total: Arc::default(),
         }
     }
 
@@ -75,6 +80,7 @@ impl RunFiles {
         self.unsynced_bytes += file.content.len() as u64;
         self.count.files += 1;
         self.count.bytes += file.content.len() as u64;
+        self.total.fetch_add(file.content.len() as u64, Ordering::Relaxed);
         self.written.insert(file.path.clone());
         self.unnamed.push((file.path, file.category));
         Ok(())
@@ -101,6 +107,7 @@ impl RunFiles {
         }
         self.count.files += 1;
         self.count.bytes += size;
+        self.total.fetch_add(size, Ordering::Relaxed);
         self.unnamed.push((path.to_owned(), FileCategory::Other));
         Ok(Ok(()))
     }
@@ -156,6 +163,16 @@ impl RunFiles {
         self.unsynced_bytes >= BYTES_PER_COMMIT || self.unsynced.len() >= FILES_PER_COMMIT
     }
 
+    /// Bytes that wait for a commit.
+    pub(super) fn unsynced_bytes(&self) -> u64 {
+        self.unsynced_bytes
+    }
+
+    /// Bytes that were written since the beginning; goes up as they are.
+    pub(super) fn written_bytes(&self) -> Arc<AtomicU64> {
+        self.total.clone()
+    }
+
     /// Makes durable what was written.
     pub(super) fn sync(&mut self) -> Result<(), RecordError> {
         if self.dry_run {
@@ -171,7 +188,11 @@ impl RunFiles {
         }
         let mut directories: HashSet<&Path> = HashSet::new();
         for path in &self.unsynced {
-            File::open(path).and_then(|file| file.sync_all()).map_err(|error| failed(path, error))?;
+            match File::open(path).and_then(|file| file.sync_all()) {
+                // An upload of this very content in an earlier process was acknowledged, and it is cleaned away.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                synced => synced.map_err(|error| failed(path, error))?,
+            }
             let inside = path.ancestors().skip(1).take_while(|directory| directory.starts_with(&self.directory));
             directories.extend(inside);
         }

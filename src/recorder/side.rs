@@ -41,16 +41,17 @@ impl Side {
 
 impl Recorder {
     /// Copies side files that are new or changed, and links event files. What was taken is named in the log with the
-    /// next files.
+    /// next files. `between` is asked after each file whether to go on; returns what it said.
     pub(super) fn keep_beside(
         &mut self,
         planned: &[PlannedSource],
         end: End,
         pass: &mut Pass,
-    ) -> Result<(), RecordError> {
+        between: &mut dyn FnMut(&mut Self, &Pass) -> Result<bool, RecordError>,
+    ) -> Result<bool, RecordError> {
         let began = Instant::now();
         if !matches!(end, End::Exit(_)) && self.side.next_look.is_some_and(|next| began < next) {
-            return Ok(());
+            return Ok(true);
         }
         let found = side_files_of(planned);
         for (path, why) in found.left {
@@ -60,12 +61,15 @@ impl Recorder {
         }
         for file in found.files {
             self.keep_side_file(file, pass)?;
+            if !between(self, pass)? {
+                return Ok(false);
+            }
         }
         if self.side.save_events {
             planned.iter().try_for_each(|source| self.link_events(source))?;
         }
         self.side.next_look = Some(Instant::now() + LOOK_INTERVAL.max(began.elapsed() * SHARE));
-        Ok(())
+        Ok(true)
     }
 
     fn keep_side_file(&mut self, file: SideFile, pass: &mut Pass) -> Result<(), RecordError> {

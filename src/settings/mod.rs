@@ -21,6 +21,7 @@ use std::time::Duration;
 use crate::cli::{Cli, Command, DataArgs, Layout, Mode, Restarts, RunArgs, TargetArgs};
 use crate::convert::config::ConfigFlag;
 use crate::convert::run_filter::RunFilter;
+use crate::free_space::MinFree;
 use crate::model::RunId;
 
 pub use environment::Environment;
@@ -38,6 +39,9 @@ const TRANSFERS: u16 = 8;
 const RETRIES: u32 = 20;
 /// Requests a second over all runs when nobody says.
 const REQUESTS_PER_SECOND: f64 = 20.0;
+
+/// How much may wait for the server on disk when nobody says.
+const MAX_SPOOL: u64 = 10 << 30;
 
 /// All that a command needs to know, typed and checked.
 #[derive(Debug, Clone)]
@@ -66,6 +70,12 @@ pub struct Settings {
     pub retries: u32,
     /// When to stop, resumable.
     pub max_duration: Option<Duration>,
+    /// How many bytes of log and media may wait to be acknowledged.
+    pub max_spool: u64,
+    /// How much of the disk is to stay free.
+    pub min_free: MinFree,
+    /// Whether what was acknowledged is deleted here.
+    pub clean: bool,
     /// Requests a second over all runs; `None` is no limit.
     pub requests_per_second: Option<f64>,
     /// What to say, and how.
@@ -148,6 +158,7 @@ impl Settings {
         let command = &cli.command;
         let mut warnings = Vec::new();
         let target = command.target();
+        let disk = command.disk();
         let network = command.network().cloned().unwrap_or_default();
         let dir = root_dir(&target, environment);
         let wandb_dir = wandb_dir(&dir, environment);
@@ -191,6 +202,9 @@ impl Settings {
             transfers: network.transfers.unwrap_or(TRANSFERS),
             retries: network.retries.unwrap_or(RETRIES),
             max_duration: network.max_duration,
+            max_spool: disk.max_spool.unwrap_or(MAX_SPOOL),
+            min_free: disk.min_free.unwrap_or_default(),
+            clean: disk.clean,
             requests_per_second: Some(network.tpslimit.unwrap_or(REQUESTS_PER_SECOND)).filter(|rate| *rate > 0.0),
             output: Output::resolve(command, environment),
             other_rank: other_rank(environment),

@@ -49,6 +49,29 @@ pub(crate) struct Uploaded {
     pub(crate) failed: Vec<String>,
 }
 
+impl Due {
+    /// Its size in bytes, when it was looked at.
+    pub(crate) fn size(&self) -> u64 {
+        self.mark.size
+    }
+}
+
+/// Those of some files that were acknowledged as they are now, and that stay as they are: they may go. Deletes them.
+pub(crate) fn delete_acknowledged(paths: &[String], fold: &Fold, sent: &Sent, directory: &Path) {
+    for path in paths {
+        let Some(known) = sent.files.get(path).filter(|_| fold.files.get(path) == Some(&Policy::Now)) else { continue };
+        let Some(local) = inside(directory, path) else { continue };
+        // A path of media stands for its content, so whoever wrote it again wrote the same.
+        let is_content = path.starts_with("media/");
+        let is_known = |now: FileMark| now == *known || (is_content && now.size == known.size);
+        if local.metadata().is_ok_and(|metadata| metadata.is_file() && is_known(mark(&metadata)))
+            && let Err(error) = std::fs::remove_file(&local)
+        {
+            debug!(%path, %error, "not deleted");
+        }
+    }
+}
+
 /// The files that are to be uploaded at once and were not looked at yet.
 pub(crate) fn plan_now(fold: &Fold, sent: &Sent, directory: &Path) -> Plan {
     let new = fold.files.iter().filter(|(path, policy)| {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{ApiClient, ApiError, Class};
@@ -26,6 +26,7 @@ pub struct Fleet {
     cancel: CancellationToken,
     active: AtomicUsize,
     reasons: Mutex<Reasons>,
+    hurry: watch::Sender<bool>,
 }
 
 #[derive(Debug, Default)]
@@ -43,11 +44,27 @@ impl Fleet {
             cancel: cancel.child_token(),
             active: AtomicUsize::new(0),
             reasons: Mutex::default(),
+            hurry: watch::Sender::new(false),
         })
     }
 
     pub(crate) fn cancel(&self) -> &CancellationToken {
         &self.cancel
+    }
+
+    /// Whether somebody waits until what is there was sent.
+    pub fn hurry(&self, hurry: bool) {
+        self.hurry.send_if_modified(|known| std::mem::replace(known, hurry) != hurry);
+    }
+
+    pub(crate) fn is_hurried(&self) -> bool {
+        *self.hurry.borrow()
+    }
+
+    /// Waits until that changes.
+    pub(crate) async fn hurry_changes(&self) {
+        // It cannot fail, since we hold the sender ourselves.
+        let _ = self.hurry.subscribe().changed().await;
     }
 
     /// Counts a run as active until the guard is dropped.

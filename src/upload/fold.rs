@@ -161,6 +161,12 @@ impl Fold {
         Change::Nothing
     }
 
+    /// Goes on at the beginning of another log of the same run.
+    pub(crate) fn begin_next_log(&mut self) {
+        self.position = LogPosition(0);
+        (self.exit, self.passed_exit) = (None, None);
+    }
+
     /// Counts what is not carried.
     pub(crate) fn skip(&mut self, reason: SkippedReason, more: u64, first: impl FnOnce() -> String) {
         match self.skips.iter_mut().find(|(known, _)| *known == reason) {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use crate::api::{ApiError, Class};
+use crate::cleaned::CleanError;
 use crate::model::{LogPosition, Skips};
 use crate::state_file::StateFileError;
 use crate::wandb_format::LogError;
@@ -25,6 +26,8 @@ pub struct UploadJob {
     pub overrides: Overrides,
     /// Whether the run is being recorded right now: then it gets heartbeats.
     pub live: bool,
+    /// What becomes of it here once it was acknowledged.
+    pub cleaning: Cleaning,
     /// Told of every step that a person may want to see.
     pub progress: Arc<dyn Fn(Progress) + Send + Sync>,
 }
@@ -33,6 +36,17 @@ impl fmt::Debug for UploadJob {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("UploadJob").field("log", &self.log).field("live", &self.live).finish_non_exhaustive()
     }
+}
+
+/// What is deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cleaning {
+    /// Nothing.
+    No,
+    /// Log and files of a run that has ended and was acknowledged whole.
+    AtEnd,
+    /// The same, and files of rows as soon as they are acknowledged.
+    AsAcknowledged,
 }
 
 /// How far a log goes.
@@ -107,6 +121,16 @@ pub enum Progress {
         /// The log up to here was acknowledged.
         position: LogPosition,
     },
+    /// Files that rows before `position` speak of were deleted here after they were acknowledged.
+    Deleted {
+        /// The log up to here was acknowledged.
+        position: LogPosition,
+    },
+    /// Files were not taken by the server, or not now: they stay.
+    FilesRefused {
+        /// Their sizes.
+        bytes: u64,
+    },
 }
 
 /// How a run stands after an upload.
@@ -180,6 +204,17 @@ pub enum UploadError {
     /// What was acknowledged cannot be read or written down.
     #[error(transparent)]
     State(#[from] StateFileError),
+    /// The log begins where logs ended that were deleted after they were sent elsewhere.
+    #[error("`{}` is only the end of the run: {rows} rows before it were sent to another place, and deleted here", .log.display())]
+    Cleaned {
+        /// The log.
+        log: PathBuf,
+        /// How many rows are missing.
+        rows: u64,
+    },
+    /// What was deleted, or is to be, cannot be told.
+    #[error(transparent)]
+    Cleaning(#[from] CleanError),
     /// Another process uploads this run.
     #[error("another process uploads this run: {0}")]
     Held(String),

@@ -23,6 +23,6 @@ pub use artifacts::{
     upload_artifact,
 };
 pub use fleet::Fleet;
-pub use job::{Close, LogEnd, Overrides, Progress, RunState, UploadError, UploadJob, UploadOutcome};
+pub use job::{Cleaning, Close, LogEnd, Overrides, Progress, RunState, UploadError, UploadJob, UploadOutcome};
 pub use outlook::{Acknowledged, FileOutlook, Outlook, all_acknowledged};
 pub use worker::upload_run;

@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 use url::Url;
 
 use crate::api::Bucket;
+use crate::cleaned::Cleaned;
 use crate::upload::fold::{Fold, Revisions};
 
 /// The state of one log and one target.
@@ -22,6 +23,28 @@ pub(crate) struct UploadState {
     pub(crate) fold: Fold,
     /// What was sent besides lines.
     pub(crate) sent: Sent,
+    /// How many logs of the run were deleted before the one that the fold is in.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) logs: u32,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+impl UploadState {
+    /// Goes on in the next log of a run whose logs were deleted. False when not all of them are on the server.
+    pub(crate) fn follow(&mut self, cleaned: &Cleaned) -> bool {
+        if self.logs == cleaned.logs {
+            return true;
+        }
+        let has_all = self.run.is_some() && self.logs + 1 == cleaned.logs && self.fold.history_lines == cleaned.rows;
+        if has_all {
+            self.fold.begin_next_log();
+            self.logs = cleaned.logs;
+        }
+        has_all
+    }
 }
 
 /// A run as the server named it.

@@ -20,14 +20,15 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info};
 
 use crate::api::{ApiError, Class, run_url};
+use crate::cleaned::{self, Cleaned};
 use crate::model::{LogPosition, SkippedReason, Skips};
 use crate::upload::batch::{Batch, MAX_BYTES, MAX_LINE};
 use crate::upload::contact;
 use crate::upload::cursor::{Cursor, first_run};
 use crate::upload::files::{self, Due, Plan};
 use crate::upload::fleet::Fleet;
-use crate::upload::fold::{Exit, Fold};
-use crate::upload::job::{Close, LogEnd, Progress, RunState, UploadError, UploadJob, UploadOutcome};
+use crate::upload::fold::{Exit, Fold, RunParameters};
+use crate::upload::job::{Cleaning, Close, LogEnd, Progress, RunState, UploadError, UploadJob, UploadOutcome};
 use crate::upload::state::{RunAddress, Target, UploadState, state_path};
 use crate::upload::worker::keep::Keep;
 use crate::wandb_format::{LogError, mark_synced};
@@ -72,6 +73,10 @@ struct Worker<'a> {
     next_live: Instant,
     rows_sent: u64,
     files_sent: BTreeSet<String>,
+    /// What is known of logs of this run that were deleted.
+    cleaned: Option<Cleaned>,
+    /// Files that may be deleted here once the state that says that they were sent is saved.
+    to_delete: Vec<String>,
     incomplete: bool,
     abandoned: bool,
 }
@@ -112,6 +117,8 @@ impl<'a> Worker<'a> {
             next_live: now + LIVE_INTERVAL,
             rows_sent: 0,
             files_sent: BTreeSet::new(),
+            cleaned: None,
+            to_delete: Vec::new(),
             incomplete: false,
             abandoned: false,
         }
@@ -120,14 +127,25 @@ impl<'a> Worker<'a> {
     async fn follow(&mut self) -> Result<RunState, UploadError> {
         self.find_target().await?;
         self.load()?;
+        // What was acknowledged before.
+        self.acknowledged(0, 0);
+        self.delete_acknowledged().await;
         self.read_from(self.state.fold.clone(), 0);
         loop {
+            if self.cleaned.is_some() && !self.has_log() {
+                // All that there was is on the server, and deleted here.
+                if self.end().complete {
+                    return Ok(if self.lost() { RunState::Partial } else { RunState::Synced });
+                }
+                self.changed_or(None).await?;
+                continue;
+            }
             self.pace().await?;
             let end = self.end();
             let batch = match self.next_batch(end.position).await {
                 // The log is another one than the state speaks of: what the server holds decides.
                 Err(UploadError::Log { source: LogError::Shorter { .. }, .. })
-                    if !self.opened && self.state.run.is_some() =>
+                    if !self.opened && self.state.run.is_some() && self.cleaned.is_none() =>
                 {
                     info!(log = %self.job.log.display(), "the log is shorter than what was acknowledged; starting over");
                     self.state = UploadState::default();
@@ -153,6 +171,19 @@ impl<'a> Worker<'a> {
 
     /// Waits until the log names its run.
     async fn find_target(&mut self) -> Result<(), UploadError> {
+        let log = self.job.log.clone();
+        let cleaned = spawn_blocking(move || cleaned::take_up(&log)).await.unwrap_or(Ok(None))?;
+        if let Some(cleaned) = cleaned {
+            let own = RunParameters {
+                entity: cleaned.entity.clone(),
+                project: cleaned.project.clone(),
+                run_id: cleaned.run_id.clone(),
+                ..RunParameters::default()
+            };
+            self.target = contact::target(&own, &self.job.overrides);
+            self.cleaned = Some(cleaned);
+            return Ok(());
+        }
         loop {
             let end = self.end();
             let log = self.job.log.clone();
@@ -174,6 +205,19 @@ impl<'a> Worker<'a> {
         let (keep, state) = Keep::open(path)?;
         self.keep = Some(keep);
         self.state = state.unwrap_or_default();
+        if let Some(cleaned) = &self.cleaned {
+            let before = self.state.logs;
+            if !self.state.follow(cleaned) {
+                return Err(UploadError::Cleaned { log: self.job.log.clone(), rows: cleaned.rows });
+            }
+            if before != self.state.logs {
+                self.touch();
+            }
+        }
+        if self.job.cleaning == Cleaning::AsAcknowledged {
+            // What a process that ended in between did not come to.
+            self.to_delete = self.state.sent.files.keys().cloned().collect();
+        }
         Ok(())
     }
 
@@ -273,7 +317,35 @@ impl<'a> Worker<'a> {
         if let Err(error) = mark_synced(&self.job.log) {
             debug!(%error, "no `.synced` marker");
         }
+        if self.job.cleaning != Cleaning::No {
+            self.clean(end).await?;
+        }
         Ok(RunState::Synced)
+    }
+
+    /// Deletes what is on the server. Whoever finds it gone finds the state that says so.
+    async fn clean(&mut self, end: LogEnd) -> Result<(), UploadError> {
+        self.save().await?;
+        let run = self.state.fold.run.clone().unwrap_or_default();
+        let note = Cleaned {
+            logs: self.state.logs + 1,
+            under_way: true,
+            rows: self.state.fold.history_lines,
+            entity: run.entity,
+            project: run.project,
+            run_id: run.run_id,
+        };
+        let log = self.job.log.clone();
+        let cleaned = spawn_blocking(move || cleaned::clean(&log, end.position, note)).await;
+        if !cleaned.unwrap_or(Ok(false))? {
+            debug!(log = %self.job.log.display(), "not cleaned: it goes on");
+        }
+        Ok(())
+    }
+
+    /// Whether there is a log that counts.
+    fn has_log(&mut self) -> bool {
+        self.end().position != Some(LogPosition(0)) && self.job.log.exists()
     }
 
     /// Files, then the last request.
@@ -361,7 +433,12 @@ impl<'a> Worker<'a> {
             };
             let waiting = end.position.map_or(u64::MAX, |position| position.0.saturating_sub(at.0));
             let due = self.last_request + self.fleet.send_interval();
-            if end.complete || self.first_request || waiting >= MAX_BYTES as u64 || Instant::now() >= due {
+            if end.complete
+                || self.first_request
+                || waiting >= MAX_BYTES as u64
+                || Instant::now() >= due
+                || self.fleet.is_hurried()
+            {
                 return Ok(());
             }
             self.place = None;
@@ -385,6 +462,7 @@ impl<'a> Worker<'a> {
                 self.abandoned = changed.is_err();
                 Ok(true)
             }
+            () = self.fleet.hurry_changes() => Ok(false),
             () = wait => Ok(false),
         }
     }
@@ -442,10 +520,26 @@ impl<'a> Worker<'a> {
     }
 
     async fn save(&mut self) -> Result<(), UploadError> {
-        match &mut self.keep {
-            Some(keep) => keep.save(&self.state).await,
-            None => Ok(()),
+        if let Some(keep) = &mut self.keep {
+            keep.save(&self.state).await?;
+            self.delete_acknowledged().await;
         }
+        Ok(())
+    }
+
+    /// Deletes what may go now that the state is saved: a process that finds a file missing must know that it was sent.
+    async fn delete_acknowledged(&mut self) {
+        if self.job.cleaning != Cleaning::AsAcknowledged {
+            return;
+        }
+        let paths = std::mem::take(&mut self.to_delete);
+        if !paths.is_empty() {
+            let (fold, sent, directory) =
+                (self.state.fold.clone(), self.state.sent.clone(), self.job.files_dir.clone());
+            // An upload that ends deletes what is left at the next start.
+            let _ = spawn_blocking(move || files::delete_acknowledged(&paths, &fold, &sent, &directory)).await;
+        }
+        (self.job.progress)(Progress::Deleted { position: self.state.fold.position });
     }
 
     /// Notes what an error means for other runs, and finds out whether another run's error is behind it.

@@ -18,6 +18,7 @@ mod proto;
 mod screens;
 mod seams;
 mod side_files;
+mod space;
 mod sync;
 mod tidy;
 mod upload;

@@ -15,7 +15,7 @@ use wandb_bridge::model::{
     Exit, Host, Json, LogPosition, MetricDefinition, Number, Row, RunId, RunInfo, RunUpdate, SummaryItem,
 };
 use wandb_bridge::upload::{
-    Close, Fleet, LogEnd, Overrides, Progress, RunState, UploadError, UploadJob, UploadOutcome, upload_run,
+    Cleaning, Close, Fleet, LogEnd, Overrides, Progress, RunState, UploadError, UploadJob, UploadOutcome, upload_run,
 };
 use wandb_bridge::wandb_format::{
     LogWriter, RecordEncoder, environment_record, files_record, header_record, is_synced, telemetry_record,
@@ -122,6 +122,7 @@ impl Log {
             end,
             overrides: Overrides::default(),
             live: false,
+            cleaning: Cleaning::No,
             progress: Arc::new(|_| {}),
         }
     }
@@ -504,6 +505,7 @@ fn by_both(directory: &Path, log: &Path, id: &str) -> (UploadOutcome, RunSnapsho
         log: ours,
         end,
         overrides: Overrides::default(),
+        cleaning: Cleaning::No,
         live: false,
         progress: Arc::new(|_| {}),
     };

@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::api::project_url;
+use crate::cleaned::{self, Cleaned};
 use crate::cli::{Mode, SyncArgs};
 use crate::commands::error::{CommandError, ExitCode};
 use crate::commands::session::{self, Stop};
 use crate::commands::ui::{Destination, Ui, counted};
 use crate::convert::template::{Template, TemplateError};
-use crate::pipeline::{self, Uploads, Watcher};
+use crate::pipeline::{self, Watcher};
 use crate::settings::{Setting, Settings, check_project};
 use crate::upload::Overrides;
 use crate::wandb_format::{find_logs, is_synced};
@@ -33,7 +34,8 @@ pub(super) fn run(
     let paths = if arguments.paths.is_empty() { vec![settings.wandb_dir.clone()] } else { arguments.paths.clone() };
     let found = find_logs(&paths);
     let chosen = choose(found.logs, arguments);
-    if chosen.found == 0 {
+    let gone = cleaned::find(&paths);
+    if chosen.found == 0 && gone.is_empty() {
         return Err(nothing_found(&paths));
     }
     for (path, error) in &found.failed {
@@ -46,6 +48,10 @@ pub(super) fn run(
         if count > 0 {
             ui.note(format!("left out: {} ({what} already; `{flag}` takes them too)", counted(count, "run")));
         }
+    }
+    if !gone.is_empty() {
+        let count = counted(gone.len() as u64, "run");
+        ui.note(format!("left out: {count} (cleaned: all of it arrived, and the log was deleted here)"));
     }
     let reporter = session::reporter(
         ui,
@@ -60,7 +66,7 @@ pub(super) fn run(
     };
     let runtime = session::start_runtime()?;
     let watcher: Arc<dyn Watcher> = reporter.clone();
-    let uploads = Uploads::new(runtime.clone(), client, settings.transfers, watcher.clone());
+    let uploads = session::uploads(&runtime, client, settings, &watcher);
     let stop = Stop::listen(&runtime, settings.max_duration, Some(&uploads))?;
     pipeline::sync(chosen.logs, &overrides, &uploads, &watcher);
     runtime.block_on(uploads.finish(None));
@@ -116,7 +122,9 @@ struct Chosen {
 fn choose(found: Vec<PathBuf>, arguments: &SyncArgs) -> Chosen {
     let mut chosen = Chosen { logs: Vec::new(), found: found.len(), synced: 0, online: 0 };
     for log in found {
-        if is_synced(&log) && !arguments.include_synced {
+        // The mark of a run that was cleaned stays, for the official client's sake, although it may have grown since.
+        let is_whole = |log: &Path| is_synced(log) && !log.parent().is_some_and(Cleaned::is_there);
+        if is_whole(&log) && !arguments.include_synced {
             chosen.synced += 1;
         } else if !is_offline(&log) && !arguments.include_online {
             chosen.online += 1;

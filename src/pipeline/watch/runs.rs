@@ -2,16 +2,20 @@
 //!
 //! Does not know when to look; that is the loop's business.
 
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rayon::prelude::*;
 use tokio::time::Instant;
 
 use crate::convert::run_id::Fingerprint;
+use crate::free_space::LowSpace;
 use crate::model::{RunId, WallTime};
+use crate::pipeline::gate::{Gate, Verdict};
 use crate::pipeline::recording::{OpenRun, Published, Recording};
 use crate::pipeline::report::{Halves, Note, Recorded, RunEnd, Watcher};
 use crate::pipeline::stopping::Stopping;
@@ -41,6 +45,8 @@ pub(super) struct Runs<'a> {
     runs: BTreeMap<RunId, Watched>,
     /// Whether it was said what was found first.
     found_said: bool,
+    /// Whether it was said that the disk is too full to record.
+    low_said: AtomicBool,
 }
 
 /// A run as the watch knows it.
@@ -58,9 +64,18 @@ enum Watched {
     Held(Box<RunEnd>),
     /// It cannot be recorded; it was said.
     Failed,
+    /// There is no room to begin it: none for now, or none until somebody makes some.
+    Waiting { for_uploads: bool },
 }
 
 struct Growing {
+    gate: Gate,
+    /// Why it was not read to its end.
+    paused: Option<Verdict>,
+    /// Whether this is its last pass: then it waits for room.
+    is_last: bool,
+    /// Whether it is still read for the first time, so that nobody knows yet whether it has ended.
+    is_first: bool,
     plan: PlannedRun,
     run: OpenRun,
     published: Published,
@@ -78,7 +93,16 @@ impl<'a> Runs<'a> {
         stopping: &'a Stopping,
         watcher: &'a Arc<dyn Watcher>,
     ) -> Self {
-        Self { options, recording, uploads, stopping, watcher, runs: BTreeMap::new(), found_said: false }
+        Self {
+            options,
+            recording,
+            uploads,
+            stopping,
+            watcher,
+            runs: BTreeMap::new(),
+            found_said: false,
+            low_said: AtomicBool::new(false),
+        }
     }
 
     /// Files that were made parts of the run of a directory above them.
@@ -93,12 +117,37 @@ impl<'a> Runs<'a> {
 
     /// Whether a run grew that could not be read on.
     pub(super) fn is_behind(&self) -> bool {
-        self.runs.values().any(|watched| matches!(watched, Watched::Behind(_)))
+        self.runs.values().any(|watched| match watched {
+            Watched::Behind(_) | Watched::Waiting { for_uploads: true } => true,
+            Watched::Growing(growing) => growing.paused == Some(Verdict::Wait),
+            _ => false,
+        })
+    }
+
+    /// Whether a run was not read to its end because there is no room for it.
+    fn is_short_of_room(&self) -> bool {
+        self.runs.values().any(|watched| match watched {
+            Watched::Waiting { .. } => true,
+            Watched::Growing(growing) => growing.paused.is_some(),
+            _ => false,
+        })
+    }
+
+    /// Waits until there may be more room for runs that wait for it.
+    pub(super) async fn more_room(&self) {
+        match self.uploads.filter(|_| self.is_behind()) {
+            Some(uploads) => uploads.spool().changed().await,
+            None => std::future::pending().await,
+        }
     }
 
     /// Whether a run is to be tried again although nothing of it changed.
     pub(super) fn waits_for_a_turn(&self, plan: &PlannedRun) -> bool {
-        let waits = |watched: &Watched| matches!(watched, Watched::Behind(_) | Watched::Held(_));
+        let waits = |watched: &Watched| match watched {
+            Watched::Behind(_) | Watched::Held(_) | Watched::Waiting { .. } => true,
+            Watched::Growing(growing) => growing.paused.is_some(),
+            Watched::Ended(_) | Watched::LeftOut | Watched::Failed => false,
+        };
         self.runs.values().any(waits)
             && self.recording.place_of(plan).is_ok_and(|(id, _)| self.runs.get(&id).is_some_and(waits))
     }
@@ -171,12 +220,19 @@ impl<'a> Runs<'a> {
             grew_any |= grew;
             let Some(watched) = watched else { continue };
             match &watched {
-                Watched::Growing(_) => growing += 1,
+                Watched::Growing(_) | Watched::Waiting { .. } => growing += 1,
                 Watched::Ended(_) | Watched::Behind(_) => ended += 1,
                 Watched::LeftOut => left_out += 1,
                 Watched::Held(_) | Watched::Failed => {}
             }
             self.runs.insert(id, watched);
+        }
+        if let Some(uploads) = self.uploads {
+            // What is there may be less than what is sent at once otherwise.
+            uploads.hurry(self.is_behind());
+        }
+        if !self.is_short_of_room() {
+            self.low_said.store(false, Ordering::Relaxed);
         }
         if !self.found_said && growing + ended + left_out > 0 {
             self.found_said = true;
@@ -187,7 +243,8 @@ impl<'a> Runs<'a> {
 
     /// When a row that waits for more values is to be closed.
     pub(super) fn next_close(&self) -> Option<Instant> {
-        self.growing().flat_map(|growing| growing.run.recorder.open_rows()).map(close_at).min()
+        let read = self.growing().filter(|growing| growing.paused.is_none());
+        read.flat_map(|growing| growing.run.recorder.open_rows()).map(close_at).min()
     }
 
     /// Closes the rows whose files have been quiet for long enough.
@@ -195,6 +252,9 @@ impl<'a> Runs<'a> {
         let (watcher, stopping, now) = (self.watcher, self.stopping, Instant::now());
         self.runs.par_iter_mut().for_each(|(_, watched)| {
             let Watched::Growing(growing) = watched else { return };
+            if growing.paused.is_some() {
+                return;
+            }
             let due: Vec<PathBuf> = growing
                 .run
                 .recorder
@@ -216,11 +276,14 @@ impl<'a> Runs<'a> {
 
     /// Ends the runs that still grow, or leaves them open.
     pub(super) fn end(&mut self, end: WatchEnd) {
+        if self.is_short_of_room() {
+            self.stopping.stop_short();
+        }
         let runs = std::mem::take(&mut self.runs);
         runs.into_par_iter().for_each(|(_, watched)| match watched {
             Watched::Growing(growing) => self.end_run(growing, end),
             Watched::Held(end) => self.watcher.ended(*end),
-            Watched::Behind(_) | Watched::Ended(_) | Watched::LeftOut | Watched::Failed => {}
+            Watched::Behind(_) | Watched::Ended(_) | Watched::LeftOut | Watched::Failed | Watched::Waiting { .. } => {}
         });
     }
 
@@ -232,10 +295,17 @@ impl<'a> Runs<'a> {
             end => end.exit_code(),
         };
         self.read_config_again(&mut growing);
+        growing.is_last = true;
         let failed = match code {
             Some(code) => growing.pass(End::Exit(code), self.stopping).err(),
             None => growing.pass(End::CloseRow, self.stopping).err(),
         };
+        let paused = growing.paused.take();
+        if paused.is_some() {
+            self.stopping.stop_short();
+        }
+        let paused = paused.and_then(|verdict| growing.gate.error(verdict));
+        let failed = failed.or(paused);
         let failed = failed.or_else(|| if end == WatchEnd::Terminated { growing.preempt() } else { None });
         growing.end(failed);
     }
@@ -279,6 +349,10 @@ impl<'a> Runs<'a> {
                 if new_files {
                     self.recording.remember(&growing.run);
                 }
+                self.say_low(&growing);
+                if growing.is_first && growing.paused.is_none() {
+                    return (self.read_whole(growing, true), grew);
+                }
                 (Watched::Growing(growing), grew)
             }
             Err(error) => {
@@ -299,7 +373,16 @@ impl<'a> Runs<'a> {
 
     /// Opens a run and reads it for the first time, or for the first time since it ended.
     fn read_first(&self, id: &RunId, plan: PlannedRun, was_held: bool) -> (Watched, bool) {
-        let mut growing = match self.open(id, plan) {
+        let gate = Gate::new(self.recording, self.uploads).or_only_record(self.uploads);
+        match gate.ask(true) {
+            Verdict::Go => {}
+            Verdict::Low(low) => {
+                self.say(&low);
+                return (Watched::Waiting { for_uploads: false }, false);
+            }
+            verdict => return (Watched::Waiting { for_uploads: verdict == Verdict::Wait }, false),
+        }
+        let mut growing = match self.open(id, plan, gate) {
             Ok(growing) => growing,
             Err(end) if matches!(end.record_error, Some(RecordError::Locked(_))) => {
                 if !was_held && let Some(error) = &end.record_error {
@@ -325,29 +408,68 @@ impl<'a> Runs<'a> {
             }
         };
         self.recording.remember(&growing.run);
+        self.say_low(&growing);
+        if growing.paused.is_some() {
+            // There is more than there is room for: what was read has to be sent first.
+            self.start_upload(&growing, true);
+            return (Watched::Growing(growing), grew);
+        }
+        (self.read_whole(growing, false), grew)
+    }
+
+    /// What becomes of a run that was read to its end for the first time. `sent` says that its upload is under way.
+    fn read_whole(&self, mut growing: Box<Growing>, sent: bool) -> Watched {
+        growing.is_first = false;
         let recorder = &growing.run.recorder;
         if recorder.checkpoint().ending.is_some() && recorder.open_rows().next().is_none() {
             // It ended in an earlier process, and nothing came since: what ends us is no business of it.
-            self.start_upload(&growing, false);
-            return (growing.end(None), grew);
+            if !sent {
+                self.start_upload(&growing, false);
+            }
+            return growing.end(None);
         }
         if !self.is_recent(growing.run.recorder.newest_event()) {
+            growing.is_last = true;
             let error = growing.pass(End::Exit(0), self.stopping).err();
-            self.start_upload(&growing, false);
-            return (growing.end(error), grew);
+            if !sent {
+                self.start_upload(&growing, false);
+            }
+            return growing.end(error);
         }
-        self.start_upload(&growing, true);
-        (Watched::Growing(growing), grew)
+        if !sent {
+            self.start_upload(&growing, true);
+        }
+        Watched::Growing(growing)
     }
 
-    fn open(&self, id: &RunId, plan: PlannedRun) -> Result<Box<Growing>, Box<RunEnd>> {
+    fn say_low(&self, growing: &Growing) {
+        if let Some(Verdict::Low(low)) = &growing.paused {
+            self.say(low);
+        }
+    }
+
+    /// Says once that the disk is too full; it goes on by itself when it is not any more.
+    fn say(&self, low: &LowSpace) {
+        if !self.low_said.swap(true, Ordering::Relaxed) {
+            let text =
+                format!("{low}: nothing more is recorded until there is more room; `--min-free` changes the limit");
+            self.watcher.note(Note::Trouble(text));
+        }
+    }
+
+    fn open(&self, id: &RunId, plan: PlannedRun, mut gate: Gate) -> Result<Box<Growing>, Box<RunEnd>> {
         match self.recording.open(&plan) {
             Ok(mut run) => {
+                gate.follow(&mut run);
                 run.notes.drain(..).for_each(|note| self.watcher.note(note));
                 let published = Published::new(&run.recorder);
                 let count = if self.uploads.is_some() { 2 } else { 1 };
                 let halves = Halves::new(self.watcher.clone(), plan.directory.clone(), id.clone(), count);
                 Ok(Box::new(Growing {
+                    gate,
+                    paused: None,
+                    is_last: false,
+                    is_first: true,
                     plan,
                     run,
                     published,
@@ -388,52 +510,74 @@ impl<'a> Runs<'a> {
     fn start_upload(&self, growing: &Growing, live: bool) {
         let Some(uploads) = self.uploads else { return };
         let halves = growing.halves.clone();
-        let run = self.recording.to_upload(&growing.run, &growing.published, live);
+        let run = self.recording.to_upload(&growing.run, &growing.published, growing.gate.meter.clone(), live);
         uploads.start(run, move |uploaded| halves.uploaded(uploaded));
     }
 }
 
 impl Growing {
     fn pass(&mut self, end: End, stopping: &Stopping) -> Result<Pass, RecordError> {
-        let Self { plan, run, published, total, .. } = self;
-        read(run, &plan.sources, end, published, total, stopping)
+        let sources = std::mem::take(&mut self.plan.sources);
+        let result = self.pass_over(&sources, end, stopping);
+        self.plan.sources = sources;
+        result
     }
 
+    /// Reads on, as far as there is room. Only the last pass waits for more: until then there is a loop to get back to.
     fn pass_over(&mut self, sources: &[PlannedSource], end: End, stopping: &Stopping) -> Result<Pass, RecordError> {
-        let Self { run, published, total, .. } = self;
-        read(run, sources, end, published, total, stopping)
+        let Self { gate, run, published, total, is_last, .. } = self;
+        let ask = |gate: &Gate| {
+            if *is_last { gate.wait(false, || !stopping.may_go_on()) } else { gate.ask(true) }
+        };
+        let first = ask(gate);
+        if first != Verdict::Go {
+            self.paused = Some(first);
+            return Ok(Pass::default());
+        }
+        let (gate_cell, verdict) = (RefCell::new(gate), Cell::new(Verdict::Go));
+        let committed = |position| {
+            gate_cell.borrow_mut().committed(position);
+            published.up_to(position);
+        };
+        let go_on = |_: &Pass| {
+            stopping.may_read_on() && {
+                let now = ask(&gate_cell.borrow());
+                let go = now == Verdict::Go;
+                verdict.set(now);
+                go
+            }
+        };
+        let result = run.recorder.pass(sources, end, committed, go_on);
+        gate_cell.into_inner().rest();
+        let verdict = verdict.take();
+        self.paused = (verdict != Verdict::Go).then_some(verdict);
+        let pass = result?;
+        total.merge(&pass);
+        Ok(pass)
     }
 
     /// Tells W&B that the run goes on later.
     fn preempt(&mut self) -> Option<RecordError> {
-        let published = &self.published;
-        self.run.recorder.preempt(|position| published.up_to(position)).err()
+        let (published, gate) = (&self.published, &mut self.gate);
+        let committed = |position| {
+            gate.committed(position);
+            published.up_to(position);
+        };
+        self.run.recorder.preempt(committed).err()
     }
 
     /// Nothing more is recorded of it for now.
     fn end(self: Box<Self>, error: Option<RecordError>) -> Watched {
-        let Self { plan, run, published, halves, total, .. } = *self;
+        let Self { plan, run, published, halves, total, gate, .. } = *self;
         let recorded = Recorded::new(&plan, &run, total);
         let failed = error.is_some();
         // The lock and the log go before anyone is told.
         drop(run);
+        drop(gate);
         halves.recorded(recorded, error);
         published.complete();
         if failed { Watched::Failed } else { Watched::Ended(halves) }
     }
-}
-
-fn read(
-    run: &mut OpenRun,
-    sources: &[PlannedSource],
-    end: End,
-    published: &Published,
-    total: &mut Pass,
-    stopping: &Stopping,
-) -> Result<Pass, RecordError> {
-    let pass = run.recorder.pass(sources, end, |position| published.up_to(position), |_| stopping.may_read_on())?;
-    total.merge(&pass);
-    Ok(pass)
 }
 
 fn close_at(row: OpenRow<'_>) -> Instant {

@@ -1,5 +1,7 @@
 //! What a worker says to the server about its run: one request at a time, each noted when it was answered.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
@@ -11,7 +13,7 @@ use crate::upload::batch::{Batch, MAX_LINE};
 use crate::upload::contact::{self, LogUpTo, Parts};
 use crate::upload::files::{self, Plan};
 use crate::upload::fold::Fold;
-use crate::upload::job::{LogEnd, Progress, UploadError};
+use crate::upload::job::{Cleaning, LogEnd, Progress, UploadError};
 use crate::upload::state::{RunAddress, Target};
 use crate::upload::worker::{LIVE_SHARE, Worker};
 use crate::wandb_format::unmark_synced;
@@ -46,7 +48,7 @@ impl Worker<'_> {
         }
         let url = run_url(api.app_url(), &address.entity, &address.project, &address.run_id);
         info!(%url, from, "run opened");
-        if self.state.sent.finished.take().is_some() {
+        if self.state.sent.finished.take().is_some() && self.cleaned.is_none() {
             // Whoever goes on with a log removes the marker; this is for logs that others wrote.
             let _ = unmark_synced(&self.job.log);
         }
@@ -83,15 +85,23 @@ impl Worker<'_> {
     pub(super) async fn upload_files(&mut self, plan: Plan) -> Result<(), UploadError> {
         let Some(run) = self.state.run.as_ref().map(RunAddress::bucket) else { return Ok(()) };
         let began = Instant::now();
+        let sizes: BTreeMap<String, u64> = plan.due.iter().map(|due| (due.path.clone(), due.size())).collect();
         let uploaded = files::upload(&self.fleet.api, &run, plan.due, self.fleet.cancel()).await?;
         self.next_live = self.next_live.max(Instant::now() + began.elapsed() * LIVE_SHARE);
         let sent = &mut self.state.sent;
         sent.failed_files.extend(plan.missing);
+        let refused: u64 = uploaded.failed.iter().filter_map(|path| sizes.get(path)).sum();
+        if refused > 0 {
+            (self.job.progress)(Progress::FilesRefused { bytes: refused });
+        }
         sent.failed_files.extend(uploaded.failed);
         for (path, mark) in uploaded.done {
             sent.failed_files.remove(&path);
             self.files_sent.insert(path.clone());
             sent.unreported.push(path.clone());
+            if self.job.cleaning == Cleaning::AsAcknowledged {
+                self.to_delete.push(path.clone());
+            }
             sent.files.insert(path, mark);
         }
         self.touch();

@@ -60,6 +60,7 @@ async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response
     if call.path == "/__state" {
         return respond(Reply { status: 200, headers: Vec::new(), body: shared.dump() });
     }
+    shared.before_each();
     let index = shared.change(|world| {
         let at = shared.started.elapsed();
         world.requests.push(RequestRecord { at, ..call.record.clone() });

@@ -91,11 +91,20 @@ pub struct Shared {
     options: Options,
     url: String,
     started: Instant,
+    /// Called before each request is looked at.
+    before_each: Mutex<Option<Arc<dyn Fn() + Send + Sync>>>,
 }
 
 impl Shared {
     fn world(&self) -> MutexGuard<'_, World> {
         self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn before_each(&self) {
+        let call = self.before_each.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(call) = call {
+            call();
+        }
     }
 
     /// Every change of what is held goes through here, so that nobody waits for a condition in vain.
@@ -130,6 +139,7 @@ impl FakeServer {
             options,
             url,
             started: Instant::now(),
+            before_each: Mutex::default(),
         });
         let (stop, stopped) = oneshot::channel();
         let served = shared.clone();
@@ -218,6 +228,11 @@ impl FakeServer {
     /// The file stream requests of one run.
     pub fn stream_requests(&self, id: &str) -> Vec<RequestRecord> {
         self.requests().into_iter().filter(|request| request.run.as_deref() == Some(id)).collect()
+    }
+
+    /// Calls this before each request is looked at.
+    pub fn before_each(&self, call: impl Fn() + Send + Sync + 'static) {
+        *self.shared.before_each.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(call));
     }
 
     /// Misbehaves when the time comes.
