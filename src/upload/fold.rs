@@ -36,6 +36,9 @@ pub(crate) struct Fold {
     environment: Environment,
     /// The files that the run wants to keep, by their path below its `files/`, and when they are to be uploaded.
     pub(crate) files: BTreeMap<String, Policy>,
+    /// Where in the log artifacts are recorded.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) artifacts: Vec<LogPosition>,
     /// How often each of these changed.
     pub(crate) revisions: Revisions,
     skips: Vec<(SkippedReason, Count)>,
@@ -107,6 +110,8 @@ pub(crate) enum Change {
     Event,
     /// The process will be stopped and go on later.
     Preempting,
+    /// An artifact is recorded, at the place of the record.
+    Artifact,
     /// It is not carried.
     Skipped(SkippedReason, u64, &'static str),
 }
@@ -146,7 +151,7 @@ impl Fold {
             }
             RecordType::Preempting(_) => return Change::Preempting,
             RecordType::OutputRaw(_) | RecordType::OutputLogger(_) => return not_carried("console output"),
-            RecordType::Artifact(_) => return not_carried("artifacts"),
+            RecordType::Artifact(_) => return Change::Artifact,
             RecordType::Alert(_) => return not_carried("alerts"),
             RecordType::Tbrecord(_) => return not_carried("tensorboard directories named in a log"),
             // The official client does nothing with these either.

@@ -10,6 +10,7 @@ use crate::api::{ApiError, Class};
 use crate::cleaned::CleanError;
 use crate::model::{LogPosition, Skips};
 use crate::state_file::StateFileError;
+use crate::upload::artifacts::ArtifactError;
 use crate::wandb_format::LogError;
 
 /// One log to upload.
@@ -201,6 +202,14 @@ pub enum UploadError {
         /// Why.
         source: LogError,
     },
+    /// An artifact of the run did not get there. Its class says whether trying again helps.
+    #[error("the artifact `{name}` was not uploaded")]
+    Artifact {
+        /// Its name.
+        name: String,
+        /// Why not.
+        source: ArtifactError,
+    },
     /// What was acknowledged cannot be read or written down.
     #[error(transparent)]
     State(#[from] StateFileError),
@@ -233,6 +242,7 @@ impl UploadError {
     pub fn class(&self) -> Option<Class> {
         match self {
             Self::Api(error) | Self::Stopped(error) => Some(error.class()),
+            Self::Artifact { source, .. } => Some(source.class()),
             _ => None,
         }
     }
