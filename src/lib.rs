@@ -54,7 +54,7 @@
 //!
 //! # What is not here
 //!
-//! Artifacts and console output of foreign logs are counted, not sent. What W&B has no type for is kept as a file of
+//! Console output of foreign logs is counted, not sent. What W&B has no type for is kept as a file of
 //! the run. There is no second path to the server beside the log, no database, and no background service.
 
 pub mod api;

@@ -371,6 +371,12 @@ impl Context<'_> {
             });
             let parts = spec.0.get("uploadPartsInput").and_then(Value::as_array).cloned();
             let headers = vec![format!("Content-MD5:{md5}")];
+            // Somebody else may have brought what was wanted before.
+            if birth.is_some()
+                && let Some(held) = self.world.artifact_mut(&artifact.id)
+            {
+                held.wanted.remove(&name);
+            }
             if birth.is_none() {
                 node["uploadHeaders"] = json!(headers);
                 if let Some(held) = self.world.artifact_mut(&artifact.id) {
