@@ -83,7 +83,9 @@ impl Gate {
         let position = run.recorder.checkpoint().position;
         self.log_counted = position.0;
         if let Some(meter) = self.meter.as_ref().filter(|_| position > LogPosition(0)) {
-            meter.found(position, position.0 + size_below(&run.directory.join("files")));
+            // An exit is never acknowledged as a place in the log, and is cut off before the run goes on.
+            let acknowledged = run.recorder.checkpoint().ending.map_or(position, |ending| ending.before_exit);
+            meter.found(acknowledged, position.0 + size_below(&run.directory.join("files")));
         }
     }
 

@@ -276,7 +276,7 @@ impl<'a> Runs<'a> {
 
     /// Ends the runs that still grow, or leaves them open.
     pub(super) fn end(&mut self, end: WatchEnd) {
-        if self.is_short_of_room() {
+        if self.runs.values().any(|watched| matches!(watched, Watched::Waiting { .. })) {
             self.stopping.stop_short();
         }
         let runs = std::mem::take(&mut self.runs);
