@@ -39,6 +39,8 @@ pub enum SkippedReason {
     RowTooLarge,
     /// A run file that could not be uploaded, or is not there.
     File,
+    /// An artifact that could not be uploaded.
+    Artifact,
     /// A record of a log that is newer than this program.
     UnknownRecord,
     /// A histogram with more bins than W&B takes, which were put together: its weight is all there.
@@ -56,7 +58,8 @@ impl SkippedReason {
             | Self::Rewritten
             | Self::BadValue
             | Self::RowTooLarge
-            | Self::File => true,
+            | Self::File
+            | Self::Artifact => true,
             Self::LeftOut
             | Self::LeftOutFile
             | Self::NotShown
@@ -86,6 +89,7 @@ impl fmt::Display for SkippedReason {
             Self::NotShown => "more images in one value than the 108 that W&B shows",
             Self::RowTooLarge => "row above W&B's size limit",
             Self::File => "file that could not be uploaded",
+            Self::Artifact => "artifact that could not be uploaded",
             Self::UnknownRecord => "record of a newer W&B client",
             Self::Rebinned => "histogram with more than 512 bins, put together to 512",
         };
