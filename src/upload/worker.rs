@@ -297,6 +297,10 @@ impl<'a> Worker<'a> {
         // What this program makes itself is tried again when it did not arrive.
         let failed = |path: &&str| self.state.sent.failed_files.contains(*path);
         let again: Vec<&str> = files::GENERATED.into_iter().filter(failed).collect();
+        if finished && !again.is_empty() {
+            // It may be missing there because it could not even be written here.
+            self.write_generated(&fold).await;
+        }
         let named = files::plan_at_end(&fold, &again, &self.state.sent, &self.job.files_dir);
         if !finished || !named.due.is_empty() {
             self.take_place().await?;
@@ -351,16 +355,8 @@ impl<'a> Worker<'a> {
     /// Files, then the last request.
     async fn complete(&mut self, fold: &Fold, code: i32) -> Result<(), UploadError> {
         self.tell_changes(fold).await?;
-        let (to_write, directory) = (fold.clone(), self.job.files_dir.clone());
-        let written = spawn_blocking(move || files::write_generated(&to_write, &directory)).await.unwrap_or_default();
-        let mut generated = Vec::new();
-        for (path, result) in written {
-            if let Err(error) = result {
-                debug!(path, %error, "not written");
-            }
-            // One that could not be written is missing, or is an old one that is better than none.
-            generated.push(path);
-        }
+        // One that could not be written is missing, or is an old one that is better than none.
+        let generated = self.write_generated(fold).await;
         let plan = files::plan_at_end(fold, &generated, &self.state.sent, &self.job.files_dir);
         self.upload_files(plan).await?;
         let summary = self.new_summary(fold, MAX_LINE);
@@ -369,6 +365,19 @@ impl<'a> Worker<'a> {
         self.state.sent.finished = Some(code);
         self.touch();
         self.save().await
+    }
+
+    /// Writes what this program makes itself of a run; returns its paths, written or not.
+    async fn write_generated(&self, fold: &Fold) -> Vec<&'static str> {
+        let (to_write, directory) = (fold.clone(), self.job.files_dir.clone());
+        let written = spawn_blocking(move || files::write_generated(&to_write, &directory)).await.unwrap_or_default();
+        let tell = |(path, result): (&'static str, std::io::Result<()>)| {
+            if let Err(error) = result {
+                debug!(path, %error, "not written");
+            }
+            path
+        };
+        written.into_iter().map(tell).collect()
     }
 
     /// Waits for more at the end of the log. Meanwhile a running run says that it lives, and late changes are told.
