@@ -324,6 +324,10 @@ impl<'a> Worker<'a> {
         // What this program makes itself is tried again when it did not arrive.
         let failed = |path: &&str| self.state.sent.failed_files.contains(*path);
         let again: Vec<&str> = files::GENERATED.into_iter().filter(failed).collect();
+        if finished && !again.is_empty() {
+            // It may be missing there because it could not even be written here.
+            self.write_generated(&fold, end).await;
+        }
         let named = files::plan_at_end(&fold, &again, &self.state.sent, &self.job.files_dir);
         if !finished || !named.due.is_empty() || artifacts {
             self.take_place().await?;
@@ -384,17 +388,8 @@ impl<'a> Worker<'a> {
     async fn complete(&mut self, fold: &Fold, code: i32, end: LogEnd) -> Result<(), UploadError> {
         self.tell_changes(fold).await?;
         self.finish_artifacts().await?;
-        let (to_write, log, directory) = (fold.clone(), self.job.log.clone(), self.job.files_dir.clone());
-        let write = move || files::write_generated(&to_write, &log, end.position, &directory);
-        let written = spawn_blocking(write).await.unwrap_or_default();
-        let mut generated = Vec::new();
-        for (path, result) in written {
-            if let Err(error) = result {
-                debug!(path, %error, "not written");
-            }
-            // One that could not be written is missing, or is an old one that is better than none.
-            generated.push(path);
-        }
+        // One that could not be written is missing, or is an old one that is better than none.
+        let generated = self.write_generated(fold, end).await;
         let plan = files::plan_at_end(fold, &generated, &self.state.sent, &self.job.files_dir);
         self.upload_files(plan).await?;
         let summary = self.new_summary(fold, MAX_LINE);
@@ -403,6 +398,20 @@ impl<'a> Worker<'a> {
         self.state.sent.finished = Some(code);
         self.touch();
         self.save().await
+    }
+
+    /// Writes what this program makes itself of a run; returns its paths, written or not.
+    async fn write_generated(&self, fold: &Fold, end: LogEnd) -> Vec<&'static str> {
+        let (to_write, log, directory) = (fold.clone(), self.job.log.clone(), self.job.files_dir.clone());
+        let write = move || files::write_generated(&to_write, &log, end.position, &directory);
+        let written = spawn_blocking(write).await.unwrap_or_default();
+        let tell = |(path, result): (&'static str, std::io::Result<()>)| {
+            if let Err(error) = result {
+                debug!(path, %error, "not written");
+            }
+            path
+        };
+        written.into_iter().map(tell).collect()
     }
 
     /// Waits for more at the end of the log. Meanwhile a running run says that it lives, and late changes are told.
