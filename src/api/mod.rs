@@ -26,6 +26,6 @@ pub use artifacts::{
 pub use client::{ApiClient, ApiOptions, Proxies, Timeouts};
 pub use credentials::{ApiKey, InvalidApiKey};
 pub use error::{ApiError, Class};
-pub use graphql::{Bucket, Features, RunFiles, RunStatus, UpsertBucket, Viewer};
+pub use graphql::{Alert, Bucket, Features, RunFiles, RunStatus, UpsertBucket, Viewer};
 pub use patience::Patience;
 pub use retry::RetryPolicy;

@@ -6,8 +6,10 @@
 mod child;
 mod gate;
 mod import;
+mod live;
 mod recording;
 mod report;
+mod segments;
 mod signals;
 mod spool;
 mod stopping;
@@ -17,6 +19,7 @@ mod watch;
 
 pub use child::RunningCommand;
 pub use import::import;
+pub use live::{LiveEnd, LiveOptions, sync_live};
 pub use recording::{DEFAULT_PROJECT, GivenConfig, Naming, Planned, Recording, chosen_target};
 pub use report::{LeftOut, Note, Recorded, RunEnd, Watcher};
 pub use signals::{Signal, Signals};

@@ -139,16 +139,18 @@ impl Stopping {
             if second.is_some() {
                 return;
             }
-            let passed = async {
-                match deadline {
-                    Some(deadline) => sleep_until(deadline).await,
-                    None => std::future::pending().await,
-                }
-            };
             tokio::select! {
-                () = passed => return,
+                () = at(deadline) => return,
                 _ = asked.changed() => {}
             }
         }
+    }
+}
+
+/// Waits until then; for ever without a time.
+pub(super) async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
     }
 }

@@ -26,12 +26,29 @@ impl Recorder {
 
     /// Leaves the run open, and says that it will go on; not one that has ended.
     pub fn preempt(&mut self, mut committed: impl FnMut(LogPosition)) -> Result<(), RecordError> {
-        if self.checkpoint.ending.is_some() {
-            return Ok(());
+        self.unless_broken(|this| {
+            if this.checkpoint.ending.is_some() {
+                return Ok(());
+            }
+            this.reopen()?;
+            this.write(&RunUpdate::Preempting)?;
+            this.commit(&mut committed)
+        })
+    }
+
+    /// Does something after which, if it fails, nothing more may be done: rows may be in memory that are not in the log, or
+    /// in the log and not in the checkpoint. The checkpoint on disk is right all the same, so that whoever opens the run
+    /// again goes on from there.
+    pub(super) fn unless_broken<T>(
+        &mut self,
+        what: impl FnOnce(&mut Self) -> Result<T, RecordError>,
+    ) -> Result<T, RecordError> {
+        if self.broken {
+            return Err(RecordError::Broken);
         }
-        self.reopen()?;
-        self.write(&RunUpdate::Preempting)?;
-        self.commit(&mut committed)
+        let result = what(self);
+        self.broken = result.is_err();
+        result
     }
 
     /// Makes everything so far durable and published, if there is anything new.
@@ -64,7 +81,7 @@ impl Recorder {
             }
             self.new = false;
         }
-        self.checkpoint.save(&self.directory)?;
+        self.checkpoint.save(&self.place)?;
         self.dirty = false;
         committed(self.checkpoint.position);
         Ok(())
@@ -138,8 +155,9 @@ impl Recorder {
     }
 
     /// Makes the log ready for something new: it is not whole on any server any more, and its exit record, which is
-    /// only ever the last record of a log, is cut off. The mark goes first and the checkpoint before the log, so that a
-    /// crash in between leaves a log that is cut at the next start. Nothing is changed here before it is saved.
+    /// only ever the last record of a log, is cut off. The checkpoint goes before the log, so that a crash in between leaves
+    /// a log that is cut at the next start; and before the mark, so that a process that sets the mark just now sees in the
+    /// checkpoint that it is too late. Nothing is changed here before it is saved.
     pub(super) fn reopen(&mut self) -> Result<(), RecordError> {
         let failed = |source| RecordError::Log { path: self.log.clone(), source };
         if self.dry_run {
@@ -151,15 +169,21 @@ impl Recorder {
         if std::mem::take(&mut self.no_log) {
             return self.begin_next_log();
         }
-        if std::mem::take(&mut self.marked) {
-            unmark_synced(&self.log).map_err(|source| RecordError::Io { path: self.log.clone(), source })?;
+        let ending = self.checkpoint.ending;
+        if let Some(ending) = ending {
+            let mut cut = self.checkpoint.clone();
+            (cut.ending, cut.position, cut.next_num) = (None, ending.before_exit, ending.exit_num);
+            cut.save(&self.place)?;
+            self.checkpoint = cut;
         }
-        let Some(ending) = self.checkpoint.ending else { return Ok(()) };
-        let mut cut = self.checkpoint.clone();
-        (cut.ending, cut.position, cut.next_num) = (None, ending.before_exit, ending.exit_num);
-        cut.save(&self.directory)?;
-        self.sink = Sink::open_at(&self.log, ending.before_exit, ending.exit_num).map_err(failed)?;
-        self.checkpoint = cut;
+        if std::mem::take(&mut self.marked) {
+            unmark_synced(&self.log)
+                .and_then(|()| sync_directory(&self.directory))
+                .map_err(|source| RecordError::Io { path: self.log.clone(), source })?;
+        }
+        if let Some(ending) = ending {
+            self.sink = Sink::open_at(&self.log, ending.before_exit, ending.exit_num).map_err(failed)?;
+        }
         Ok(())
     }
 }

@@ -5,8 +5,10 @@
 
 use crate::api::file_stream::Lines;
 use crate::model::{LogPosition, SkippedReason};
+use crate::proto::wandb_internal::AlertRecord;
 use crate::proto::wandb_internal::record::RecordType;
-use crate::upload::fold::{Change, Fold};
+use crate::upload::console::{ConsoleLine, Printed};
+use crate::upload::fold::{Change, Fold, printed_text};
 use crate::upload::state::Base;
 use crate::wandb_format::{Entry, EntryKind, HistoryLine, HistoryLines};
 
@@ -33,6 +35,12 @@ pub(crate) struct Batch {
     pub(crate) bytes: usize,
     /// Files that are uploaded once, named by these entries.
     pub(crate) media: Vec<String>,
+    /// Console lines that are new or changed.
+    pub(crate) console: Vec<ConsoleLine>,
+    /// The number of the first of them.
+    pub(crate) console_from: u64,
+    /// What somebody is to be told.
+    pub(crate) alerts: Vec<LoggedAlert>,
     /// Whether the process said that it is about to be stopped.
     pub(crate) preempting: bool,
     /// The run after all entries of this batch.
@@ -43,10 +51,20 @@ pub(crate) struct Batch {
     pub(crate) incomplete: bool,
 }
 
+/// An alert and its place in the log.
+#[derive(Debug, Clone)]
+pub(crate) struct LoggedAlert {
+    /// How many alerts are before it.
+    pub(crate) number: u64,
+    /// How many rows are before it.
+    pub(crate) rows: u64,
+    pub(crate) alert: AlertRecord,
+}
+
 impl Batch {
     /// Whether there is anything that only this batch carries.
     pub(crate) fn has_lines(&self) -> bool {
-        self.history.count > 0 || self.events.count > 0 || self.preempting
+        self.history.count > 0 || self.events.count > 0 || !self.console.is_empty() || self.preempting
     }
 }
 
@@ -66,6 +84,8 @@ pub(crate) struct BatchBuilder {
     fold: Fold,
     history: Lines,
     events: Lines,
+    printed: Printed,
+    alerts: Vec<LoggedAlert>,
     bytes: usize,
     preempting: bool,
     entries: u64,
@@ -80,12 +100,14 @@ pub(crate) struct BatchBuilder {
 }
 
 impl BatchBuilder {
-    /// Goes on after `fold`. `base` lines on the server are not of this log; rows of ours below `resend_from` are counted
+    /// Goes on after `fold`. What `base` says of the server is not of this log; rows of ours below `resend_from` are counted
     /// but not sent.
     pub(crate) fn new(fold: Fold, base: Base, resend_from: u64) -> Self {
         let mut builder = Self {
             history: Lines::default(),
             events: Lines::default(),
+            printed: Printed::default(),
+            alerts: Vec::new(),
             bytes: 0,
             preempting: false,
             entries: 0,
@@ -111,11 +133,11 @@ impl BatchBuilder {
         self.fold.exit = self.fold.passed_exit;
     }
 
-    /// Notes that what lies before `to` is no record.
-    pub(crate) fn damaged(&mut self, to: LogPosition, reason: SkippedReason, first: impl FnOnce() -> String) {
+    /// Notes that what lies between is no record.
+    pub(crate) fn damaged(&mut self, from: LogPosition, to: LogPosition, why: &str) {
         // Behind an exit there is nothing to lose.
         if self.fold.exit.is_none() {
-            self.fold.skip(reason, 1, first);
+            self.fold.damage.add(from, to, why);
             self.fold.position = to;
         }
     }
@@ -128,7 +150,8 @@ impl BatchBuilder {
         }
         match &entry.kind {
             EntryKind::History(bytes) => {
-                let row = row(&mut self.lines, bytes, &mut self.line);
+                let latest = self.step.or(self.fold.implied_step());
+                let row = row(&mut self.lines, bytes, self.base.least_step(latest), &mut self.line);
                 if self.line.len() > MAX_LINE {
                     self.skip(SkippedReason::RowTooLarge, 1, entry, &format!("a row of {} bytes", self.line.len()));
                 } else if self.is_full_for(self.line.len()) {
@@ -145,8 +168,20 @@ impl BatchBuilder {
                 }
                 self.skip(SkippedReason::BadValue, row.skipped, entry, "a value that is not JSON, in a row");
             }
+            EntryKind::Record(record) if printed_text(record).is_some() => {
+                if self.is_full_for(printed_text(record).map_or(0, str::len)) {
+                    return Pushed::Full;
+                }
+                self.fold.print(record, &mut self.printed);
+            }
             EntryKind::Record(record) => match self.fold.apply(record, &mut self.line) {
                 Change::Nothing => {}
+                Change::Alert => {
+                    if let RecordType::Alert(alert) = &**record {
+                        let (number, rows) = (self.fold.alerts - 1, self.fold.history_lines);
+                        self.alerts.push(LoggedAlert { number, rows, alert: alert.clone() });
+                    }
+                }
                 Change::Event => {
                     if self.line.len() > MAX_LINE {
                         self.skip(SkippedReason::RowTooLarge, 1, entry, "a sample of system metrics");
@@ -159,12 +194,14 @@ impl BatchBuilder {
                     }
                 }
                 Change::Preempting => self.preempting = true,
+                Change::Artifact => self.fold.artifacts.push(entry.start),
                 Change::Skipped(reason, count, what) => self.skip(reason, count, entry, what),
             },
             EntryKind::Unknown(number) => {
                 self.skip(SkippedReason::UnknownRecord, 1, entry, &format!("a record of type {number}"));
             }
         }
+        self.fold.damage.pass(entry.number);
         match behind_exit(&entry.kind) {
             Behind::Nothing => {}
             Behind::Late => self.fold.passed_exit = self.fold.exit,
@@ -185,11 +222,17 @@ impl BatchBuilder {
         }
         let history = std::mem::take(&mut self.history);
         let events = std::mem::take(&mut self.events);
+        let bytes = std::mem::take(&mut self.bytes) + self.printed.bytes();
+        let (console_from, console) = std::mem::take(&mut self.printed).finish(&self.fold.console);
+        let console_from = console_from + self.base.console;
         let batch = Batch {
             history,
             events,
-            bytes: std::mem::take(&mut self.bytes),
+            bytes,
             media: std::mem::take(&mut self.fold.fresh),
+            console,
+            console_from,
+            alerts: std::mem::take(&mut self.alerts),
             preempting: std::mem::take(&mut self.preempting),
             after: self.fold.clone(),
             at_end: false,
@@ -207,7 +250,8 @@ impl BatchBuilder {
     }
 
     fn is_full_for(&self, size: usize) -> bool {
-        self.bytes > 0 && self.bytes + size > MAX_BYTES
+        let bytes = self.bytes + self.printed.bytes();
+        bytes > 0 && bytes + size > MAX_BYTES
     }
 
     fn skip(&mut self, reason: SkippedReason, count: u64, entry: &Entry<'_>, what: &str) {
@@ -218,9 +262,9 @@ impl BatchBuilder {
 }
 
 /// Makes the line of a history record. It takes a line number when it is at most [`MAX_LINE`] long.
-pub(crate) fn row(lines: &mut HistoryLines, record: &[u8], line: &mut Vec<u8>) -> HistoryLine {
+pub(crate) fn row(lines: &mut HistoryLines, record: &[u8], least: Option<i64>, line: &mut Vec<u8>) -> HistoryLine {
     line.clear();
-    lines.append(record, line)
+    lines.append_from(record, least, line)
 }
 
 /// What an entry means behind an exit.
@@ -429,7 +473,7 @@ mod tests {
         let sizes = [4 << 20, 4 << 20, 4 << 20, MAX_LINE - 30, 10, MAX_LINE];
         let rows = sizes.iter().enumerate().map(|(number, size)| record(&Step::Row(*size), number));
         write(&log, std::iter::once(run_record()).chain(rows));
-        let mut cursor = Cursor::new(log, Fold::default(), Base { history: 7, events: 0 }, 0);
+        let mut cursor = Cursor::new(log, Fold::default(), Base::rows(7), 0);
         let mut held = Vec::new();
         loop {
             let batch = cursor.next_batch(whole()).unwrap();

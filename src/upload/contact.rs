@@ -11,9 +11,9 @@ use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{ApiClient, ApiError, Bucket, Patience, RunStatus, UpsertBucket};
-use crate::model::LogPosition;
-use crate::upload::cursor::{history_line_at, last_line_like, same_line};
-use crate::upload::fold::{Fold, RunParameters};
+use crate::model::{Json, LogPosition};
+use crate::upload::cursor::{find_line, last_line_like, step_of};
+use crate::upload::fold::{Fold, Inherited, RunParameters};
 use crate::upload::job::{Overrides, UploadError};
 use crate::upload::state::{Base, RunAddress, Target};
 use crate::wandb_format::LogError;
@@ -35,19 +35,6 @@ pub(crate) struct Parts<'a> {
 pub(crate) struct LogUpTo<'a> {
     pub(crate) path: &'a Path,
     pub(crate) limit: Option<LogPosition>,
-}
-
-/// What is known before a run is opened.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Found {
-    pub(crate) target: Target,
-    /// The number of the first line to send.
-    pub(crate) from: u64,
-    /// Lines there that are not of this log.
-    pub(crate) base: Base,
-    pub(crate) storage_id: Option<String>,
-    /// The server holds lines of the run: whoever sent them has described it, and people may have since.
-    pub(crate) described: bool,
 }
 
 /// Where a log is to go.
@@ -79,6 +66,7 @@ pub(crate) fn description(fold: &Fold, overrides: &Overrides) -> Option<RunParam
     if let Some(job_type) = &overrides.job_type {
         run.job_type.clone_from(job_type);
     }
+    run.tags = overrides.tags(&run.tags);
     Some(run)
 }
 
@@ -119,46 +107,187 @@ pub(crate) fn upsert_variables(
     variables
 }
 
-/// What a run without state finds on the server. With `append`, lines of somebody else are not in the way.
+/// Where a run begins, before it is opened.
+#[derive(Debug)]
+pub(crate) struct Beginning {
+    pub(crate) target: Target,
+    /// The number of the first line of the log to send.
+    pub(crate) from: u64,
+    /// The storage id, if the run is there.
+    pub(crate) storage_id: Option<String>,
+    /// What was there before the log's first line.
+    pub(crate) base: Base,
+    /// What the run had before, for a log that continues it.
+    pub(crate) inherited: Option<Inherited>,
+    /// The server was told before what describes the run, and people may have changed it since.
+    pub(crate) described: bool,
+}
+
+impl Beginning {
+    /// Nothing is there.
+    fn new(target: Target) -> Self {
+        Self { target, from: 0, storage_id: None, base: Base::default(), inherited: None, described: false }
+    }
+
+    /// What is known of a run that was opened before.
+    pub(crate) fn known(run: &RunAddress, fold: &Fold) -> Self {
+        let target = Target { entity: run.entity.clone(), project: run.project.clone(), run_id: run.run_id.clone() };
+        Self { from: fold.history_lines, storage_id: Some(run.storage_id.clone()), base: run.base, ..Self::new(target) }
+    }
+}
+
+/// How a log stands to what may be there of its run already.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Relation {
+    /// It continues the run: it says so, or another log of the run was before it.
+    pub(crate) continues: bool,
+    /// The run is to be wound back to this step first.
+    pub(crate) rewind_to: Option<f64>,
+    /// The least `_step` of its first row, if it was uploaded before, at least in part.
+    pub(crate) first_step: Option<i64>,
+    /// It goes behind the lines of somebody else, where those would be in the way.
+    pub(crate) append: bool,
+}
+
+/// What a run without state finds on the server.
 ///
-/// Nothing is changed there before it is clear that the run is ours.
+/// Nothing is changed there before it is clear that the run is ours, or is to be continued.
 pub(crate) async fn look(
     api: &ApiClient,
     log: LogUpTo<'_>,
     target: &Target,
-    append: bool,
+    relation: Relation,
     patience: &impl Patience,
-) -> Result<Found, UploadError> {
+) -> Result<Beginning, UploadError> {
     let target = target.clone();
     let Some(there) = api.run_status(&target.entity, &target.project, &target.run_id, patience).await? else {
-        return Ok(Found { target, from: 0, base: Base::default(), storage_id: None, described: false });
+        return Ok(Beginning::new(target));
     };
-    let (mut from, mut base) = (there.history_lines, Base::default());
-    if there.history_lines > 0 {
-        match ours(log, Fold::default(), 0, &there, &path_of(&target), patience.token()).await {
-            Err(UploadError::Conflict { .. }) if append => {
-                (from, base) = append_to(log, &there, patience.token()).await?
-            }
-            other => other?,
+    let continues = relation.continues || relation.rewind_to.is_some();
+    let found = match continues {
+        true => continued(log, &there, &target, relation, patience.token()).await,
+        false => begun(log, &there, &target, patience.token()).await,
+    };
+    let found = match found {
+        Err(UploadError::Conflict { .. }) if relation.append => {
+            return append_to(log, &there, target, patience.token()).await;
         }
+        found => found?,
+    };
+    let beginning = Beginning { storage_id: Some(there.storage_id.clone()), ..Beginning::new(target) };
+    let inherited = continues.then(|| inherited(&there));
+    if let Some((from, base)) = found {
+        return Ok(Beginning { from, base, inherited, described: from > 0, ..beginning });
     }
-    let described = there.history_lines > 0;
-    Ok(Found { target, from, base, storage_id: Some(there.storage_id), described })
+    if let Some(step) = relation.rewind_to {
+        let Target { entity, project, run_id } = &beginning.target;
+        let back = api.rewind(entity, project, run_id, step, patience).await?;
+        let inherited = inherited.map(|inherited| Inherited { config: inherited.config, ..Inherited::default() });
+        let base = Base { history: back.history_lines, ..Base::default() };
+        return Ok(Beginning { storage_id: Some(back.storage_id), base, inherited, ..beginning });
+    }
+    let base = Base {
+        history: there.history_lines,
+        events: there.events_lines,
+        console: there.console_lines,
+        first_step: next_step(&there),
+    };
+    Ok(Beginning { base, inherited, ..beginning })
 }
 
-/// Where the lines of a log go behind those of somebody else: behind them, or on from where they were appended before.
+/// How much is there of a log that begins its run.
+async fn begun(
+    log: LogUpTo<'_>,
+    there: &RunStatus,
+    target: &Target,
+    cancel: &CancellationToken,
+) -> Result<Option<(u64, Base)>, UploadError> {
+    if there.history_lines > 0 {
+        let number = Some(there.history_lines - 1);
+        ours(log, Fold::default(), Base::default(), number, there, &path_of(target), cancel).await?;
+    }
+    Ok(Some((there.history_lines, Base::default())))
+}
+
+/// How much is there already of a log that continues its run; `None` when nothing of it is.
+async fn continued(
+    log: LogUpTo<'_>,
+    there: &RunStatus,
+    target: &Target,
+    relation: Relation,
+    cancel: &CancellationToken,
+) -> Result<Option<(u64, Base)>, UploadError> {
+    if there.history_lines == 0 {
+        return Ok(None);
+    }
+    let path = path_of(target);
+    // The log may be there already, in part or whole: then its steps begin where they began then.
+    let before = Base { first_step: relation.first_step.unwrap_or_default(), ..Base::default() };
+    match ours(log, Fold::default(), before, None, there, &path, cancel).await {
+        Ok(number) => {
+            let history = there.history_lines.checked_sub(number + 1);
+            let history = history.ok_or_else(|| conflict(&path, there.history_lines, NOT_IN_LOG))?;
+            let lines = relation.continues;
+            let base = Base {
+                history,
+                // Lines of system metrics and of the console may come twice; none are lost.
+                events: if lines { there.events_lines } else { 0 },
+                console: if lines { there.console_lines } else { 0 },
+                ..before
+            };
+            Ok(Some((number + 1, base)))
+        }
+        Err(UploadError::Conflict { .. }) if relation.first_step.is_none() => Ok(None),
+        // It was uploaded before, and the run has gone on since.
+        Err(UploadError::Conflict { .. }) if Some(next_step(there)) == relation.first_step => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The `_step` that a run goes on with.
+fn next_step(there: &RunStatus) -> i64 {
+    let parsed = |text: &Option<String>| text.as_deref().and_then(|text| Json::parse(text).ok());
+    let step = |text| parsed(text).as_ref().and_then(step_of);
+    let latest = step(&there.last_history_line).or_else(|| step(&there.summary)).unwrap_or_default();
+    if there.history_lines > 0 { latest.saturating_add(1) } else { latest }
+}
+
+/// What a run has that a log continues.
+fn inherited(there: &RunStatus) -> Inherited {
+    let parsed = |text: &Option<String>| text.as_deref().and_then(|text| Json::parse(text).ok()).unwrap_or_default();
+    let config = match parsed(&there.config) {
+        Json::Object(members) => {
+            let unwrapped = members.into_iter().map(|(key, shell)| (key, shell.get("value").cloned().unwrap_or(shell)));
+            Json::Object(unwrapped.collect())
+        }
+        other => other,
+    };
+    Inherited { config, summary: parsed(&there.summary) }
+}
+
+/// Where a log goes whose lines are to come behind those of somebody else: behind them, or on from where they were appended
+/// before.
 async fn append_to(
     log: LogUpTo<'_>,
     there: &RunStatus,
+    target: Target,
     cancel: &CancellationToken,
-) -> Result<(u64, Base), UploadError> {
+) -> Result<Beginning, UploadError> {
     let theirs = there.last_history_line.clone().unwrap_or_default();
     let (path, limit, stop) = (log.path.to_owned(), log.limit, cancel.clone());
-    let found = blocking(log.path, cancel, move || last_line_like(&path, limit, &theirs, &stop)).await?;
+    let find = move || last_line_like(&path, limit, Base::default(), &theirs, &stop);
+    let found = blocking(log.path, cancel, find).await?;
     // The last line there may be one of ours: then all before it that we have is there too.
     let from = found.map_or(0, |number| number + 1).min(there.history_lines);
-    let events = if from == 0 { there.events_lines } else { 0 };
-    Ok((from, Base { history: there.history_lines - from, events }))
+    let base = Base {
+        history: there.history_lines - from,
+        // Those of ours may come twice; none are lost, of nobody.
+        events: there.events_lines,
+        console: there.console_lines,
+        first_step: 0,
+    };
+    let storage_id = Some(there.storage_id.clone());
+    Ok(Beginning { from, storage_id, base, described: true, ..Beginning::new(target) })
 }
 
 /// Whether the server has lost what it acknowledged: then the run was deleted there, and made again by somebody or by the
@@ -168,62 +297,89 @@ pub(crate) fn vanished(run: &RunAddress, fold: &Fold, bucket: &Bucket) -> Option
     let other = bucket.storage_id != run.storage_id && bucket.history_lines < run.base.history + acknowledged;
     let gone = bucket.inserted || (acknowledged > 0 && (bucket.history_lines == 0 || other));
     let path = format!("{}/{}/{}", bucket.entity, bucket.project, bucket.run_id);
-    gone.then_some(UploadError::Vanished { run: path, rows: acknowledged })
+    gone.then_some(UploadError::Vanished { run: path, rows: run.base.history + acknowledged })
 }
 
-/// The number of the first line to send to a run that was opened again. `in_flight` lines may have arrived without an
-/// answer. With `append`, lines of somebody else only move the base.
+/// How to go on with a run that was opened again.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Again {
+    /// So many lines may have arrived without an answer.
+    pub(crate) in_flight: u64,
+    /// Lines of somebody else only move the base.
+    pub(crate) append: bool,
+    /// All lines of ours are still in the log.
+    pub(crate) has_all: bool,
+}
+
+/// The number of the first line to send to a run that was opened again. It is less than that of the acknowledged ones
+/// where the server lost some of them: lines behind a gap would not be the lines that they are here.
 pub(crate) async fn check(
     api: &ApiClient,
     log: LogUpTo<'_>,
     fold: &Fold,
     address: &mut RunAddress,
     bucket: &Bucket,
-    (in_flight, append): (u64, bool),
+    how: Again,
     patience: &impl Patience,
 ) -> Result<u64, UploadError> {
     let known = address.base.history + fold.history_lines;
-    if bucket.history_lines <= known {
+    if bucket.history_lines == known {
         return Ok(fold.history_lines);
     }
     let there = api.run_status(&bucket.entity, &bucket.project, &bucket.run_id, patience).await?.unwrap_or_default();
+    let path = format!("{}/{}/{}", bucket.entity, bucket.project, bucket.run_id);
+    // One of the counts may lag behind.
+    let lines = there.history_lines.max(bucket.history_lines);
+    if lines < known {
+        return match lines.checked_sub(address.base.history) {
+            Some(from) if how.has_all => Ok(from),
+            _ => Err(conflict(
+                &path,
+                lines,
+                &format!("it acknowledged {known}: the others cannot be sent again from here"),
+            )),
+        };
+    }
     if there.history_lines <= known {
         return Ok(fold.history_lines);
     }
-    let path = format!("{}/{}/{}", bucket.entity, bucket.project, bucket.run_id);
-    match ours(log, fold.clone(), address.base.history, &there, &path, patience.token()).await {
-        Ok(()) => Ok(there.history_lines - address.base.history),
+    let number = there.history_lines - address.base.history - 1;
+    match ours(log, fold.clone(), address.base, Some(number), &there, &path, patience.token()).await {
+        Ok(_) => Ok(number + 1),
         // These are the lines whose answer was lost, whatever the server made of them: they are sent again.
-        Err(UploadError::Conflict { .. }) if there.history_lines <= known + in_flight => Ok(fold.history_lines),
-        Err(UploadError::Conflict { .. }) if append => {
-            address.base.history = there.history_lines - fold.history_lines;
+        Err(UploadError::Conflict { .. }) if lines <= known + how.in_flight => Ok(fold.history_lines),
+        Err(UploadError::Conflict { .. }) if how.append => {
+            address.base.history = lines - fold.history_lines;
             Ok(fold.history_lines)
         }
         Err(error) => Err(error),
     }
 }
 
-/// Checks that the last line there is the line with that number in our log.
+const NOT_IN_LOG: &str = "the last of them is not in this log: something else wrote to this run";
+
+fn conflict(run: &str, there: u64, why: &str) -> UploadError {
+    UploadError::Conflict { run: run.to_owned(), there, why: why.to_owned() }
+}
+
+/// The number that the last line there has in our log: the given one, or any. It is a conflict when there is none.
 async fn ours(
     log: LogUpTo<'_>,
     from: Fold,
-    base: u64,
+    base: Base,
+    number: Option<u64>,
     there: &RunStatus,
     run: &str,
     cancel: &CancellationToken,
-) -> Result<(), UploadError> {
-    let count = there.history_lines;
-    let conflict = |why: &str| UploadError::Conflict { run: run.to_owned(), there: count, why: why.to_owned() };
-    let Some(theirs) = &there.last_history_line else {
-        return Err(conflict("it does not show the last of them to compare it with this log"));
+) -> Result<u64, UploadError> {
+    let Some(theirs) = there.last_history_line.clone() else {
+        let why = "it does not show the last of them to compare it with this log";
+        return Err(conflict(run, there.history_lines, why));
     };
-    let number = count - base - 1;
     let (path, limit, stop) = (log.path.to_owned(), log.limit, cancel.clone());
-    match blocking(log.path, cancel, move || history_line_at(&path, &from, limit, number, &stop)).await? {
-        Some(line) if same_line(&line, theirs) => Ok(()),
-        Some(_) => Err(conflict("the last of them is not in this log: something else wrote to this run")),
-        None => Err(conflict("this log has fewer: something else wrote to this run")),
-    }
+    let find = move || find_line(&path, &from, limit, base, number, &theirs, &stop);
+    let found = blocking(log.path, cancel, find).await?;
+    found.ok_or_else(|| conflict(run, there.history_lines, NOT_IN_LOG))
 }
 
 /// Reads in a log on a thread of its own.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::model::{Json, LogPosition, SkippedReason};
+use crate::model::{Json, LogPosition, Number};
 use crate::proto::wandb_internal::record::RecordType;
 use crate::upload::batch::{Batch, BatchBuilder, MAX_LINE, Pushed, row};
 use crate::upload::fold::{Fold, RunParameters};
@@ -83,7 +83,7 @@ impl Cursor {
                     if self.may_become_whole(from, end) {
                         return Ok(Batch { at_end: true, incomplete: true, ..self.builder.finish() });
                     }
-                    self.builder.damaged(to, SkippedReason::DamagedRecord, || format!("{why} at byte {}", from.0));
+                    self.builder.damaged(from, to, why);
                 }
             }
         }
@@ -107,6 +107,23 @@ impl Cursor {
         self.suspect = Some((from, seen));
         is_near || seen.elapsed() < MAY_BECOME_WHOLE_FOR
     }
+}
+
+/// What tells logs of one run apart, and from those of other runs.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RunStart {
+    /// Nanoseconds since the Unix epoch.
+    pub time: Option<i64>,
+    /// Empty: the server's default.
+    pub entity: String,
+    /// Empty: the server's default.
+    pub project: String,
+}
+
+/// What the first run record of a log says of its beginning; `None` without one.
+pub fn run_start(log: &Path) -> Option<RunStart> {
+    let run = first_run(log, None, &CancellationToken::new()).ok()??;
+    Some(RunStart { time: run.start_time, entity: run.entity, project: run.project })
 }
 
 /// What the first run record of a log says; `None` when there is none yet, or nobody
@@ -138,34 +155,41 @@ pub(crate) fn first_run(
     }
 }
 
-/// The history line with a number, where the log has one. `fold` is a place at or before it.
-pub(crate) fn history_line_at(
+/// The number of the line of a log that says the same as a line of the server, if there is one. `fold` is a place at or
+/// before it; `number` is the only one that it may have, where that is known.
+pub(crate) fn find_line(
     log: &Path,
     fold: &Fold,
     limit: Option<LogPosition>,
-    number: u64,
+    base: Base,
+    number: Option<u64>,
+    theirs: &str,
     cancel: &CancellationToken,
-) -> Result<Option<String>, LogError> {
+) -> Result<Option<u64>, LogError> {
+    let step_there = step_in(theirs);
     let mut found = None;
-    each_history_line(log, fold, limit, cancel, |at, line| {
-        if at == number {
-            found = Some(String::from_utf8_lossy(line).into_owned());
+    each_history_line(log, fold, limit, base, cancel, |at, step, line| {
+        let candidate = number.map_or(step == step_there, |number| number == at);
+        if candidate && same_line(&String::from_utf8_lossy(line), theirs) {
+            found = Some(at);
         }
-        found.is_some()
+        found.is_some() || number == Some(at)
     })?;
     Ok(found)
 }
 
-/// The number of the last history line that says the same as `theirs`.
+/// The number of the last line of a log that says the same as a line of the server.
 pub(crate) fn last_line_like(
     log: &Path,
     limit: Option<LogPosition>,
+    base: Base,
     theirs: &str,
     cancel: &CancellationToken,
 ) -> Result<Option<u64>, LogError> {
+    let step_there = step_in(theirs);
     let mut found = None;
-    each_history_line(log, &Fold::default(), limit, cancel, |at, line| {
-        if same_line(&String::from_utf8_lossy(line), theirs) {
+    each_history_line(log, &Fold::default(), limit, base, cancel, |at, step, line| {
+        if step == step_there && same_line(&String::from_utf8_lossy(line), theirs) {
             found = Some(at);
         }
         false
@@ -173,28 +197,31 @@ pub(crate) fn last_line_like(
     Ok(found)
 }
 
-/// Shows history lines with their numbers, from a place on, until one of them is enough or nobody waits any more.
+/// Shows history lines with their numbers and steps, from a place on, until one of them is enough or nobody waits any more.
 fn each_history_line(
     log: &Path,
     fold: &Fold,
     limit: Option<LogPosition>,
+    base: Base,
     cancel: &CancellationToken,
-    mut is_enough: impl FnMut(u64, &[u8]) -> bool,
+    mut is_enough: impl FnMut(u64, Option<i64>, &[u8]) -> bool,
 ) -> Result<(), LogError> {
     let Some(mut reader) = open(log, fold.position)? else { return Ok(()) };
     reader.set_limit(limit);
     let mut number = fold.history_lines;
+    let mut latest = fold.implied_step();
     let (mut lines, mut line) = (HistoryLines::default(), Vec::new());
     let mut looks = Looks::new(cancel);
     while !looks.nobody_waits() {
         match reader.next()? {
             Next::Entry(entry) => {
                 let EntryKind::History(record) = entry.kind else { continue };
-                row(&mut lines, record, &mut line);
+                let made = row(&mut lines, record, base.least_step(latest), &mut line);
+                latest = made.step.or(latest);
                 if line.len() > MAX_LINE {
                     continue;
                 }
-                if is_enough(number, &line) {
+                if is_enough(number, made.step, &line) {
                     return Ok(());
                 }
                 number += 1;
@@ -251,6 +278,18 @@ impl<'a> Looks<'a> {
     }
 }
 
+fn step_in(line: &str) -> Option<i64> {
+    Json::parse(line).ok().as_ref().and_then(step_of)
+}
+
+/// The `_step` of a line.
+pub(crate) fn step_of(line: &Json) -> Option<i64> {
+    match line.get("_step") {
+        Some(Json::Number(Number::I64(step))) => Some(*step),
+        _ => None,
+    }
+}
+
 /// Whether two lines say the same. Servers may write numbers in their own way, and order keys as they like.
 pub(crate) fn same_line(ours: &str, theirs: &str) -> bool {
     match (Json::parse(ours), Json::parse(theirs)) {
@@ -274,8 +313,7 @@ fn same(a: &Json, b: &Json) -> bool {
     }
 }
 
-fn as_f64(number: crate::model::Number) -> f64 {
-    use crate::model::Number;
+fn as_f64(number: Number) -> f64 {
     match number {
         Number::F32(value) => f64::from(value),
         Number::F64(value) => value,

@@ -1,10 +1,16 @@
 //! `sync`: what it takes, what it leaves, and where it sends it.
 
+use std::time::Duration;
+
 use crate::import::{named, names};
 use crate::support::bridge::{Place, fixture_path};
 use crate::support::compare::{Compared, same_run, same_run_but_for};
+use crate::support::events::Writer;
 use crate::support::official::{copy_tree, official_sync};
-use crate::support::server::{FakeServer, Fault, Route, RunStatus};
+use crate::support::server::{FakeServer, Fault, Route, RunSnapshot, RunStatus};
+
+/// Much longer than anything takes.
+const LIMIT: Duration = Duration::from_secs(60);
 
 #[test]
 fn any_path_that_leads_to_a_log_will_do() {
@@ -115,5 +121,28 @@ fn a_conflict_is_said_and_nothing_is_overwritten() {
     let ended = place.sync(&server).arg("--include-synced").run().code(1);
     assert!(ended.stderr.contains("something else wrote"), "{}", ended.stderr);
     assert_eq!(named(&server, "precise").history.len(), run.history.len() + 1);
+    server.assert_content();
+}
+
+#[test]
+fn logs_are_followed_while_another_process_records_them() {
+    let (place, server) = (Place::new(), FakeServer::start());
+    let mut writer = Writer::new(&place.path("logs/a"));
+    writer.scalars("loss", (0..10).map(|step| (step, 0.5)));
+    let follower = place.sync(&server).args(["--live", "--poll", "50ms", "--until-idle", "3s"]).spawn();
+    // A run that ends and goes on, twice.
+    for rows in [10, 15, 20] {
+        place.import_offline(["logs"]).args(["-p", "p"]).run().ok();
+        let all = |run: &RunSnapshot| run.history.len() == rows && run.status == RunStatus::Finished;
+        server.wait_until(LIMIT, |world| world.runs.values().any(all));
+        writer.scalars("loss", (rows as i64..rows as i64 + 5).map(|step| (step, 0.5)));
+    }
+    // A run that appears.
+    let name = "events.out.tfevents.1784016001.trainer-0.4242.1";
+    Writer::create(&place.path("more/b"), name).scalars("loss", [(0, 1.0)]);
+    place.import_offline(["more"]).args(["-p", "p"]).run().ok();
+    let ended = follower.wait().ok();
+    eprintln!("{}", ended.stderr);
+    assert_eq!(names(&server), ["a", "b"]);
     server.assert_content();
 }

@@ -47,6 +47,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         &[
             "api",
             "checkpoint",
+            "cleaned",
             "config_files",
             "convert",
             "free_space",

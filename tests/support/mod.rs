@@ -4,6 +4,8 @@
 pub mod bridge;
 pub mod compare;
 pub mod events;
+#[cfg(target_os = "linux")]
+pub mod faults;
 pub mod fixtures;
 pub mod official;
 pub mod python;

@@ -1,22 +1,24 @@
 //! What a worker says to the server about its run: one request at a time, each noted when it was answered.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use crate::api::file_stream::{Content, Lines, gzip};
-use crate::api::run_url;
-use crate::upload::batch::{Batch, MAX_LINE};
-use crate::upload::contact::{self, Found, LogUpTo, Parts};
+use crate::api::{Alert, Class, run_url};
+use crate::upload::batch::{Batch, LoggedAlert, MAX_BYTES, MAX_LINE};
+use crate::upload::console::{self, ConsoleLine};
+use crate::upload::contact::{self, Again, Beginning, LogUpTo, Parts, Relation};
 use crate::upload::files::{self, Plan};
 use crate::upload::fold::{Fold, Policy, RunParameters, is_uploaded_once};
 use crate::upload::job::{Cleaning, LogEnd, OnConflict, Progress, UploadError};
-use crate::upload::state::{RunAddress, Target, UploadState};
+use crate::upload::state::{RunAddress, Sent, Target, UploadState};
 use crate::upload::worker::{LIVE_SHARE, Opened, Worker};
-use crate::wandb_format::unmark_synced;
+use crate::wandb_format::{first_step, mark_first_step, unmark_synced};
 
 /// How many ids are tried for a run whose own holds something else.
 const MOST_IDS: u32 = 10;
@@ -25,12 +27,11 @@ impl Worker<'_> {
     /// Opens the run on the server, or another one in its place where the user chose so.
     pub(super) async fn open(&mut self, after: &Fold, end: LogEnd) -> Result<Opened, UploadError> {
         let policy = self.job.on_conflict;
-        let base = |state: &UploadState| state.run.as_ref().map(|run| run.base).unwrap_or_default();
-        let (before, mut started_over) = (base(&self.state), false);
+        let (before, mut started_over) = (self.base(), false);
         let (mut append, mut number) = (false, 1);
-        let from = loop {
+        let (from, inherits) = loop {
             let error = match self.contact(after, end, number, append).await {
-                Ok(from) => break from,
+                Ok(opened) => break opened,
                 Err(error) => error,
             };
             let is_conflict = matches!(error, UploadError::Conflict { .. } | UploadError::Vanished { .. });
@@ -55,54 +56,80 @@ impl Worker<'_> {
                 _ => return Err(error),
             }
             info!(%error, "the run is uploaded anew");
-            self.state = UploadState::default();
+            // Whoever was told something need not be told again.
+            let Sent { alerts, failed_alerts, .. } = self.state.sent;
+            self.state = UploadState {
+                logs: self.state.logs,
+                sent: Sent { alerts, failed_alerts, ..Sent::default() },
+                ..UploadState::default()
+            };
             started_over = true;
         };
-        if started_over || from > self.state.fold.history_lines || base(&self.state) != before {
+        let acknowledged = self.state.fold.history_lines;
+        if from < acknowledged {
+            info!(from, acknowledged, "the server lost rows, which are sent again");
+            self.media_before().await?;
+            self.state.fold = self.state.fold.from_the_start();
+        }
+        if started_over || inherits || from != acknowledged || self.base() != before {
             return Ok(Opened::ReadAgain(from));
         }
         Ok(Opened::AsRead)
     }
 
-    /// Returns the number of the first row to send.
-    async fn contact(&mut self, after: &Fold, end: LogEnd, number: u32, append: bool) -> Result<u64, UploadError> {
+    /// Returns the number of the first row to send, and whether the run goes on with what it had before this log.
+    async fn contact(
+        &mut self,
+        after: &Fold,
+        end: LogEnd,
+        number: u32,
+        append: bool,
+    ) -> Result<(u64, bool), UploadError> {
         let (api, seat) = (self.fleet.api.clone(), self.seat.clone());
-        let log = LogUpTo { path: &self.job.log, limit: end.position };
+        let path = self.job.log.clone();
+        let log = LogUpTo { path: &path, limit: end.position };
         let known = self.state.run.clone();
-        let found = match &known {
-            Some(run) => Found {
-                target: target_of(run),
-                from: self.state.fold.history_lines,
-                base: run.base,
-                storage_id: Some(run.storage_id.clone()),
-                described: false,
-            },
-            None => contact::look(&api, log, &contact::with_other_id(&self.target, number), append, &*seat).await?,
+        let beginning = match &known {
+            Some(run) => Beginning::known(run, &self.state.fold),
+            None => self.look(after, log, &contact::with_other_id(&self.target, number), append).await?,
         };
-        let description = contact::description(after, &self.job.overrides);
-        let told = if found.described { description.clone() } else { self.state.sent.told.clone() };
+        let Beginning { target, mut from, storage_id, base, inherited, described } = beginning;
+        let inherits = inherited.is_some();
+        let mut after = Cow::Borrowed(after);
+        if let Some(inherited) = inherited {
+            self.state.fold.inherit(inherited.clone());
+            after.to_mut().inherit(inherited);
+        }
+        let description = contact::description(&after, &self.job.overrides);
+        let told = if described { description.clone() } else { self.state.sent.told.clone() };
         let parts = Parts {
             told: told.as_ref(),
             config: known.is_none() || after.revisions.config != self.state.sent.revisions.config,
         };
-        let storage_id = found.storage_id.as_deref();
-        let variables = contact::upsert_variables(after, &found.target, storage_id, &self.job.overrides, parts);
+        let variables = contact::upsert_variables(&after, &target, storage_id.as_deref(), &self.job.overrides, parts);
         let bucket = api.upsert_bucket(&variables, &*seat).await?;
-        let mut address = contact::address(&bucket, found.base);
-        let mut from = found.from;
+        let mut address = contact::address(&bucket, base);
         if let Some(run) = &known {
             if let Some(error) = contact::vanished(run, &self.state.fold, &bucket) {
                 return Err(error);
             }
-            let how = (self.state.sent.in_flight, append);
+            let has_all = self.state.logs == 0 && self.cleaned.is_none();
+            let how = Again { in_flight: self.state.sent.in_flight, append, has_all };
             from = contact::check(&api, log, &self.state.fold, &mut address, &bucket, how, &*seat).await?;
-        } else if bucket.history_lines > found.base.history + from {
+        } else if bucket.history_lines > base.history + from {
             // They were not there a moment ago.
             return Err(UploadError::Conflict {
                 run: format!("{}/{}/{}", address.entity, address.project, address.run_id),
                 there: bucket.history_lines,
                 why: "they were not there a moment ago: something else writes to this run".to_owned(),
             });
+        }
+        if known.is_none() && self.job.foreign.is_some() {
+            // The official client would begin with the same step.
+            let first_step = if base.first_step > 0 { base.first_step } else { rewound_step(&after) };
+            if let Err(error) = mark_first_step(&self.job.log, first_step) {
+                debug!(%error, "no `.syncstate`");
+            }
         }
         let url = run_url(api.app_url(), &address.entity, &address.project, &address.run_id);
         info!(%url, from, "run opened");
@@ -112,11 +139,31 @@ impl Worker<'_> {
         }
         (self.job.progress)(Progress::Opened { url, display_name: address.display_name.clone() });
         self.state.run = Some(address);
-        self.told(after, description);
+        self.told(&after, description);
         self.opened = true;
         self.last_request = Instant::now();
         self.save().await?;
-        Ok(from)
+        Ok((from, inherits))
+    }
+
+    /// Finds out where a run begins of which nothing is known.
+    async fn look(
+        &mut self,
+        after: &Fold,
+        log: LogUpTo<'_>,
+        target: &Target,
+        append: bool,
+    ) -> Result<Beginning, UploadError> {
+        let run = after.run.as_ref();
+        let relation = Relation {
+            continues: self.job.foreign.is_some_and(|foreign| foreign.continues) || run.is_some_and(|run| run.resume),
+            rewind_to: run.and_then(RunParameters::rewind_to),
+            first_step: first_step(&self.job.log),
+            append,
+        };
+        let beginning = contact::look(&self.fleet.api, log, target, relation, &*self.seat).await?;
+        self.rows_found = (beginning.from > 0).then_some(beginning.from);
+        Ok(beginning)
     }
 
     /// Notes what an `UpsertBucket` told.
@@ -170,6 +217,37 @@ impl Worker<'_> {
         Ok(())
     }
 
+    /// Tells what the log wants somebody to be told, each alert once.
+    pub(super) async fn send_alerts(&mut self, batch: &Batch) -> Result<(), UploadError> {
+        let Some(run) = self.state.run.as_ref().map(RunAddress::bucket) else { return Ok(()) };
+        for LoggedAlert { number, rows, alert } in &batch.alerts {
+            // Where it was forgotten what was sent, the rows that are there tell it as well as may be.
+            if *number < self.state.sent.alerts || self.rows_found.is_some_and(|found| *rows <= found) {
+                continue;
+            }
+            let alert = Alert {
+                title: alert.title.clone(),
+                text: alert.text.clone(),
+                level: alert.level.clone(),
+                wait_duration: alert.wait_duration,
+            };
+            match self.fleet.api.alert(&run, &alert, &*self.seat).await {
+                Ok(()) => {}
+                Err(error) if matches!(error.class(), Class::Rejected | Class::Protocol) => {
+                    warn!(%error, run = %run.run_id, "an alert was not taken");
+                    self.state.sent.failed_alerts += 1;
+                }
+                Err(error) => return Err(error.into()),
+            }
+            self.state.sent.alerts = number + 1;
+            // Nothing on the server tells later that it was sent.
+            self.touch();
+            self.save().await?;
+        }
+        self.state.sent.alerts = batch.after.alerts;
+        Ok(())
+    }
+
     /// The summary's one line, when the server does not have it yet and there is room for it.
     pub(super) fn new_summary(&mut self, after: &Fold, room: usize) -> Option<Lines> {
         if after.revisions.summary == self.state.sent.revisions.summary {
@@ -203,27 +281,40 @@ impl Worker<'_> {
         let seat = &*self.seat;
         let api = &self.fleet.api;
         let packed = api.wants_gzip() && api.features(seat).await?.has("FILESTREAM_GZIP");
+        let structured = match &batch {
+            Some(batch) if !batch.console.is_empty() => api.features(seat).await?.has("STRUCTURED_CONSOLE_LOGS"),
+            _ => false,
+        };
         let uploaded = std::mem::take(&mut self.state.sent.unreported);
         let reported = uploaded.clone();
         let made = spawn_blocking(move || {
+            let console = batch.as_ref().map(|batch| console_lines(batch, structured)).unwrap_or_default();
+            let mut console = console.into_iter();
+            let first = console.next();
             let content = Content {
                 history: batch.as_ref().map(|batch| &batch.history),
                 events: batch.as_ref().map(|batch| &batch.events),
                 summary: summary.as_ref(),
+                console: first.as_ref(),
                 uploaded: &uploaded,
                 preempting: batch.as_ref().is_some_and(|batch| batch.preempting),
                 exit_code: exit,
-            };
-            let body = content.body();
-            match packed.then(|| gzip(&body)) {
+            }
+            .body();
+            let rest = console.map(|lines| Content { console: Some(&lines), ..Content::default() }.body());
+            let pack = |body: Vec<u8>| match packed.then(|| gzip(&body)) {
                 Some(Ok(small)) => (Bytes::from(small), true),
                 _ => (Bytes::from(body), false),
-            }
+            };
+            std::iter::once(content).chain(rest).map(pack).collect::<Vec<_>>()
         });
-        let sent = match made.await {
-            Ok((body, packed)) => api.file_stream(&run, body, packed, seat).await,
-            Err(error) => return Err(UploadError::Broken(error.to_string())),
-        };
+        let mut sent = Ok(false);
+        for (body, packed) in made.await.map_err(|error| UploadError::Broken(error.to_string()))? {
+            sent = api.file_stream(&run, body, packed, seat).await;
+            if sent.is_err() {
+                break;
+            }
+        }
         self.last_request = Instant::now();
         self.first_request = false;
         match sent {
@@ -249,6 +340,28 @@ impl Worker<'_> {
         }
         Ok(())
     }
+}
+
+/// The console lines of a batch, in as few requests as their size allows.
+fn console_lines(batch: &Batch, structured: bool) -> Vec<Lines> {
+    let mut from = batch.console_from;
+    let lines = |part: &[ConsoleLine]| {
+        let mut lines = Lines::at(from);
+        let mut text = Vec::new();
+        for line in part {
+            text.clear();
+            line.write(structured, &mut text);
+            lines.push(&text);
+        }
+        from += lines.count;
+        lines
+    };
+    console::parts(&batch.console, MAX_BYTES).into_iter().map(lines).collect()
+}
+
+/// The first step of a log that winds its run back; 0 for any other.
+fn rewound_step(fold: &Fold) -> i64 {
+    fold.run.as_ref().and_then(RunParameters::rewind_to).map_or(0, |step| (step as i64).saturating_add(1))
 }
 
 fn target_of(run: &RunAddress) -> Target {

@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 use wandb_bridge::api::{ApiClient, ApiKey, ApiOptions, RetryPolicy};
+use wandb_bridge::state_file::place::StateHome;
 use wandb_bridge::upload::{
     Cleaning, Close, Fleet, LogEnd, OnConflict, Overrides, RunState, UploadError, UploadJob, UploadOutcome, upload_run,
 };
@@ -55,11 +56,12 @@ fn job(log: &std::path::Path) -> (watch::Sender<LogEnd>, UploadJob) {
     let job = UploadJob {
         log: log.to_owned(),
         files_dir: directory.join("files"),
-        state_dir: directory,
+        state: StateHome::default().of(&directory),
         end,
         overrides: Overrides::default(),
         live: false,
         on_conflict: OnConflict::Fail,
+        foreign: None,
         cleaning: Cleaning::No,
         progress: Arc::new(|_| {}),
     };

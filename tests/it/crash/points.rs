@@ -1,0 +1,237 @@
+//! Every operation on the disk, one after the other, is the point at which something happens to a small import or sync. Then
+//! the same command is given again, and all must be there.
+
+use std::path::PathBuf;
+
+use super::Dice;
+use super::input::{Stream, small};
+use super::verdict::{assert_acknowledged, assert_marked, assert_recorded, assert_server_has};
+use crate::support::bridge::{Call, Ended, Place};
+use crate::support::faults::{Disk, Plan};
+use crate::support::official::copy_tree;
+use crate::support::server::FakeServer;
+
+/// How often the power fails right after a command has ended.
+const LOSSES_AT_END: u32 = 40;
+
+/// What is put through it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Command {
+    ImportOffline,
+    Import,
+    Sync,
+}
+
+/// What all stories of a test share.
+struct Shelf {
+    place: Place,
+    streams: Vec<Stream>,
+    command: Command,
+}
+
+/// One command in a place of its own.
+struct Story<'a> {
+    shelf: &'a Shelf,
+    place: Place,
+    server: FakeServer,
+}
+
+impl Shelf {
+    fn new(command: Command) -> Self {
+        let place = Place::new();
+        let streams = small(&place.path("logs"));
+        if command == Command::Sync {
+            place.import_offline(["logs"]).args(["-p", "p"]).run().ok();
+        }
+        Self { place, streams, command }
+    }
+
+    fn story(&self) -> Story<'_> {
+        let place = Place::new();
+        if self.command == Command::Sync {
+            copy_tree(&self.place.path("out"), &place.path("out"));
+        }
+        Story { shelf: self, place, server: FakeServer::start() }
+    }
+
+    /// How many operations the command has when nothing happens.
+    fn operations(&self) -> u64 {
+        let story = self.story();
+        let disk = Disk::new(&story.out());
+        let mut image = disk.image();
+        story.call(&disk, Plan::Trace).ok();
+        story.assert_whole();
+        let operations = disk.apply(&mut image);
+        image.assert_traced();
+        assert!(operations > 20, "only {operations} operations were seen");
+        operations as u64
+    }
+}
+
+impl Story<'_> {
+    fn out(&self) -> PathBuf {
+        self.place.path("out")
+    }
+
+    fn command(&self) -> Call {
+        let logs = self.shelf.place.path("logs");
+        match self.shelf.command {
+            Command::ImportOffline => self.place.import_offline([logs]).args(["-p", "p"]),
+            Command::Import => self.place.import(&self.server, [logs]),
+            Command::Sync => self.place.sync(&self.server),
+        }
+    }
+
+    fn call(&self, disk: &Disk, plan: Plan) -> Ended {
+        let ended = self.command().envs(disk.variables(plan)).run();
+        assert!(!ended.stderr.contains("panicked"), "{}", ended.stderr);
+        self.server.assert_content();
+        ended
+    }
+
+    /// Marks are for people and for the official client; a full disk may keep one from being made.
+    fn assert_whole(&self) {
+        assert_recorded(&self.out(), &self.shelf.streams);
+        if self.shelf.command != Command::ImportOffline {
+            assert_server_has(&self.server, &self.shelf.streams);
+            assert_acknowledged(&self.out());
+        }
+    }
+
+    /// Gives the command again, with nothing in its way.
+    fn end_well(&self) {
+        self.call(&Disk::new(&self.out()), Plan::Trace).ok();
+        self.assert_whole();
+        if self.shelf.command != Command::ImportOffline {
+            assert_marked(&self.out());
+        }
+    }
+}
+
+fn dies_at_every_operation(command: Command) {
+    let (mut dice, shelf) = (Dice::new(), Shelf::new(command));
+    let mut deaths = 0;
+    for kind in [Plan::Before as fn(u64) -> Plan, Plan::Within] {
+        for number in 1.. {
+            let story = shelf.story();
+            let disk = Disk::new(&story.out());
+            dice.scene(format!("{command:?} dies: {:?}", kind(number)));
+            if story.call(&disk, kind(number)).code.is_some() {
+                break;
+            }
+            deaths += 1;
+            dice.scene(format!("{command:?} has died after:\n{}", disk.tell()));
+            story.end_well();
+        }
+    }
+    eprintln!("{command:?} died at {deaths} points");
+    assert!(deaths > 40, "only {deaths}");
+}
+
+fn loses_power_at_every_operation(command: Command) {
+    let (mut dice, shelf) = (Dice::new(), Shelf::new(command));
+    let mut losses = 0;
+    for number in 1.. {
+        let story = shelf.story();
+        let disk = Disk::new(&story.out());
+        let mut image = disk.image();
+        let ended = story.call(&disk, Plan::Before(number));
+        dice.scene(format!("{command:?} loses power after:\n{}", disk.tell()));
+        disk.apply(&mut image);
+        losses += 1;
+        if ended.code.is_some() {
+            // It has ended well, and said so: what it did lasts. The mark is only for people.
+            ended.ok();
+            for _ in 0..LOSSES_AT_END {
+                image.lose_power(&mut dice.chance);
+                assert_recorded(&story.out(), &shelf.streams);
+                if command != Command::ImportOffline {
+                    assert_acknowledged(&story.out());
+                }
+            }
+            story.end_well();
+            break;
+        }
+        image.lose_power(&mut dice.chance);
+        story.end_well();
+    }
+    eprintln!("{command:?} lost power at {losses} points");
+    assert!(losses > 20, "only {losses}");
+}
+
+fn disk_fails_at_every_operation(command: Command) {
+    let (mut dice, shelf) = (Dice::new(), Shelf::new(command));
+    let operations = shelf.operations();
+    for (kind, says) in
+        [(Plan::Full as fn(u64) -> Plan, "No space left on device"), (Plan::Broken, "Input/output error")]
+    {
+        let mut failures = 0;
+        for number in 1..=operations {
+            let story = shelf.story();
+            let disk = Disk::new(&story.out());
+            let plan = kind(number);
+            dice.scene(format!("{command:?} on a disk that is {plan:?}"));
+            let ended = story.call(&disk, plan);
+            dice.scene(format!("{command:?} on a disk that is {plan:?}, after:\n{}\n{}", disk.tell(), ended.stderr));
+            if ended.code == Some(0) {
+                // It did without, so everything is there.
+                story.assert_whole();
+            } else {
+                failures += 1;
+                let codes: &[i32] = if matches!(plan, Plan::Full(_)) { &[5] } else { &[1, 3] };
+                assert!(codes.contains(&ended.code.unwrap()), "it ends with {:?}", ended.code);
+                // A file that the program makes itself is named instead.
+                let says_it = [says, "file that could not be uploaded"].iter().any(|text| ended.stderr.contains(text));
+                assert!(says_it, "it does not say `{says}`");
+            }
+            story.end_well();
+        }
+        eprintln!("{command:?} ended early at {failures} of {operations} points: {says}");
+        assert!(failures > 10, "only {failures}");
+    }
+}
+
+#[test]
+fn import_offline_dies_at_every_operation() {
+    dies_at_every_operation(Command::ImportOffline);
+}
+
+#[test]
+fn import_dies_at_every_operation() {
+    dies_at_every_operation(Command::Import);
+}
+
+#[test]
+fn sync_dies_at_every_operation() {
+    dies_at_every_operation(Command::Sync);
+}
+
+#[test]
+fn import_offline_loses_power_at_every_operation() {
+    loses_power_at_every_operation(Command::ImportOffline);
+}
+
+#[test]
+fn import_loses_power_at_every_operation() {
+    loses_power_at_every_operation(Command::Import);
+}
+
+#[test]
+fn sync_loses_power_at_every_operation() {
+    loses_power_at_every_operation(Command::Sync);
+}
+
+#[test]
+fn the_disk_fails_at_every_operation_of_import_offline() {
+    disk_fails_at_every_operation(Command::ImportOffline);
+}
+
+#[test]
+fn the_disk_fails_at_every_operation_of_import() {
+    disk_fails_at_every_operation(Command::Import);
+}
+
+#[test]
+fn the_disk_fails_at_every_operation_of_sync() {
+    disk_fails_at_every_operation(Command::Sync);
+}
