@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use super::input::{Stream, several};
-use super::verdict::{assert_acknowledged, assert_marked, assert_recorded, assert_server_has};
+use super::verdict::{
+    assert_acknowledged, assert_marked, assert_recorded, assert_server_has, assert_server_is_not_ahead,
+};
 use super::{Dice, kills};
 use crate::support::bridge::{Call, Place, Running};
 use crate::support::faults::{Chance, Disk, Plan};
@@ -127,6 +129,7 @@ fn killed_again_and_again(times: u64, command: impl Fn(&Place) -> Call, last: im
             image.lose_power(&mut chance);
         }
         server.assert_content();
+        assert_server_is_not_ahead(&server, &place.path("out"));
     }
     eprintln!("killed {deaths} times in {round} rounds, {losses} times by a loss of power");
     dice.scene("in the last, quiet round".to_owned());
