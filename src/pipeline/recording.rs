@@ -20,7 +20,7 @@ use crate::pipeline::spool::Meter;
 use crate::pipeline::uploads::RunToUpload;
 use crate::recorder::{AskedDescription, Described, End, RecordError, RecordOptions, Recorder};
 use crate::settings::SingleRun;
-use crate::state_file::StateFileError;
+use crate::state_file::{StateFileError, create_directories};
 use crate::survey::PlannedRun;
 use crate::upload::{Close, LogEnd, Overrides};
 use crate::wandb_format::{create_offline, point_latest_run_at};
@@ -318,7 +318,8 @@ impl Recording {
             None if self.options.dry_run => self.wandb_directory.join(format!("offline-run-{id}")),
             None => {
                 let _one_at_a_time = self.making.lock();
-                let made = create_offline(&self.wandb_directory, jiff::ZonedDateTime::now().datetime(), &id)
+                let made = create_directories(&self.wandb_directory)
+                    .and_then(|()| create_offline(&self.wandb_directory, jiff::ZonedDateTime::now().datetime(), &id))
                     .map_err(|source| RecordError::Io { path: self.wandb_directory.clone(), source })?;
                 if let Err(error) = point_latest_run_at(&made) {
                     // A convenience; some file systems have no links.

@@ -274,3 +274,22 @@ fn import_of_more_loses_power_at_every_operation() {
 fn the_disk_fails_at_every_operation_of_import_of_more() {
     disk_fails_at_every_operation(Command::ImportGrown);
 }
+
+/// A run with so few files that nothing syncs the whole file system.
+#[test]
+fn what_was_recorded_lasts_with_all_directories_above() {
+    let mut dice = Dice::new();
+    let shelf = Shelf::new(Command::ImportOffline);
+    let story = shelf.story();
+    let streams: Vec<Stream> = shelf.streams.iter().filter(|stream| stream.run == "a").cloned().collect();
+    let disk = Disk::new(&story.place.path("deep"));
+    let mut image = disk.image();
+    let import = story.place.call(["import", "logs/a", "--dir", "deep/down", "--mode", "offline", "-p", "p"]);
+    import.envs(disk.variables(Plan::Trace)).run().ok();
+    dice.scene(disk.tell());
+    disk.apply(&mut image);
+    for _ in 0..LOSSES_AT_END {
+        image.lose_power(&mut dice.chance);
+        assert_recorded(&story.place.path("deep/down"), &streams);
+    }
+}
