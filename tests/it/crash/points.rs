@@ -2,6 +2,7 @@
 //! the same command is given again, and all must be there.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::Dice;
 use super::input::{Stream, small};
@@ -291,5 +292,24 @@ fn what_was_recorded_lasts_with_all_directories_above() {
     for _ in 0..LOSSES_AT_END {
         image.lose_power(&mut dice.chance);
         assert_recorded(&story.place.path("deep/down"), &streams);
+    }
+}
+
+/// The disk is slow, so whoever sends too early has the time for it.
+#[test]
+fn nothing_is_sent_before_it_lasts() {
+    let (mut dice, shelf) = (Dice::new(), Shelf::new(Command::Import));
+    for number in 1.. {
+        let story = shelf.story();
+        let disk = Disk::new(&story.out()).slow(Duration::from_millis(60));
+        let import = story.place.import(&story.server, ["logs/a"]);
+        let ended = import.envs(disk.variables(Plan::Before(number))).run();
+        dice.scene(format!("a slow import dies after:\n{}", disk.tell()));
+        story.server.assert_content();
+        assert_server_is_not_ahead(&story.server, &story.out());
+        if ended.code.is_some() {
+            ended.ok();
+            break;
+        }
     }
 }
