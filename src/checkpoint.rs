@@ -1,10 +1,9 @@
 //! How far a run was recorded: the file that decides, after any crash, what counts.
 //!
-//! It lies beside the log in `.wandb-bridge/`. The log is read only up to [`Checkpoint::position`] by every process of
+//! It lies where [`StatePlace`] says. The log is read only up to [`Checkpoint::position`] by every process of
 //! ours, and cut back to it before anything is appended.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -20,11 +19,12 @@ use crate::convert::run_id::Fingerprint;
 use crate::convert::summaries::SummaryRule;
 use crate::convert::template::Template;
 use crate::model::{Count, Json, LogPosition, RunId, SkippedReason, WallTime, json_text};
+use crate::state_file::place::StatePlace;
 use crate::state_file::{self, StateFileError};
 use crate::tfevents::{FilePosition, TagTable};
 
-/// The directory beside a log that holds our state about the run.
-pub const STATE_DIRECTORY: &str = ".wandb-bridge";
+/// No log has more bytes, rows or records, and no file more bytes.
+const LARGEST_COUNT: u64 = 1 << 60;
 
 /// Options that decide which rows and runs there are. A pass with others would mix two readings of the same logs, so it
 /// is refused; `--generation` makes a fresh run.
@@ -138,6 +138,15 @@ impl SourceCheckpoint {
     pub fn directory(&self) -> &str {
         self.label.strip_suffix(&self.file_name).map_or("", |directory| directory.trim_end_matches('/'))
     }
+
+    /// Gives it another file name, in its directory.
+    pub fn rename(&mut self, file_name: String) {
+        self.label = match self.directory() {
+            "" => file_name.clone(),
+            directory => format!("{directory}/{file_name}"),
+        };
+        self.file_name = file_name;
+    }
 }
 
 /// Enough to see that a file changed since it was copied.
@@ -214,29 +223,38 @@ impl Checkpoint {
         self.position == LogPosition(0)
     }
 
-    /// Where the checkpoint of a run directory lies.
-    pub fn path(run_directory: &Path) -> PathBuf {
-        run_directory.join(STATE_DIRECTORY).join("checkpoint.json")
+    /// Whether a run is of our making: it has a checkpoint, or its recording was cut short before the first one. Then its
+    /// log counts for nothing and is made anew.
+    pub fn is_ours(place: &StatePlace) -> bool {
+        place.checkpoint().is_file() || place.writer_lock().is_file()
     }
 
-    /// Whether a run directory is of our making: it has a checkpoint, or its recording was cut short before the first
-    /// one. Then its log counts for nothing and is made anew.
-    pub fn is_ours(run_directory: &Path) -> bool {
-        Self::path(run_directory).is_file() || Self::writer_lock(run_directory).is_file()
+    /// Reads the checkpoint of a run; `None` for a log that is not ours.
+    pub fn load(place: &StatePlace) -> Result<Option<Self>, StateFileError> {
+        let path = place.checkpoint();
+        let found: Option<Self> = state_file::load(&path)?;
+        match found {
+            Some(checkpoint) if !checkpoint.is_plausible() => {
+                Err(StateFileError::implausible(&path, "it counts more than there can be"))
+            }
+            found => Ok(found),
+        }
     }
 
-    /// Where the lock of whoever records lies.
-    pub fn writer_lock(run_directory: &Path) -> PathBuf {
-        run_directory.join(STATE_DIRECTORY).join("writer.lock")
+    /// Numbers are added to, and none may overflow. A cleaned run has more rows than its log has bytes.
+    fn is_plausible(&self) -> bool {
+        let Self { position, next_num, state, sources, ending, .. } = self;
+        let counts = |count: u64| count <= LARGEST_COUNT;
+        let numbers = |number: i64| u64::try_from(number).is_ok_and(counts);
+        counts(position.0)
+            && counts(state.rows)
+            && numbers(*next_num)
+            && sources.iter().all(|source| counts(source.position.offset) && counts(source.seen_size))
+            && ending.is_none_or(|ending| ending.before_exit <= *position && numbers(ending.exit_num))
     }
 
-    /// Reads the checkpoint of a run directory; `None` for a log that is not ours.
-    pub fn load(run_directory: &Path) -> Result<Option<Self>, StateFileError> {
-        state_file::load(&Self::path(run_directory))
-    }
-
-    /// Replaces the checkpoint of a run directory, durably.
-    pub fn save(&self, run_directory: &Path) -> Result<(), StateFileError> {
-        state_file::save(&Self::path(run_directory), self)
+    /// Replaces the checkpoint of a run, durably.
+    pub fn save(&self, place: &StatePlace) -> Result<(), StateFileError> {
+        state_file::save(&place.checkpoint(), self)
     }
 }

@@ -19,9 +19,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::checkpoint::{Checkpoint, Ending, STATE_DIRECTORY};
+use crate::checkpoint::{Checkpoint, Ending};
 use crate::model::LogPosition;
 use crate::state_file::lock::{Lock, LockError};
+use crate::state_file::place::{StateHome, StatePlace};
 use crate::state_file::{self, StateFileError, sync_directory};
 use crate::wandb_format::mark_synced;
 
@@ -62,64 +63,62 @@ pub enum CleanError {
 }
 
 impl Cleaned {
-    /// What is kept of a run directory's logs; `None` where none was deleted.
-    pub fn load(run_directory: &Path) -> Result<Option<Self>, StateFileError> {
-        state_file::load(&path(run_directory))
+    /// What is kept of a run's logs; `None` where none was deleted.
+    pub fn load(state: &StatePlace) -> Result<Option<Self>, StateFileError> {
+        state_file::load(&state.cleaned())
     }
 
-    /// Whether a log of a run directory was deleted.
-    pub fn is_there(run_directory: &Path) -> bool {
-        path(run_directory).is_file()
+    /// Whether a log of the run was deleted.
+    pub fn is_there(state: &StatePlace) -> bool {
+        state.cleaned().is_file()
     }
 }
 
 /// Deletes the log of a run, and its files. `self` says what the log was.
 ///
 /// False when the run was recorded on behind `read_to`, which is where the upload stopped reading, or is being recorded.
-pub fn clean(log: &Path, read_to: Option<LogPosition>, note: Cleaned) -> Result<bool, CleanError> {
-    let directory = directory_of(log);
-    let ours = Checkpoint::is_ours(directory);
-    let _lock = match take_lock(directory, ours) {
+pub fn clean(log: &Path, state: &StatePlace, read_to: Option<LogPosition>, note: Cleaned) -> Result<bool, CleanError> {
+    let ours = Checkpoint::is_ours(state);
+    let _lock = match take_lock(state, ours) {
         Ok(lock) => lock,
         Err(CleanError::Held(_)) => return Ok(false),
         Err(error) => return Err(error),
     };
     if ours {
-        let Some(checkpoint) = Checkpoint::load(directory)? else { return Ok(false) };
+        let Some(checkpoint) = Checkpoint::load(state)? else { return Ok(false) };
         // Whoever reads the log of another process does not read its exit.
         let is_whole = |ending: Ending| read_to == Some(checkpoint.position) || read_to == Some(ending.before_exit);
         if !checkpoint.ending.is_some_and(is_whole) {
             return Ok(false);
         }
     }
-    state_file::save(&path(directory), &Cleaned { under_way: true, ..note.clone() })?;
-    finish(log, note)?;
+    state_file::save(&state.cleaned(), &Cleaned { under_way: true, ..note.clone() })?;
+    finish(log, state, note)?;
     Ok(true)
 }
 
 /// Ends what another process began, if it did; returns what is kept of the run's logs. For who holds the writer's lock.
-pub fn finish_if_under_way(log: &Path) -> Result<Option<Cleaned>, CleanError> {
-    let note = Cleaned::load(directory_of(log))?;
+pub fn finish_if_under_way(log: &Path, state: &StatePlace) -> Result<Option<Cleaned>, CleanError> {
+    let note = Cleaned::load(state)?;
     match note {
-        Some(note) if note.under_way => finish(log, note).map(Some),
+        Some(note) if note.under_way => finish(log, state, note).map(Some),
         note => Ok(note),
     }
 }
 
 /// The same for who does not hold the writer's lock.
-pub fn take_up(log: &Path) -> Result<Option<Cleaned>, CleanError> {
-    let directory = directory_of(log);
-    match Cleaned::load(directory)? {
+pub fn take_up(log: &Path, state: &StatePlace) -> Result<Option<Cleaned>, CleanError> {
+    match Cleaned::load(state)? {
         Some(note) if note.under_way => {
-            let _lock = take_lock(directory, Checkpoint::is_ours(directory))?;
-            finish_if_under_way(log)
+            let _lock = take_lock(state, Checkpoint::is_ours(state))?;
+            finish_if_under_way(log, state)
         }
         note => Ok(note),
     }
 }
 
 /// Run directories below some paths whose log is gone because it was cleaned.
-pub fn find<P: AsRef<Path>>(paths: impl IntoIterator<Item = P>) -> Vec<PathBuf> {
+pub fn find<P: AsRef<Path>>(paths: impl IntoIterator<Item = P>, state: &StateHome) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for given in paths {
         let given = given.as_ref();
@@ -132,7 +131,7 @@ pub fn find<P: AsRef<Path>>(paths: impl IntoIterator<Item = P>) -> Vec<PathBuf> 
         let all = [given.to_owned()].into_iter().chain(below(given)).chain(inner);
         let is_clean = |directory: &PathBuf| {
             // `latest-run` is another name of one of them.
-            !directory.is_symlink() && Cleaned::is_there(directory) && !holds_log(directory)
+            !directory.is_symlink() && Cleaned::is_there(&state.of(directory)) && !holds_log(directory)
         };
         found.extend(all.filter(is_clean));
     }
@@ -146,35 +145,31 @@ fn holds_log(directory: &Path) -> bool {
     fs::read_dir(directory).is_ok_and(|entries| entries.filter_map(Result::ok).any(is_log))
 }
 
-fn path(run_directory: &Path) -> PathBuf {
-    run_directory.join(STATE_DIRECTORY).join("cleaned.json")
-}
-
 fn directory_of(log: &Path) -> &Path {
     log.parent().unwrap_or(Path::new("."))
 }
 
-fn take_lock(directory: &Path, ours: bool) -> Result<Option<Lock>, CleanError> {
+fn take_lock(state: &StatePlace, ours: bool) -> Result<Option<Lock>, CleanError> {
     if !ours {
         return Ok(None);
     }
-    match Lock::take(&Checkpoint::writer_lock(directory)) {
+    match Lock::take(&state.writer_lock(), state.locking()) {
         Ok(lock) => Ok(Some(lock)),
-        Err(error @ LockError::Held(_)) => Err(CleanError::Held(error)),
-        Err(LockError::Io(source)) => Err(CleanError::Io { path: directory.to_owned(), source }),
+        Err(error @ (LockError::Held(_) | LockError::Unsupported(_))) => Err(CleanError::Held(error)),
+        Err(LockError::Io(source)) => Err(CleanError::Io { path: state.directory().to_owned(), source }),
     }
 }
 
 /// Everything from the note on, as often as it takes.
-fn finish(log: &Path, note: Cleaned) -> Result<Cleaned, CleanError> {
+fn finish(log: &Path, state: &StatePlace, note: Cleaned) -> Result<Cleaned, CleanError> {
     let directory = directory_of(log);
     let failed = |source| CleanError::Io { path: directory.to_owned(), source };
     // From here on nothing of the old log counts.
-    if let Some(mut checkpoint) = Checkpoint::load(directory)? {
+    if let Some(mut checkpoint) = Checkpoint::load(state)? {
         (checkpoint.position, checkpoint.next_num) = (LogPosition(0), 1);
         let code = checkpoint.ending.map_or(0, |ending| ending.code);
         checkpoint.ending = Some(Ending { before_exit: LogPosition(0), exit_num: 1, code });
-        checkpoint.save(directory)?;
+        checkpoint.save(state)?;
     }
     mark_synced(log).map_err(failed)?;
     gone(fs::remove_file(log)).map_err(failed)?;
@@ -183,7 +178,7 @@ fn finish(log: &Path, note: Cleaned) -> Result<Cleaned, CleanError> {
     }
     sync_directory(directory).map_err(failed)?;
     let note = Cleaned { under_way: false, ..note };
-    state_file::save(&path(directory), &note)?;
+    state_file::save(&state.cleaned(), &note)?;
     Ok(note)
 }
 

@@ -14,6 +14,7 @@ use crate::convert::keys::KeyRule;
 use crate::convert::run_id::Fingerprint;
 use crate::model::RunId;
 use crate::state_file::StateFileError;
+use crate::state_file::place::StateHome;
 use crate::survey::PlannedRun;
 use crate::wandb_format::RunDirIndex;
 
@@ -23,34 +24,53 @@ pub struct KnownRuns {
     directories: RunDirIndex,
     made: HashMap<RunId, PathBuf>,
     by_source: HashMap<(String, Fingerprint), Vec<RunId>>,
+    /// The same by first record alone, for files that were renamed.
+    by_record: HashMap<Fingerprint, Vec<RunId>>,
     /// Files of directories that were folded into a run under their own tags: sessions of what they lie below.
     folded: HashSet<(String, Fingerprint)>,
     /// The last names of the path that each run was first seen at.
     names: HashMap<RunId, Vec<String>>,
+    /// Directories whose checkpoints were read.
+    read: HashSet<PathBuf>,
+    wandb_directory: PathBuf,
+    generation: u32,
+    state: StateHome,
 }
 
 impl KnownRuns {
     /// Reads the checkpoints of one generation below a `wandb/` directory, which need not exist. Damaged checkpoints
     /// come back as errors: their runs are not touched.
-    pub fn load(wandb_directory: &Path, generation: u32) -> io::Result<(Self, Vec<StateFileError>)> {
-        let directories = RunDirIndex::read(wandb_directory)?;
-        let loaded: Vec<_> =
-            directories.paths().into_par_iter().map(|directory| (Checkpoint::load(&directory), directory)).collect();
-        let mut known = Self { directories, ..Self::default() };
+    pub fn load(wandb_directory: &Path, generation: u32, state: &StateHome) -> io::Result<(Self, Vec<StateFileError>)> {
+        let mut known =
+            Self { wandb_directory: wandb_directory.to_owned(), generation, state: state.clone(), ..Self::default() };
+        let errors = known.read_again()?;
+        Ok((known, errors))
+    }
+
+    /// Reads what other processes made since. Errors are told once for each directory.
+    pub fn read_again(&mut self) -> io::Result<Vec<StateFileError>> {
+        self.directories = RunDirIndex::read(&self.wandb_directory)?;
+        let mut new = self.directories.paths();
+        new.retain(|directory| !self.read.contains(directory));
+        let load = |directory: PathBuf| (Checkpoint::load(&self.state.of(&directory)), directory);
+        let loaded: Vec<_> = new.into_par_iter().map(load).collect();
         let mut errors = Vec::new();
         for (checkpoint, directory) in loaded {
             match checkpoint {
-                Ok(Some(checkpoint)) if checkpoint.generation == generation => {
+                Ok(Some(checkpoint)) if checkpoint.generation == self.generation => {
                     if checkpoint.log_is_gone() {
-                        known.made.insert(checkpoint.run_id.clone(), directory);
+                        self.made.insert(checkpoint.run_id.clone(), directory.clone());
                     }
-                    known.add_sources(&checkpoint);
+                    self.add_sources(&checkpoint);
                 }
-                Ok(_) => {}
+                Ok(Some(_)) => {}
+                // It may be one that another process has just begun.
+                Ok(None) => continue,
                 Err(error) => errors.push(error),
             }
+            self.read.insert(directory);
         }
-        Ok((known, errors))
+        Ok(errors)
     }
 
     /// Adds a run that was made since.
@@ -62,9 +82,12 @@ impl KnownRuns {
     fn add_sources(&mut self, checkpoint: &Checkpoint) {
         self.names.insert(checkpoint.run_id.clone(), checkpoint.names.clone());
         for source in &checkpoint.sources {
-            let ids = self.by_source.entry((source.file_name.clone(), source.fingerprint.clone())).or_default();
-            if !ids.contains(&checkpoint.run_id) {
-                ids.push(checkpoint.run_id.clone());
+            let by_source = self.by_source.entry((source.file_name.clone(), source.fingerprint.clone())).or_default();
+            let by_record = self.by_record.entry(source.fingerprint.clone()).or_default();
+            for ids in [by_source, by_record] {
+                if !ids.contains(&checkpoint.run_id) {
+                    ids.push(checkpoint.run_id.clone());
+                }
             }
             if !source.directory().is_empty() && source.rule == KeyRule::default() {
                 self.folded.insert((source.file_name.clone(), source.fingerprint.clone()));
@@ -89,11 +112,23 @@ impl KnownRuns {
             }
         }
         match owners.as_slice() {
-            [] => plan.id.clone(),
+            [] => self.renamed(plan).unwrap_or(&plan.id).clone(),
             [only] if plan.copy_names.is_empty() => (*only).clone(),
             // A copy has the sources of the run that it is a copy of, and must not end up in it.
             several => self.at_place(several, plan).unwrap_or(&plan.id).clone(),
         }
+    }
+
+    /// The run that was made at the same place from files with other names, of which one began with a first record that is
+    /// there now: some programs that copy files rename them at the end.
+    fn renamed(&self, plan: &PlannedRun) -> Option<&RunId> {
+        let names = plan.last_names(usize::MAX);
+        let is_there = |id: &&RunId| {
+            let there = self.names.get(*id).map(Vec::as_slice).unwrap_or_default();
+            !there.is_empty() && names.ends_with(there)
+        };
+        let mut sources = plan.sources.iter().filter_map(|source| self.by_record.get(&source.fingerprint)).flatten();
+        sources.find(is_there)
     }
 
     /// Of runs that were made from the same files, the one that was made where the planned one lies: how many of the last
@@ -114,7 +149,7 @@ impl KnownRuns {
     /// The directory of a run that is there.
     pub fn directory_of(&self, id: &RunId) -> Option<PathBuf> {
         // Where the official client recorded the same run too, only one of the directories holds our state.
-        let ours = |directory: &PathBuf| Checkpoint::is_ours(directory);
+        let ours = |directory: &PathBuf| Checkpoint::is_ours(&self.state.of(directory));
         let found = || self.directories.find(id).into_iter().map(|run| run.path().to_owned()).find(ours);
         self.made.get(id).cloned().or_else(found)
     }

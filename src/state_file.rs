@@ -4,6 +4,7 @@
 //! file. Nothing is believed about a file that another version wrote: it is refused in words.
 
 pub mod lock;
+pub mod place;
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -50,6 +51,13 @@ pub enum StateFileError {
         /// Its version.
         version: u32,
     },
+}
+
+impl StateFileError {
+    /// What was read cannot be what this program wrote, although it has its form.
+    pub fn implausible(path: &Path, why: &str) -> Self {
+        Self::Damaged { path: path.to_owned(), source: serde::de::Error::custom(why) }
+    }
 }
 
 #[derive(Deserialize)]

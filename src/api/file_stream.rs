@@ -61,6 +61,8 @@ pub(crate) struct Content<'a> {
     pub(crate) events: Option<&'a Lines>,
     /// The whole summary, as its one line.
     pub(crate) summary: Option<&'a Lines>,
+    /// Console lines. These may replace others.
+    pub(crate) console: Option<&'a Lines>,
     /// Files that were uploaded.
     pub(crate) uploaded: &'a [String],
     /// The process is about to be stopped and will go on later.
@@ -76,6 +78,7 @@ impl Content<'_> {
             ("wandb-history.jsonl", self.history),
             ("wandb-events.jsonl", self.events),
             ("wandb-summary.json", self.summary),
+            ("output.log", self.console),
         ];
         let size: usize = files.iter().filter_map(|(_, lines)| *lines).map(|lines| lines.escaped.len() + 80).sum();
         let mut out = Vec::with_capacity(size + 256);

@@ -108,8 +108,27 @@ pub struct RunStatus {
     pub history_lines: u64,
     /// How many lines of system metrics there are.
     pub events_lines: u64,
+    /// How many console lines there are.
+    pub console_lines: u64,
     /// The last history line, if the server shows it.
     pub last_history_line: Option<String>,
+    /// The text of the summary, if the server shows it.
+    pub summary: Option<String>,
+    /// The text of the config, each value wrapped, if the server shows it.
+    pub config: Option<String>,
+}
+
+/// What somebody is to be told.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Alert {
+    /// The subject.
+    pub title: String,
+    /// The message.
+    pub text: String,
+    /// `INFO`, `WARN` or `ERROR`; empty is the server's default.
+    pub level: String,
+    /// How long others of the same title are to be held back, as the log says it.
+    pub wait_duration: i64,
 }
 
 /// Where the files of a run are to go.
@@ -136,11 +155,21 @@ const UPSERT_BUCKET: &str = "mutation UpsertBucket($id: String, $name: String, $
 
 const RUN_RESUME_STATUS: &str = "query RunResumeStatus($project: String, $entity: String, $name: String!) { \
     model(name: $project, entityName: $entity) { id name entity { id name } bucket(name: $name, missingOk: true) { id name \
-    historyLineCount eventsLineCount logLineCount historyTail } } }";
+    historyLineCount eventsLineCount logLineCount historyTail summaryMetrics config } } }";
+
+const REWIND_RUN: &str = "mutation RewindRun($runName: String!, $entity: String, $project: String, $metricName: String!, \
+    $metricValue: Float!) { rewindRun(input: {runName: $runName, entityName: $entity, projectName: $project, \
+    metricName: $metricName, metricValue: $metricValue}) { rewoundRun { id name displayName config project { id name \
+    entity { id name } } historyLineCount } } }";
 
 const CREATE_RUN_FILES: &str = "mutation CreateRunFiles($entity: String!, $project: String!, $run: String!, \
     $files: [String!]!) { createRunFiles(input: {entityName: $entity, projectName: $project, runName: $run, files: $files}) \
     { runID uploadHeaders files { name uploadUrl } } }";
+
+const ALERT: &str = "mutation NotifyScriptableRunAlert($entityName: String!, $projectName: String!, $runName: String!, \
+    $title: String!, $text: String!, $severity: AlertSeverity = INFO, $waitDuration: Duration) { \
+    notifyScriptableRunAlert(input: {entityName: $entityName, projectName: $projectName, runName: $runName, title: $title, \
+    text: $text, severity: $severity, waitDuration: $waitDuration}) { success } }";
 
 impl ApiClient {
     /// Asks who the key belongs to.
@@ -223,8 +252,57 @@ impl ApiClient {
             storage_id: bucket.id,
             history_lines: bucket.history_line_count.unwrap_or_default(),
             events_lines: bucket.events_line_count.unwrap_or_default(),
+            console_lines: bucket.log_line_count.unwrap_or_default(),
             last_history_line: tail.and_then(|mut lines| lines.pop()),
+            summary: bucket.summary_metrics,
+            config: bucket.config,
         }))
+    }
+
+    /// Winds a run back to a step: what came behind it is gone.
+    pub async fn rewind(
+        &self,
+        entity: &str,
+        project: &str,
+        run_id: &str,
+        step: f64,
+        cancel: &CancellationToken,
+    ) -> Result<RunStatus, ApiError> {
+        const NAME: &str = "RewindRun";
+        let or_null = |text: &str| if text.is_empty() { Value::Null } else { Value::from(text) };
+        let variables = json!({
+            "runName": run_id,
+            "entity": or_null(entity),
+            "project": or_null(project),
+            "metricName": "_step",
+            "metricValue": step,
+        });
+        let (data, errors) = self.graphql::<RewindData>(Call::Query, NAME, REWIND_RUN, Some(variables), cancel).await?;
+        let run = self.needed(data.and_then(|data| data.rewind_run).and_then(|data| data.rewound_run), errors, NAME)?;
+        Ok(RunStatus {
+            storage_id: run.id,
+            history_lines: run.history_line_count.unwrap_or_default(),
+            config: run.config,
+            ..RunStatus::default()
+        })
+    }
+
+    /// Tells those who want to know it.
+    pub async fn alert(&self, run: &Bucket, alert: &Alert, cancel: &CancellationToken) -> Result<(), ApiError> {
+        const NAME: &str = "NotifyScriptableRunAlert";
+        let mut variables = json!({
+            "entityName": run.entity,
+            "projectName": run.project,
+            "runName": run.run_id,
+            "title": alert.title,
+            "text": alert.text,
+            "waitDuration": alert.wait_duration,
+        });
+        if let (false, Some(members)) = (alert.level.is_empty(), variables.as_object_mut()) {
+            members.insert("severity".to_owned(), alert.level.as_str().into());
+        }
+        let (data, errors) = self.graphql::<Value>(Call::Query, NAME, ALERT, Some(variables), cancel).await?;
+        self.needed(data, errors, NAME).map(drop)
     }
 
     /// Asks where files are to be uploaded.
@@ -401,7 +479,30 @@ struct StatusNode {
     id: String,
     history_line_count: Option<u64>,
     events_line_count: Option<u64>,
+    log_line_count: Option<u64>,
     history_tail: Option<String>,
+    summary_metrics: Option<String>,
+    config: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RewindData {
+    rewind_run: Option<RewindNode>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RewindNode {
+    rewound_run: Option<RewoundRun>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RewoundRun {
+    id: String,
+    history_line_count: Option<u64>,
+    config: Option<String>,
 }
 
 #[derive(Deserialize)]

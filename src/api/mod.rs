@@ -25,5 +25,5 @@ pub use artifacts::{
 pub use client::{ApiClient, ApiOptions, Proxies, Timeouts};
 pub use credentials::{ApiKey, InvalidApiKey};
 pub use error::{ApiError, Class};
-pub use graphql::{Bucket, Features, RunFiles, RunStatus, UpsertBucket, Viewer};
+pub use graphql::{Alert, Bucket, Features, RunFiles, RunStatus, UpsertBucket, Viewer};
 pub use retry::RetryPolicy;

@@ -85,6 +85,9 @@ pub struct ImportArgs {
     /// Where runs go.
     #[command(flatten)]
     pub target: TargetArgs,
+    /// Where the state of runs lies.
+    #[command(flatten)]
+    pub state: StateArgs,
     /// How much of the disk is taken.
     #[command(flatten)]
     pub disk: DiskArgs,
@@ -136,6 +139,9 @@ pub struct WatchArgs {
     /// Where runs go.
     #[command(flatten)]
     pub target: TargetArgs,
+    /// Where the state of runs lies.
+    #[command(flatten)]
+    pub state: StateArgs,
     /// How much of the disk is taken.
     #[command(flatten)]
     pub disk: DiskArgs,
@@ -159,6 +165,21 @@ pub struct SyncArgs {
     /// Also take runs that are marked as synced
     #[arg(long)]
     pub include_synced: bool,
+    /// Begin with the newest runs, not with the oldest
+    #[arg(long)]
+    pub newest_first: bool,
+    /// Take a log without an exit for that of a run that died when it has not grown for this long
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "1h")]
+    pub stale_after: Duration,
+    /// Send to this run; several logs become one run, in the order of their start
+    #[arg(long, value_name = "ID", help_heading = "Destination")]
+    pub id: Option<String>,
+    /// Replace the job type
+    #[arg(long, value_name = "TYPE", help_heading = "Destination")]
+    pub job_type: Option<String>,
+    /// Replace tags; a tag that becomes nothing is left out
+    #[arg(long, value_name = "OLD=NEW", value_parser = values::parse_replacement, value_delimiter = ',', help_heading = "Destination")]
+    pub replace_tags: Vec<(String, String)>,
     /// Go on as runs grow and appear, until a signal
     #[arg(long, conflicts_with = "dry_run", help_heading = "Following")]
     pub live: bool,
@@ -180,6 +201,9 @@ pub struct SyncArgs {
     /// Where runs go.
     #[command(flatten)]
     pub target: TargetArgs,
+    /// Where the state of runs lies.
+    #[command(flatten)]
+    pub state: StateArgs,
     /// How hard to try.
     #[command(flatten)]
     pub network: NetworkArgs,
@@ -197,6 +221,9 @@ pub struct InspectArgs {
     /// Show runs as they would be made in this folder's `wandb`, or were made before [env: WANDB_DIR] [default: .]
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
+    /// Look for the state of runs in this directory [default: beside each run]
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
     /// Show runs in this project; a template [env: WANDB_PROJECT] [default: uncategorized]
     #[arg(short, long, value_name = "PROJECT")]
     pub project: Option<String>,
@@ -235,6 +262,18 @@ pub struct TargetArgs {
     /// Keep the `wandb` folder in this directory [env: WANDB_DIR] [default: .]
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
+}
+
+/// Where the state of runs lies.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "State")]
+pub struct StateArgs {
+    /// Keep what is known of each run in this directory [default: beside each run]
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+    /// Go on where the file system has no working locks: then see to it that no other process works on the same runs
+    #[arg(long)]
+    pub no_lock: bool,
 }
 
 /// How much of the disk is taken.
@@ -437,6 +476,17 @@ impl Command {
                 TargetArgs { dir, project, ..TargetArgs::default() }
             }
             Self::Completions(_) => TargetArgs::default(),
+        }
+    }
+
+    /// The flags about the state.
+    pub fn state(&self) -> StateArgs {
+        match self {
+            Self::Import(arguments) => arguments.state.clone(),
+            Self::Watch(arguments) => arguments.state.clone(),
+            Self::Sync(arguments) => arguments.state.clone(),
+            Self::Inspect(arguments) => StateArgs { state_dir: arguments.state_dir.clone(), ..StateArgs::default() },
+            Self::Artifact(_) | Self::Completions(_) => StateArgs::default(),
         }
     }
 

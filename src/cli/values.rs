@@ -39,6 +39,15 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     if total > LONGEST { Err("it is longer than 10 years".to_owned()) } else { Ok(total) }
 }
 
+/// `OLD=NEW`: one tag for another, or for none.
+pub(super) fn parse_replacement(text: &str) -> Result<(String, String), String> {
+    let (old, new) = text.split_once('=').ok_or("write it as OLD=NEW")?;
+    if old.is_empty() {
+        return Err("there is no tag before the `=`".to_owned());
+    }
+    Ok((old.to_owned(), new.to_owned()))
+}
+
 /// A duration that is not zero.
 pub(super) fn positive_duration(text: &str) -> Result<Duration, String> {
     let duration = parse_duration(text)?;

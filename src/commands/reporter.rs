@@ -16,6 +16,7 @@ use crate::commands::ui::{
 use crate::model::{Kinds, RunId, Skips};
 use crate::pipeline::{Note, Recorded, RunEnd, Watcher};
 use crate::recorder::RecordError;
+use crate::state_file::StateFileError;
 use crate::state_file::lock::LockError;
 use crate::upload::{Progress, RunState as Uploaded, UploadError, UploadOutcome};
 use crate::wandb_format::LogError;
@@ -379,12 +380,18 @@ fn record_trouble(error: &RecordError, source: &Path) -> CommandError {
     let code = match error {
         _ if disk_is_full(error) => ExitCode::Temporary,
         RecordError::LowSpace(_) | RecordError::SpoolFull => ExitCode::Temporary,
-        RecordError::Locked(LockError::Held(_)) => ExitCode::Held,
-        RecordError::OtherShape(_) | RecordError::Id(_) | RecordError::SameId(_) => ExitCode::Usage,
+        RecordError::Locked(LockError::Held(_)) | RecordError::Making(_) => ExitCode::Held,
+        RecordError::OtherShape(_)
+        | RecordError::OtherGeneration { .. }
+        | RecordError::Id(_)
+        | RecordError::SameId(_)
+        | RecordError::NoLocks(_) => ExitCode::Usage,
         _ => ExitCode::Failed,
     };
     let what = match error {
         RecordError::CutShort | RecordError::Shorter { .. } => "upload",
+        // It is a log that `sync` was given.
+        RecordError::State(_) if source.extension().is_some_and(|extension| extension == "wandb") => "upload",
         _ => "record",
     };
     let trouble = CommandError::new(code, format!("cannot {what} `{}`", source.display())).caused_by(error);
@@ -393,16 +400,31 @@ fn record_trouble(error: &RecordError, source: &Path) -> CommandError {
             trouble.hint("use the same options as before, or `--generation 1` to make a fresh run beside the old one")
         }
         RecordError::CutShort => trouble.hint("run the `wandb-bridge import` or `watch` that was cut short again"),
+        RecordError::OtherGeneration { there: 0, .. } => {
+            trouble.hint("choose another id, such as with `--run-id`, for a fresh run beside the old one")
+        }
+        RecordError::OtherGeneration { there, .. } => {
+            trouble.hint(format!("use `--generation {there}` to go on with it, or choose another id for a fresh run"))
+        }
+        RecordError::NoLocks(_) => trouble.hint(NO_LOCKS),
+        RecordError::State(StateFileError::Damaged { .. }) => trouble.hint(
+            "import the event files again: the log is set aside then, and made anew; what the server has is not sent again",
+        ),
+        RecordError::State(StateFileError::Version { .. }) => trouble.hint("use the version that wrote it, or a later one"),
+        RecordError::Locked(_) | RecordError::Making(_) => trouble.hint("wait for the other process, or end it; nothing was lost"),
         RecordError::LowSpace(_) => trouble.hint(
             "free some space, or choose another `--min-free`: what is recorded is kept, and the same command goes on from there",
         ),
         RecordError::SpoolFull => {
             trouble.hint("run the same command again later: what is recorded is kept, and it goes on from there")
         }
-        RecordError::Locked(_) => trouble.hint("wait for the other process, or end it; nothing was lost"),
         _ => trouble,
     }
 }
+
+/// What helps where locks do not work.
+const NO_LOCKS: &str = "keep the state on another file system with `--state-dir DIR`; or see to it that no other process \
+     works on these runs, and use `--no-lock`";
 
 /// Whether the disk is full, wherever in the causes that stands: space comes back without anybody changing the command.
 fn disk_is_full(error: &(dyn std::error::Error + 'static)) -> bool {
@@ -440,11 +462,16 @@ fn upload_trouble(error: &UploadError, source: &Path) -> CommandError {
     }
     let code = match error {
         UploadError::Held(_) => ExitCode::Held,
+        UploadError::NoLocks(_) => ExitCode::Usage,
         _ if disk_is_full(error) => ExitCode::Temporary,
         _ => ExitCode::Failed,
     };
     let trouble = CommandError::new(code, format!("cannot upload `{}`", source.display())).caused_by(error);
     match error {
+        UploadError::NoLocks(_) => trouble.hint(NO_LOCKS),
+        UploadError::State(StateFileError::Version { .. }) => {
+            trouble.hint("use the version that wrote it, or a later one")
+        }
         UploadError::Cleaned { .. } => trouble.hint(
             "with another `--dir`, or without this run directory, the whole run is made again from its event files",
         ),

@@ -28,6 +28,8 @@ use crate::pipeline::{
 };
 use crate::recorder::RecordOptions;
 use crate::settings::{Setting, Settings, SettingsError};
+use crate::state_file::lock::Locking;
+use crate::state_file::place::StateHome;
 
 /// A server with more runs than this in a project that nobody chose is a mess that somebody has to clean up.
 const RUNS_WITHOUT_PROJECT: usize = 20;
@@ -121,6 +123,7 @@ pub(super) fn recording(settings: &Settings, dry_run: bool, runs: usize, ui: &Ui
         shape,
         summaries: settings.data.summaries.clone(),
         generation: settings.runs.generation,
+        state: state_home(settings),
         save_events: settings.runs.save_events,
         dry_run,
     };
@@ -140,6 +143,12 @@ pub(super) fn recording(settings: &Settings, dry_run: bool, runs: usize, ui: &Ui
         );
     }
     Ok(recording)
+}
+
+/// Where the state of runs lies.
+pub(super) fn state_home(settings: &Settings) -> StateHome {
+    let locking = if settings.no_lock { Locking::WherePossible } else { Locking::Required };
+    StateHome { directory: settings.state_dir.clone(), locking }
 }
 
 /// A client of the server, if the mode is online. Without a key that is an error.
@@ -193,11 +202,19 @@ pub(super) fn warn_of_idle_patterns(patterns: &[String], ui: &Ui) {
     }
 }
 
-/// Counts the event files that filters leave out.
-pub(super) fn left_out(files: &[PathBuf]) -> Skips {
+/// Counts event files of which no run was made: those that cannot be read, those whose writers have only begun, and those
+/// that filters leave out.
+pub(super) fn outside(unreadable: &[(PathBuf, String)], waiting: &[PathBuf], left_out: &[PathBuf]) -> Skips {
     let mut skips = Skips::default();
-    if let Some(first) = files.first() {
-        skips.add(SkippedReason::LeftOutFile, files.len() as u64, || format!("`{}`", first.display()));
+    for (path, why) in unreadable {
+        skips.add(SkippedReason::Unreadable, 1, || format!("`{}`: {why}", path.display()));
+    }
+    if let Some(first) = waiting.first() {
+        let count = waiting.len() as u64;
+        skips.add(SkippedReason::IncompleteTail, count, || format!("`{}`: its writer has only begun", first.display()));
+    }
+    if let Some(first) = left_out.first() {
+        skips.add(SkippedReason::LeftOutFile, left_out.len() as u64, || format!("`{}`", first.display()));
     }
     skips
 }
@@ -292,7 +309,7 @@ pub(super) fn uploads(
     settings: &Settings,
     watcher: &Arc<dyn Watcher>,
 ) -> Uploads {
-    Uploads::new(runtime.clone(), client, settings.transfers, watcher.clone())
+    Uploads::new(runtime.clone(), client, settings.transfers, state_home(settings), watcher.clone())
         .keeping(settings.max_spool, settings.clean)
 }
 

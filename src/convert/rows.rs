@@ -1,7 +1,8 @@
 //! Events of one source become history rows.
 //!
 //! Events with the same axis value, next to each other, make one row, until a tag comes that the row already holds:
-//! that starts a new row. No value ever overwrites another. Steps that go back, repeat or jump stay rows.
+//! that starts a new row. No value ever overwrites another. Steps that go back, repeat or jump stay rows. A row that
+//! would be larger than W&B takes is divided: only a single value can be too large.
 
 use std::borrow::Borrow;
 use std::collections::{HashMap, VecDeque};
@@ -11,7 +12,15 @@ use crate::convert::axes::Axes;
 use crate::convert::keys::KeyRule;
 use crate::convert::kinds::{Cell, MeshPart};
 use crate::convert::tag_names::TagNames;
+use crate::model::json::text_size;
 use crate::model::{RowValue, Step, WallTime};
+
+/// A row is closed before its line would be longer than this, in bytes: W&B refuses lines above 10,383,360.
+const MAX_ROW: usize = 8 << 20;
+/// What a number takes of a line at most, with what stands between it and its key.
+const NUMBER: usize = 28;
+/// What a value takes that is put together from parts: names and digests of files.
+const PART: usize = 1 << 10;
 
 /// A row of one source, before it has its place among the rows of the run.
 #[derive(Debug, Clone, PartialEq)]
@@ -42,6 +51,8 @@ pub struct Resume {
     pub offset: u64,
     /// Wall time of the event before it: events that state none have the same.
     pub wall_time: Option<WallTime>,
+    /// The bytes before the offset, where they are known: they tell whether the file still holds what was read.
+    pub before: Option<[u8; 4]>,
 }
 
 /// Builds the rows of one source.
@@ -53,6 +64,8 @@ pub struct RowBuilder {
     keys: Vec<Key>,
     by_name: HashMap<Arc<str>, usize>,
     open: Option<SourceRow>,
+    /// At most so long is the line of the open row, but for its counter, times and axis.
+    size: usize,
     /// Numbers the rows, so that a key knows whether the open row holds it already.
     serial: u64,
     latest: Option<WallTime>,
@@ -65,6 +78,8 @@ struct Key {
     name: Arc<str>,
     axis: Arc<str>,
     in_row: u64,
+    /// What it takes of a line, in bytes.
+    size: usize,
 }
 
 impl RowBuilder {
@@ -72,7 +87,7 @@ impl RowBuilder {
     pub fn new(rule: KeyRule, axes: Arc<Axes>, from_tf2_writer: bool, latest: Option<WallTime>) -> Self {
         let (tags, keys, by_name) = (HashMap::new(), Vec::new(), HashMap::new());
         let names = TagNames::new(rule, axes, from_tf2_writer);
-        Self { names, tags, keys, by_name, open: None, serial: 0, latest, within_event: false }
+        Self { names, tags, keys, by_name, open: None, size: 0, serial: 0, latest, within_event: false }
     }
 
     /// The latest wall time seen so far.
@@ -127,8 +142,15 @@ impl RowBuilder {
             let index = known.unwrap_or_else(|| self.meet(tag));
             // Met, so it is there.
             let Some(key) = self.keys.get_mut(index) else { continue };
+            let size = key.size
+                + match &cell {
+                    Cell::Number(_) => NUMBER,
+                    Cell::Json(json) => json.size(),
+                    Cell::MeshPart(_) => PART,
+                };
             let belongs = self.open.as_ref().is_some_and(|row| {
                 row.axis_value == step.0
+                    && self.size.saturating_add(size) <= MAX_ROW
                     && key.in_row != self.serial
                     && (Arc::ptr_eq(&row.axis, &key.axis) || row.axis == key.axis)
             });
@@ -138,6 +160,7 @@ impl RowBuilder {
                     closed.push_back(row);
                 }
                 self.serial += 1;
+                self.size = 0;
                 self.within_event = !first_point;
                 self.open = Some(SourceRow {
                     axis: key.axis.clone(),
@@ -151,6 +174,7 @@ impl RowBuilder {
                 });
             }
             key.in_row = self.serial;
+            self.size += size;
             if let Some(row) = &mut self.open {
                 let name = key.name.clone();
                 match cell {
@@ -188,7 +212,8 @@ impl RowBuilder {
             let index = self.keys.len();
             self.by_name.insert(name.clone(), index);
             // Serial 0 is never an open row's.
-            self.keys.push(Key { name, axis: axis.clone(), in_row: 0 });
+            let size = text_size(&name);
+            self.keys.push(Key { name, axis: axis.clone(), in_row: 0, size });
             index
         });
         self.tags.insert(tag.clone(), index);
@@ -199,7 +224,7 @@ impl RowBuilder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Number;
+    use crate::model::{Json, Number};
 
     /// Events are `step:tag,tag`, one second apart, ten bytes each; rows are printed as `step[axis]:key,key@resume`.
     fn check(events: &[&str], expected: &[&str]) {
@@ -217,11 +242,11 @@ mod tests {
                 WallTime::new(index as f64).expect("finite"),
                 Step(step.parse().expect("a step")),
                 tags.iter().map(|tag| (tag, Cell::Number(Number::F32(1.0)))),
-                Resume { offset: start, wall_time: None },
+                Resume { offset: start, ..Resume::default() },
                 &mut closed,
             );
         }
-        closed.extend(builder.close(Resume { offset: events.len() as u64 * 10, wall_time: None }));
+        closed.extend(builder.close(Resume { offset: events.len() as u64 * 10, ..Resume::default() }));
         let print = |row: &SourceRow| {
             let keys: Vec<&str> = row.values.iter().map(|(key, _)| &**key).collect();
             let resume = row.resume_at.map_or("-".to_owned(), |resume| resume.offset.to_string());
@@ -241,6 +266,30 @@ mod tests {
         check(&["1:a", "1:a", "1:b"], &["1[global_step]:a@10", "1[global_step]:a,b@30"]);
         // Inside one event: there is no offset to resume from between the two rows.
         check(&["1:a,a"], &["1[global_step]:a@-", "1[global_step]:a@10"]);
+    }
+
+    #[test]
+    fn a_row_is_divided_before_it_is_too_large() {
+        let tags: Vec<Arc<str>> = (0..100_000).map(|number| Arc::from(format!("{number:0100}"))).collect();
+        let mut builder = RowBuilder::new(KeyRule::default(), Arc::new(Axes::new(&[])), true, None);
+        let mut closed = VecDeque::new();
+        let wall_time = WallTime::new(1.0).expect("finite");
+        for (index, tag) in tags.iter().enumerate() {
+            let before = Resume { offset: index as u64, ..Resume::default() };
+            let cell = Cell::Number(Number::F64(-1.234_567_890_123_456_7e-300));
+            builder.push(wall_time, Step(7), std::iter::once((tag, cell)), before, &mut closed);
+        }
+        closed.extend(builder.close(Resume { offset: 100_000, ..Resume::default() }));
+        let values: Vec<usize> = closed.iter().map(|row| row.values.len()).collect();
+        assert_eq!((values.len(), values.iter().sum::<usize>()), (2, 100_000), "{values:?}");
+        let size = values[0] * "\"\":-1.2345678901234567e-300,".len() + values[0] * 100;
+        assert!(size <= MAX_ROW && size > MAX_ROW * 9 / 10, "{size}");
+        assert_eq!(closed[0].resume_at.map(|resume| resume.offset), Some(values[0] as u64));
+        // A value that is too large alone has a row of its own.
+        let large = || Cell::Json(Json::from("x".repeat(MAX_ROW)));
+        let cells = [(&tags[0], large()), (&tags[1], large())];
+        builder.push(wall_time, Step(8), cells.into_iter(), Resume::default(), &mut closed);
+        assert_eq!(closed.len(), 3);
     }
 
     #[test]
@@ -272,5 +321,37 @@ mod tests {
     #[test]
     fn events_without_scalars_change_nothing() {
         check(&["1:a", "7:", "1:b"], &["1[global_step]:a,b@30"]);
+    }
+
+    #[test]
+    fn a_line_never_becomes_longer_than_may_be_sent() {
+        let mut builder = RowBuilder::new(KeyRule::default(), Arc::new(Axes::new(&[])), true, None);
+        let mut closed = VecDeque::new();
+        let value = |index: u32| {
+            // Each character of such a name takes six bytes of a line.
+            let tag: Arc<str> = Arc::from(format!("{index:08}{}", "\u{1}".repeat(10_000)));
+            let cell = if index.is_multiple_of(2) {
+                Cell::Number(Number::F64(f64::MIN_POSITIVE))
+            } else {
+                Cell::Json(Json::from([("\n", Json::from("\"".repeat(1000)))]))
+            };
+            (tag, cell)
+        };
+        let times = (WallTime::default(), Step(3));
+        // A value an event, and many in one.
+        for index in 0..300 {
+            let here = Resume { offset: u64::from(index), ..Resume::default() };
+            builder.push(times.0, times.1, [value(index)].into_iter(), here, &mut closed);
+        }
+        builder.push(times.0, times.1, (300..600).map(value), Resume::default(), &mut closed);
+        closed.extend(builder.close(Resume::default()));
+        let mut values = 0;
+        for row in &closed {
+            let object = row.values.iter().map(|(key, value)| (key.to_string(), value.to_json())).collect();
+            let length = Json::Object(object).to_string().len();
+            assert!(length < MAX_ROW && (length > MAX_ROW / 2 || row == &closed[closed.len() - 1]), "{length}");
+            values += row.values.len();
+        }
+        assert_eq!((values, closed.len()), (600, 5));
     }
 }

@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 ///
 /// Never empty, never with surrounding white space, and with none of the characters that W&B refuses (`: ; , # ? / '`).
 /// We also refuse what would not be one safe path component, because run directories carry the id in their name.
+/// What is read from state files is checked too.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
+#[serde(try_from = "String", into = "String")]
 pub struct RunId(String);
 
 /// A text that cannot be a run id.
@@ -34,6 +35,20 @@ impl RunId {
     /// The id as text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl TryFrom<String> for RunId {
+    type Error = InvalidRunId;
+
+    fn try_from(text: String) -> Result<Self, InvalidRunId> {
+        Self::new(text)
+    }
+}
+
+impl From<RunId> for String {
+    fn from(id: RunId) -> Self {
+        id.0
     }
 }
 
@@ -88,6 +103,7 @@ mod tests {
         for bad in ["", " a", "a ", "a/b", "..", ".", "a:b", "a'b", "a\0b", "a\\b"] {
             assert!(RunId::new(bad).is_err(), "{bad:?}");
         }
+        assert!(serde_json::from_str::<RunId>("\"../x\"").is_err(), "also in state files");
         assert_eq!(RunId::new("ppo-2.x").map(|id| id.to_string()), Ok("ppo-2.x".to_owned()));
     }
 

@@ -101,6 +101,20 @@ impl Json {
         *place = value;
     }
 
+    /// A bound of the length of its text, which costs less than the text.
+    pub fn size(&self) -> usize {
+        match self {
+            Self::Null | Self::Bool(_) => 5,
+            // No number has a longer text: 17 digits, a sign, a point and an exponent.
+            Self::Number(_) => 25,
+            Self::String(text) => text_size(text),
+            Self::Array(items) => 2 + items.iter().map(|item| item.size() + 1).sum::<usize>(),
+            Self::Object(members) => {
+                2 + members.iter().map(|(key, value)| text_size(key) + value.size() + 2).sum::<usize>()
+            }
+        }
+    }
+
     /// Appends the compact text of the value.
     pub fn write(&self, out: &mut Vec<u8>) {
         match self {
@@ -183,6 +197,12 @@ impl<K: Into<String>, const N: usize> From<[(K, Json); N]> for Json {
     fn from(members: [(K, Json); N]) -> Self {
         Self::Object(members.into_iter().map(|(key, value)| (key.into(), value)).collect())
     }
+}
+
+/// A bound of the length of a text as a JSON string, quotes included.
+pub fn text_size(text: &str) -> usize {
+    let escaped = text.bytes().filter(|byte| *byte < 0x20 || matches!(byte, b'"' | b'\\')).count();
+    2 + text.len() + 5 * escaped
 }
 
 /// Appends a text as a JSON string, quotes included. Only what JSON demands is escaped.
@@ -506,6 +526,7 @@ mod tests {
             let mut out = Vec::new();
             write_string(&text, &mut out);
             let written = String::from_utf8(out).unwrap_or_default();
+            proptest::prop_assert!(written.len() <= text_size(&text));
             proptest::prop_assert_eq!(Json::parse(&written), Ok(Json::String(text)));
         }
 

@@ -25,6 +25,10 @@ pub enum SkippedReason {
     DamagedFile,
     /// A file that could not be opened or read.
     Unreadable,
+    /// A file that does not hold any more what was read of it: what it holds now cannot be told from that.
+    Rewritten,
+    /// A file that is shorter than what was read of it. All that is left in it was read.
+    Shrunk,
     /// The unfinished last record of a file: normal while it grows.
     IncompleteTail,
     /// A value of a known kind that makes no sense (wrong shape, wrong size).
@@ -35,6 +39,8 @@ pub enum SkippedReason {
     RowTooLarge,
     /// A run file that could not be uploaded, or is not there.
     File,
+    /// An artifact that could not be uploaded.
+    Artifact,
     /// A record of a log that is newer than this program.
     UnknownRecord,
     /// A histogram with more bins than W&B takes, which were put together: its weight is all there.
@@ -49,13 +55,16 @@ impl SkippedReason {
             | Self::DamagedRecord
             | Self::DamagedFile
             | Self::Unreadable
+            | Self::Rewritten
             | Self::BadValue
             | Self::RowTooLarge
-            | Self::File => true,
+            | Self::File
+            | Self::Artifact => true,
             Self::LeftOut
             | Self::LeftOutFile
             | Self::NotShown
             | Self::Superseded
+            | Self::Shrunk
             | Self::IncompleteTail
             | Self::UnknownRecord
             | Self::Rebinned => false,
@@ -73,11 +82,14 @@ impl fmt::Display for SkippedReason {
             Self::DamagedRecord => "damaged record",
             Self::DamagedFile => "damaged file",
             Self::Unreadable => "file that cannot be read",
+            Self::Rewritten => "file that no longer holds what was read of it",
+            Self::Shrunk => "file shorter than what was read of it",
             Self::IncompleteTail => "unfinished last record",
             Self::BadValue => "value that makes no sense",
             Self::NotShown => "more images in one value than the 108 that W&B shows",
             Self::RowTooLarge => "row above W&B's size limit",
             Self::File => "file that could not be uploaded",
+            Self::Artifact => "artifact that could not be uploaded",
             Self::UnknownRecord => "record of a newer W&B client",
             Self::Rebinned => "histogram with more than 512 bins, put together to 512",
         };
@@ -129,9 +141,16 @@ impl KindCount {
 #[serde(transparent)]
 pub struct Kinds(BTreeMap<String, KindCount>);
 
+/// So many kinds are counted by their own names. Plugins may be called anything.
+const MAX_KINDS: usize = 1000;
+
+/// What all others are called.
+const OTHER_KINDS: &str = "others";
+
 impl Kinds {
     /// The counts of a kind.
     pub fn of(&mut self, kind: &str) -> &mut KindCount {
+        let kind = if self.0.len() < MAX_KINDS || self.0.contains_key(kind) { kind } else { OTHER_KINDS };
         self.0.entry(kind.to_owned()).or_default()
     }
 
@@ -181,7 +200,7 @@ impl Skips {
     /// Counts `count` more. `first` is asked only when this reason is new.
     pub fn add(&mut self, reason: SkippedReason, count: u64, first: impl FnOnce() -> String) {
         if count > 0 {
-            self.0.entry(reason).or_insert_with(|| Count { count: 0, first: first() }).count += count;
+            self.0.entry(reason).or_insert_with(|| Count { count: 0, first: shortened(first()) }).count += count;
         }
     }
 
@@ -219,6 +238,17 @@ impl Skips {
     }
 }
 
+/// A place may name a tag, and tags may be a megabyte long: as much of it as a person reads.
+fn shortened(mut place: String) -> String {
+    const LONGEST: usize = 1000;
+    if place.len() > LONGEST {
+        let end = (0..=LONGEST).rev().find(|end| place.is_char_boundary(*end));
+        place.truncate(end.unwrap_or_default());
+        place.push('…');
+    }
+    place
+}
+
 impl FromIterator<(SkippedReason, Count)> for Skips {
     fn from_iter<I: IntoIterator<Item = (SkippedReason, Count)>>(counts: I) -> Self {
         let mut skips = Self::default();
@@ -226,5 +256,26 @@ impl FromIterator<(SkippedReason, Count)> for Skips {
             skips.add(reason, count.count, || count.first);
         }
         skips
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_logs_choose_does_not_make_reports_long() {
+        let mut skips = Skips::default();
+        skips.add(SkippedReason::BadValue, 1, || "ä".repeat(1 << 20));
+        skips.add(SkippedReason::File, 1, || "short".to_owned());
+        let firsts: Vec<usize> = skips.report().iter().map(|line| line.first.len()).collect();
+        assert_eq!(firsts, [1003, 5]);
+        let mut kinds = Kinds::default();
+        for number in 0..5000 {
+            kinds.of(&format!("plugin {number}")).read += 1;
+        }
+        kinds.of("plugin 7").read += 1;
+        assert_eq!((kinds.iter().count(), kinds.sum().read), (MAX_KINDS + 1, 5001));
+        assert_eq!((kinds.of("plugin 7").read, kinds.of(OTHER_KINDS).read), (2, 4000));
     }
 }

@@ -12,13 +12,14 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use crate::api::Class;
-use crate::checkpoint::Checkpoint;
 use crate::pipeline::report::{Note, RunEnd, Watcher};
+use crate::pipeline::segments::{self, Segment};
 use crate::pipeline::stopping::{Stopping, at};
 use crate::pipeline::sync::{LogLook, id_of};
 use crate::pipeline::uploads::{RunToUpload, Uploads};
 use crate::recorder::RecordError;
-use crate::upload::{LogEnd, Overrides, RunState, UploadError, UploadOutcome};
+use crate::state_file::place::StateHome;
+use crate::upload::{Foreign, LogEnd, Overrides, RunState, UploadError, UploadOutcome};
 
 /// The pause between two uploads of a log that has ended, when one could not go on.
 const TRY_AGAIN_AFTER: Duration = Duration::from_secs(30);
@@ -30,6 +31,8 @@ pub struct LiveOptions {
     pub poll: Duration,
     /// `--until-idle`
     pub until_idle: Option<Duration>,
+    /// `--stale-after`
+    pub stale_after: Duration,
     /// How long what is left may take after a signal.
     pub drain: Duration,
     /// `--max-duration`
@@ -55,7 +58,14 @@ pub async fn sync_live(
     stopping: &Stopping,
     watcher: &Arc<dyn Watcher>,
 ) -> LiveEnd {
-    let mut live = Live { overrides, uploads, watcher, logs: BTreeMap::new() };
+    let mut live = Live {
+        overrides,
+        uploads,
+        watcher,
+        stale_after: options.stale_after,
+        logs: BTreeMap::new(),
+        places: BTreeMap::new(),
+    };
     let mut last_growth: Option<Instant> = None;
     let mut next_look = Instant::now();
     let mut time_limit = false;
@@ -97,7 +107,10 @@ struct Live<'a> {
     overrides: &'a Overrides,
     uploads: &'a Uploads,
     watcher: &'a Arc<dyn Watcher>,
+    stale_after: Duration,
     logs: BTreeMap<PathBuf, Followed>,
+    /// Their places among the logs of their runs.
+    places: BTreeMap<PathBuf, Segment>,
 }
 
 /// A log that is followed.
@@ -126,14 +139,21 @@ impl Live<'_> {
         for log in found {
             self.logs.entry(log).or_default();
         }
-        let mut grew = false;
+        if self.places.len() != self.logs.len() {
+            let groups = segments::in_turn(self.logs.keys().cloned().collect(), self.uploads.state(), self.overrides);
+            self.places = groups.into_iter().flatten().map(|place| (place.log.clone(), place)).collect();
+        }
+        let (mut grew, state) = (false, self.uploads.state());
         for (log, followed) in &mut self.logs {
-            followed.take_outcome(log, self.watcher);
-            grew |= followed.look(log);
+            let place = self.places.get(log);
+            followed.take_outcome(log, state, self.watcher);
+            grew |= followed.look(log, state, self.stale_after, place.is_some_and(|place| place.continued));
             if followed.is_due()
                 && let Some(Ok(look)) = &followed.look
             {
-                followed.upload = Some(start(log, look, self.overrides, self.uploads));
+                let foreign = place.and_then(|place| place.foreign);
+                let foreign = foreign.map(|foreign| Foreign { ends_at_exit: true, ..foreign });
+                followed.upload = Some(start(log, look, foreign, self.overrides, self.uploads));
             }
         }
         grew
@@ -150,7 +170,7 @@ impl Live<'_> {
     /// Says what became of the logs that nothing was said of yet.
     fn end(&mut self) {
         for (log, mut followed) in std::mem::take(&mut self.logs) {
-            followed.take_outcome(&log, self.watcher);
+            followed.take_outcome(&log, self.uploads.state(), self.watcher);
             let (record_error, uploaded) = match (followed.failed, followed.look) {
                 (Some((outcome, _)), _) => (None, Some(outcome)),
                 // One that is gone was deleted because all of it had arrived.
@@ -165,16 +185,18 @@ impl Live<'_> {
 
 impl Followed {
     /// Finds out how far the log counts now. True when that is news.
-    fn look(&mut self, log: &Path) -> bool {
+    fn look(&mut self, log: &Path, state: &StateHome, stale_after: Duration, continued: bool) -> bool {
         // Before the checkpoint is read: what is written meanwhile is seen at the next look.
-        let seen = mark_of(log);
+        let seen = mark_of(log, state);
         let known = self.look.is_some();
-        if known && self.seen == seen {
+        // A log of another client has no checkpoint, and it ends by growing old.
+        if known && seen.is_some() && self.seen == seen {
             return false;
         }
-        let look = LogLook::at(log);
+        let look = LogLook::at(log, state, stale_after);
+        let look = if continued { look.map(LogLook::continued) } else { look };
         let grew = match (&self.look, &look) {
-            (Some(Ok(before)), Ok(now)) => before.end != now.end,
+            (Some(Ok(before)), Ok(now)) => before.live_end() != now.live_end(),
             (_, Ok(_)) => true,
             // Its first commit is still to come.
             (before, Err(_)) => before.is_none(),
@@ -202,7 +224,7 @@ impl Followed {
     }
 
     /// Takes what became of an upload that has ended.
-    fn take_outcome(&mut self, log: &Path, watcher: &Arc<dyn Watcher>) {
+    fn take_outcome(&mut self, log: &Path, state: &StateHome, watcher: &Arc<dyn Watcher>) {
         let Some(upload) = &self.upload else { return };
         let Some(outcome) = upload.outcome.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
         let told = *upload.end.borrow();
@@ -216,7 +238,7 @@ impl Followed {
             self.failed = Some((outcome, Instant::now()));
         } else {
             self.delivered = Some(told);
-            LogLook::unmark_if_outdated(log, told);
+            LogLook::unmark_if_outdated(log, state, told);
             watcher.ended(RunEnd {
                 source: log.to_owned(),
                 id: id_of(log),
@@ -234,7 +256,7 @@ fn may_try_again(outcome: &UploadOutcome) -> bool {
     }
 }
 
-fn start(log: &Path, look: &LogLook, overrides: &Overrides, uploads: &Uploads) -> Upload {
+fn start(log: &Path, look: &LogLook, foreign: Option<Foreign>, overrides: &Overrides, uploads: &Uploads) -> Upload {
     let (end, receiver) = watch::channel(look.live_end());
     let outcome = Arc::new(Mutex::new(None));
     let to_upload = RunToUpload {
@@ -243,6 +265,7 @@ fn start(log: &Path, look: &LogLook, overrides: &Overrides, uploads: &Uploads) -
         overrides: overrides.clone().or(look.chosen.clone()),
         end: receiver,
         live: !look.live_end().complete,
+        foreign,
         meter: None,
     };
     let noted = outcome.clone();
@@ -253,7 +276,7 @@ fn start(log: &Path, look: &LogLook, overrides: &Overrides, uploads: &Uploads) -
 }
 
 /// Enough to see that the checkpoint beside a log was replaced.
-fn mark_of(log: &Path) -> Option<(SystemTime, u64)> {
-    let metadata = Checkpoint::path(log.parent()?).metadata().ok()?;
+fn mark_of(log: &Path, state: &StateHome) -> Option<(SystemTime, u64)> {
+    let metadata = state.of_log(log).checkpoint().metadata().ok()?;
     Some((metadata.modified().ok()?, metadata.len()))
 }

@@ -9,6 +9,7 @@ mod import;
 mod live;
 mod recording;
 mod report;
+mod segments;
 mod signals;
 mod spool;
 mod stopping;

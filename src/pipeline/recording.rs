@@ -2,8 +2,9 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError, RwLock};
+use std::time::Duration;
 
 use tokio::sync::watch;
 
@@ -18,8 +19,9 @@ use crate::model::{Json, LogPosition, RunId, WallTime};
 use crate::pipeline::report::{LeftOut, Note};
 use crate::pipeline::spool::Meter;
 use crate::pipeline::uploads::RunToUpload;
-use crate::recorder::{AskedDescription, Described, End, RecordError, RecordOptions, Recorder};
+use crate::recorder::{AskedDescription, Described, End, RecordError, RecordOptions, Recorder, check_generation};
 use crate::settings::SingleRun;
+use crate::state_file::lock::{Lock, LockError};
 use crate::state_file::{StateFileError, create_directories};
 use crate::survey::PlannedRun;
 use crate::upload::{Close, LogEnd, Overrides};
@@ -63,6 +65,9 @@ pub struct GivenConfig {
 
 /// Where the log says which files its config comes from: among W&B's own notes, which no table of runs shows.
 const CONFIG_FILES: [&str; 3] = ["_wandb", "bridge", "config_files"];
+
+/// How long another process may take to begin a run. It writes a few hundred bytes, and waits for no disk.
+const WAIT_FOR_OTHERS: Duration = Duration::from_secs(60);
 
 /// The project of runs for which none was chosen; the official client's.
 pub const DEFAULT_PROJECT: &str = "uncategorized";
@@ -122,8 +127,9 @@ pub struct Recording {
     pub min_free: MinFree,
     /// What was recorded before.
     known: RwLock<KnownRuns>,
-    /// Run directories are made one after the other, so that no two runs take the same name.
-    making: Mutex<()>,
+    /// What the lock on making run directories said when this process held it last. Runs are begun one after the other, so
+    /// that no two take the same directory, and no run two of them.
+    making: Mutex<String>,
     /// Ids that `--run-id` gave, and the experiments that have them.
     claimed: Mutex<HashMap<RunId, PathBuf>>,
     /// Projects that a template gave, and the text that each was made of first.
@@ -167,7 +173,7 @@ impl Recording {
         options: RecordOptions,
         naming: Naming,
     ) -> io::Result<(Self, Vec<StateFileError>)> {
-        let (known, errors) = KnownRuns::load(&wandb_directory, options.generation)?;
+        let (known, errors) = KnownRuns::load(&wandb_directory, options.generation, &options.state)?;
         Ok((
             Self {
                 wandb_directory,
@@ -175,7 +181,7 @@ impl Recording {
                 naming,
                 min_free: MinFree::default(),
                 known: RwLock::new(known),
-                making: Mutex::new(()),
+                making: Mutex::default(),
                 claimed: Mutex::default(),
                 projects: Mutex::default(),
                 single_owner: Mutex::default(),
@@ -211,9 +217,14 @@ impl Recording {
     pub fn planned<'a>(&self, plan: &'a PlannedRun) -> Result<Planned<'a>, RecordError> {
         let (id, directory) = self.place_of(plan)?;
         let recorded = match directory {
-            Some(directory) => Checkpoint::load(&directory)?.map(|checkpoint| (directory, checkpoint)),
+            Some(directory) => {
+                Checkpoint::load(&self.options.state.of(&directory))?.map(|checkpoint| (directory, checkpoint))
+            }
             None => None,
         };
+        if let Some((_, checkpoint)) = &recorded {
+            check_generation(checkpoint, self.options.generation)?;
+        }
         let Described { default, asked, config } =
             self.naming.described(plan, self.single(plan), self.config_of(plan).0);
         let mut description = match &recorded {
@@ -280,6 +291,7 @@ impl Recording {
             log: run.recorder.log().to_owned(),
             overrides: chosen_target(run.recorder.checkpoint()),
             end: published.0.subscribe(),
+            foreign: None,
             live,
             meter,
         }
@@ -288,7 +300,7 @@ impl Recording {
     /// The latest wall time of a run that was never recorded. Reads all of it, and writes nothing.
     pub fn newest_event(&self, plan: &PlannedRun) -> Option<WallTime> {
         let mut recorder = self.open_dry(plan)?;
-        recorder.pass(&plan.sources, End::CloseRow, |_| {}, |_| true).ok()?;
+        recorder.pass(&plan.sources, End::CloseRow, |_| {}, |_| true).1.ok()?;
         recorder.newest_event()
     }
 
@@ -312,26 +324,34 @@ impl Recording {
 
     /// Opens a run, and makes its directory when it is new.
     pub fn open(&self, plan: &PlannedRun) -> Result<OpenRun, RecordError> {
-        let (id, known) = self.place_of(plan)?;
-        let directory = match known {
-            Some(directory) => directory,
-            None if self.options.dry_run => self.wandb_directory.join(format!("offline-run-{id}")),
-            None => {
-                let _one_at_a_time = self.making.lock();
-                let made = create_directories(&self.wandb_directory)
-                    .and_then(|()| create_offline(&self.wandb_directory, jiff::ZonedDateTime::now().datetime(), &id))
-                    .map_err(|source| RecordError::Io { path: self.wandb_directory.clone(), source })?;
-                if let Err(error) = point_latest_run_at(&made) {
-                    // A convenience; some file systems have no links.
-                    tracing::debug!(%error, "`latest-run` stays where it is");
-                }
-                made.path().to_owned()
-            }
-        };
         let (config, mut notes) = self.config_of(plan);
         notes.extend(self.shared_project(plan));
         let described = self.naming.described(plan, self.single(plan), config);
-        let recorder = Recorder::open(&directory, &id, plan, &described, &self.options)?;
+        let open = |directory: &Path, id: &RunId| Recorder::open(directory, id, plan, &described, &self.options);
+        let (id, known) = self.place_of(plan)?;
+        let (id, directory, recorder) = match known {
+            Some(directory) => {
+                let recorder = open(&directory, &id)?;
+                (id, directory, recorder)
+            }
+            None if self.options.dry_run => {
+                let directory = self.wandb_directory.join(format!("offline-run-{id}"));
+                let recorder = open(&directory, &id)?;
+                (id, directory, recorder)
+            }
+            None => {
+                let mut last = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+                // Held until the log is there, by which others find the run.
+                let _making = self.lock_making(&mut last)?;
+                let (id, known) = self.place_of(plan)?;
+                let directory = match known {
+                    Some(directory) => directory,
+                    None => self.make_directory(&id)?,
+                };
+                let recorder = open(&directory, &id)?;
+                (id, directory, recorder)
+            }
+        };
         let checkpoint = recorder.checkpoint();
         let (named, target) = (&checkpoint.description.project, checkpoint.target().project);
         if *named != target {
@@ -339,7 +359,45 @@ impl Recording {
                 format!("the project is now `{target}`; the logs still name `{named}`, and `wandb sync` goes by that");
             notes.push(Note::Trouble(text));
         }
+        if let Some(aside) = recorder.set_aside() {
+            notes.push(Note::Trouble(format!(
+                "what was known of `{}` is lost: its log was set aside as `{}`, and is made anew from the event files",
+                directory.display(),
+                aside.file_name().unwrap_or_default().display()
+            )));
+        }
         Ok(OpenRun { id, directory, recorder, notes })
+    }
+
+    /// Lets nobody else begin runs, and reads which others began since this process did last.
+    fn lock_making(&self, last: &mut String) -> Result<Lock, RecordError> {
+        let path = self.options.state.making_lock(&self.wandb_directory);
+        let failed = |source| RecordError::Io { path: path.clone(), source };
+        for directory in [self.wandb_directory.as_path(), path.parent().unwrap_or(&path)] {
+            create_directories(directory).map_err(failed)?;
+        }
+        let lock = Lock::wait(&path, self.options.state.locking, WAIT_FOR_OTHERS).map_err(|error| match error {
+            LockError::Held(_) => RecordError::Making(error),
+            LockError::Unsupported(_) => RecordError::NoLocks(error),
+            LockError::Io(source) => failed(source),
+        })?;
+        if lock.previous() != last.as_str() {
+            let read = self.known.write().unwrap_or_else(PoisonError::into_inner).read_again();
+            // Damaged states were told of at the start; others are told of by who opens their runs.
+            read.map_err(|source| RecordError::Io { path: self.wandb_directory.clone(), source })?;
+        }
+        lock.holder().clone_into(last);
+        Ok(lock)
+    }
+
+    fn make_directory(&self, id: &RunId) -> Result<PathBuf, RecordError> {
+        let made = create_offline(&self.wandb_directory, jiff::ZonedDateTime::now().datetime(), id)
+            .map_err(|source| RecordError::Io { path: self.wandb_directory.clone(), source })?;
+        if let Err(error) = point_latest_run_at(&made) {
+            // A convenience; some file systems have no links.
+            tracing::debug!(%error, "`latest-run` stays where it is");
+        }
+        Ok(made.path().to_owned())
     }
 
     /// Reads the config files of a run again: some loggers write them long after the first event.

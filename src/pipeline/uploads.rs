@@ -18,12 +18,16 @@ use crate::model::RunId;
 use crate::pipeline::report::{Note, Watcher};
 use crate::pipeline::spool::{Fate, Meter, Spool};
 use crate::pipeline::stopping::Stopping;
+use crate::state_file::place::StateHome;
 use crate::upload::{
-    Cleaning, Fleet, LogEnd, Overrides, Progress, RunState, UploadError, UploadJob, UploadOutcome, upload_run,
+    Cleaning, Fleet, Foreign, LogEnd, Overrides, Progress, RunState, UploadError, UploadJob, UploadOutcome, upload_run,
 };
 
 /// The pause between two uploads of a log that still grows, when one could not go on.
 const TRY_AGAIN_AFTER: Duration = Duration::from_secs(2);
+
+/// From so many runs on it is looked which of them are still at work.
+const TURNS_KEPT: usize = 64;
 
 /// All uploads of a command.
 pub struct Uploads {
@@ -31,6 +35,7 @@ pub struct Uploads {
     fleet: Arc<Fleet>,
     cancel: CancellationToken,
     watcher: Arc<dyn Watcher>,
+    state: StateHome,
     tasks: Mutex<JoinSet<()>>,
     /// By run id, or by log where that is not known. A run that ended and goes on is uploaded by a second task, which
     /// waits for the first; so do two logs of one run, which must not be written over each other.
@@ -61,13 +66,24 @@ pub struct RunToUpload {
     pub end: watch::Receiver<LogEnd>,
     /// Whether the run is to be shown as running while nothing comes.
     pub live: bool,
+    /// What is special about the log where another client wrote it.
+    pub foreign: Option<Foreign>,
     /// Its bytes in the spool, if it is read in this process.
     pub meter: Option<Meter>,
 }
 
+/// What is to be done when an upload has ended.
+pub(super) type Ended = Box<dyn FnOnce(UploadOutcome) + Send>;
+
 impl Uploads {
     /// At most `transfers` runs are sent at once.
-    pub fn new(runtime: Arc<Runtime>, api: ApiClient, transfers: u16, watcher: Arc<dyn Watcher>) -> Self {
+    pub fn new(
+        runtime: Arc<Runtime>,
+        api: ApiClient,
+        transfers: u16,
+        state: StateHome,
+        watcher: Arc<dyn Watcher>,
+    ) -> Self {
         let cancel = CancellationToken::new();
         Self {
             runtime,
@@ -76,11 +92,17 @@ impl Uploads {
             bulk: Arc::new(Semaphore::new(usize::from(transfers))),
             cancel,
             watcher,
+            state,
             spool: Spool::new(u64::MAX, 1),
             clean: false,
             tasks: Mutex::new(JoinSet::new()),
             turns: Mutex::new(HashMap::new()),
         }
+    }
+
+    /// Where the state of runs lies.
+    pub fn state(&self) -> &StateHome {
+        &self.state
     }
 
     /// With at most so many bytes of log and media that wait to be acknowledged; `clean` deletes what was.
@@ -127,39 +149,51 @@ impl Uploads {
     /// As long as more is recorded, an upload that could not go on is tried again: the server may come back, and another
     /// process that sends its rest will be done.
     pub fn start(&self, run: RunToUpload, ended: impl FnOnce(UploadOutcome) + Send + 'static) {
-        let turn = run.id.as_ref().map_or_else(|| run.log.display().to_string(), ToString::to_string);
-        let turn = self.turns.lock().unwrap_or_else(PoisonError::into_inner).entry(turn).or_default().clone();
-        let (fleet, watcher) = (self.fleet.clone(), self.watcher.clone());
+        self.start_in_turn(vec![(run, Box::new(ended))]);
+    }
+
+    /// Uploads several logs of one run, one after the other. When one fails, those behind it are not tried: their rows
+    /// would take its place.
+    pub(super) fn start_in_turn(&self, runs: Vec<(RunToUpload, Ended)>) {
+        let Some((first, _)) = runs.first() else { return };
+        let turn = first.id.as_ref().map_or_else(|| first.log.display().to_string(), ToString::to_string);
+        let turn = {
+            let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+            // Nobody waits for those that only this map knows: a long watch must not keep all that ever were.
+            if turns.len() >= TURNS_KEPT && turns.len().is_power_of_two() {
+                turns.retain(|_, turn| Arc::strong_count(turn) > 1);
+            }
+            turns.entry(turn).or_default().clone()
+        };
+        let (fleet, watcher, state) = (self.fleet.clone(), self.watcher.clone(), self.state.clone());
         let (bulk, cancel, spool, clean) = (self.bulk.clone(), self.cancel.clone(), self.spool.clone(), self.clean);
         let task = async move {
             let _turn = turn.lock().await;
-            let place = async { if run.live { None } else { bulk.acquire_owned().await.ok() } };
-            // Without a place because of a stop, the upload ends at once, and says so.
-            let _place = tokio::select! {
-                place = place => place,
-                () = cancel.cancelled() => None,
-            };
-            let outcome = loop {
-                let outcome = upload_run(run.job(&watcher, clean), fleet.clone()).await;
-                let RunState::Failed(error) = &outcome.state else { break outcome };
-                let log_ends = run.end.borrow().complete;
-                let again = matches!(error, UploadError::Held(_)) || error.class() == Some(Class::Temporary);
-                // An import says it once, at its end; while a run grows, nobody knows when that will be.
-                if run.live && !log_ends && error.class() != Some(Class::Cancelled) {
-                    watcher.note(Note::Trouble(say(&run.log, error, again)));
+            let mut failed: Option<PathBuf> = None;
+            for (run, ended) in runs {
+                if let Some(before) = &failed {
+                    let id = run.id.map(|id| id.to_string()).unwrap_or_default();
+                    ended(UploadOutcome::not_tried(id, UploadError::NotItsTurn(before.clone())));
+                    continue;
                 }
-                // An import that waits for this very upload would wait for ever.
-                let in_vain = !run.live && spool.is_awaited();
-                if log_ends || !again || in_vain || run.more_or_pause(fleet.cancel()).await.is_err() {
-                    break outcome;
+                let place = async { if run.live { None } else { bulk.clone().acquire_owned().await.ok() } };
+                // Without a place because of a stop, the upload ends at once, and says so.
+                let _place = tokio::select! {
+                    place = place => place,
+                    () = cancel.cancelled() => None,
+                };
+                let outcome = upload(&run, &fleet, &watcher, &state, &spool, clean).await;
+                failed = matches!(outcome.state, RunState::Failed(_)).then(|| run.log.clone());
+                if let Some(meter) = &run.meter {
+                    meter.ended(fate(&outcome.state));
                 }
-            };
-            if let Some(meter) = &run.meter {
-                meter.ended(fate(&outcome.state));
+                ended(outcome);
             }
-            ended(outcome);
         };
-        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).spawn_on(task, self.runtime.handle());
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        // Those that have ended are let go.
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn_on(task, self.runtime.handle());
     }
 
     /// Waits until all uploads have ended. After `limit` they are cancelled, which leaves them resumable; false then.
@@ -207,22 +241,24 @@ fn fate(state: &RunState) -> Fate {
 }
 
 impl RunToUpload {
-    fn job(&self, watcher: &Arc<dyn Watcher>, clean: bool) -> UploadJob {
-        let directory = self.log.parent().unwrap_or(Path::new(".")).to_owned();
+    fn job(&self, state: &StateHome, watcher: &Arc<dyn Watcher>, clean: bool) -> UploadJob {
+        let directory = self.log.parent().unwrap_or(Path::new("."));
+        let state = state.of_log(&self.log);
         let (id, watcher, meter) = (self.id.clone(), watcher.clone(), self.meter.clone());
         let cleaning = match clean {
             false => Cleaning::No,
             // The media of others may still be wanted by those who write their logs.
-            true if Checkpoint::is_ours(&directory) => Cleaning::AsAcknowledged,
+            true if Checkpoint::is_ours(&state) => Cleaning::AsAcknowledged,
             true => Cleaning::AtEnd,
         };
         UploadJob {
             log: self.log.clone(),
             files_dir: directory.join("files"),
-            state_dir: directory,
+            state,
             end: self.end.clone(),
             overrides: self.overrides.clone(),
             live: self.live,
+            foreign: self.foreign,
             cleaning,
             progress: Arc::new(move |progress| {
                 match (&meter, &progress) {
@@ -247,6 +283,32 @@ impl RunToUpload {
             () = tokio::time::sleep(TRY_AGAIN_AFTER) => {}
         }
         Ok(())
+    }
+}
+
+/// Uploads a run until it has ended, or cannot go on.
+async fn upload(
+    run: &RunToUpload,
+    fleet: &Arc<Fleet>,
+    watcher: &Arc<dyn Watcher>,
+    state: &StateHome,
+    spool: &Spool,
+    clean: bool,
+) -> UploadOutcome {
+    loop {
+        let outcome = upload_run(run.job(state, watcher, clean), fleet.clone()).await;
+        let RunState::Failed(error) = &outcome.state else { return outcome };
+        let log_ends = run.end.borrow().complete;
+        let again = matches!(error, UploadError::Held(_)) || error.class() == Some(Class::Temporary);
+        // An import says it once, at its end; while a run grows, nobody knows when that will be.
+        if run.live && !log_ends && error.class() != Some(Class::Cancelled) {
+            watcher.note(Note::Trouble(say(&run.log, error, again)));
+        }
+        // An import that waits for this very upload would wait for ever.
+        let in_vain = !run.live && spool.is_awaited();
+        if log_ends || !again || in_vain || run.more_or_pause(fleet.cancel()).await.is_err() {
+            return outcome;
+        }
     }
 }
 

@@ -26,12 +26,29 @@ impl Recorder {
 
     /// Leaves the run open, and says that it will go on; not one that has ended.
     pub fn preempt(&mut self, mut committed: impl FnMut(LogPosition)) -> Result<(), RecordError> {
-        if self.checkpoint.ending.is_some() {
-            return Ok(());
+        self.unless_broken(|this| {
+            if this.checkpoint.ending.is_some() {
+                return Ok(());
+            }
+            this.reopen()?;
+            this.write(&RunUpdate::Preempting)?;
+            this.commit(&mut committed)
+        })
+    }
+
+    /// Does something after which, if it fails, nothing more may be done: rows may be in memory that are not in the log, or
+    /// in the log and not in the checkpoint. The checkpoint on disk is right all the same, so that whoever opens the run
+    /// again goes on from there.
+    pub(super) fn unless_broken<T>(
+        &mut self,
+        what: impl FnOnce(&mut Self) -> Result<T, RecordError>,
+    ) -> Result<T, RecordError> {
+        if self.broken {
+            return Err(RecordError::Broken);
         }
-        self.reopen()?;
-        self.write(&RunUpdate::Preempting)?;
-        self.commit(&mut committed)
+        let result = what(self);
+        self.broken = result.is_err();
+        result
     }
 
     /// Makes everything so far durable and published, if there is anything new.
@@ -64,7 +81,7 @@ impl Recorder {
             }
             self.new = false;
         }
-        self.checkpoint.save(&self.directory)?;
+        self.checkpoint.save(&self.place)?;
         self.dirty = false;
         committed(self.checkpoint.position);
         Ok(())
@@ -156,7 +173,7 @@ impl Recorder {
         if let Some(ending) = ending {
             let mut cut = self.checkpoint.clone();
             (cut.ending, cut.position, cut.next_num) = (None, ending.before_exit, ending.exit_num);
-            cut.save(&self.directory)?;
+            cut.save(&self.place)?;
             self.checkpoint = cut;
         }
         if std::mem::take(&mut self.marked) {

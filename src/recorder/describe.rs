@@ -60,7 +60,7 @@ impl AskedDescription {
 impl Recorder {
     /// Takes other rules for the summary. The rows stay what they are; what the summary says of them is read from the log.
     pub(super) fn summarize_anew(&mut self, rules: &[SummaryRule]) -> Result<(), RecordError> {
-        if Cleaned::is_there(&self.directory) {
+        if Cleaned::is_there(&self.place) {
             return Err(RecordError::RowsAreGone);
         }
         self.checkpoint.summaries = rules.to_vec();
@@ -104,9 +104,11 @@ impl Recorder {
         if new.is_empty() {
             return Ok(());
         }
-        self.reopen()?;
-        config::lay_over(&mut self.checkpoint.config, config);
-        self.write(&RunUpdate::Config(new))
+        self.unless_broken(|this| {
+            this.reopen()?;
+            config::lay_over(&mut this.checkpoint.config, config);
+            this.write(&RunUpdate::Config(new))
+        })
     }
 
     pub(super) fn run_info(&self) -> RunInfo {

@@ -16,6 +16,23 @@ pub enum RecordError {
     /// Another process records the run.
     #[error("the run is being recorded by another process")]
     Locked(#[source] LockError),
+    /// Another process does not come to an end with beginning a run.
+    #[error("another process is beginning a run, and takes long")]
+    Making(#[source] LockError),
+    /// The locks that keep two processes apart do not work where the state lies.
+    #[error("the run cannot be kept to one process")]
+    NoLocks(#[source] LockError),
+    /// An error before left it half-way: open the run again.
+    #[error("an error before left the recording half-way")]
+    Broken,
+    /// The run is there, and another generation was asked for. Ids that are chosen do not differ by themselves.
+    #[error("the run `{id}` is there already, as generation {there}")]
+    OtherGeneration {
+        /// The run.
+        id: RunId,
+        /// The generation that it has.
+        there: u32,
+    },
     /// The options differ from those that made the rows.
     #[error("the run was recorded with other options: {}", .0.join(", "))]
     OtherShape(Vec<&'static str>),

@@ -3,10 +3,10 @@
 use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use crate::checkpoint::{Checkpoint, STATE_DIRECTORY, Shape};
+use crate::checkpoint::{Checkpoint, Shape};
 use crate::cleaned;
 use crate::convert::axes::Axes;
 use crate::convert::filters::Filter;
@@ -19,7 +19,8 @@ use crate::recorder::values::Beside;
 use crate::recorder::{Described, RecordError, Recorder};
 use crate::sink::Sink;
 use crate::state_file::lock::{Lock, LockError};
-use crate::state_file::sync_directory;
+use crate::state_file::place::{StateHome, StatePlace};
+use crate::state_file::{StateFileError, create_directories, sync_directory};
 use crate::survey::PlannedRun;
 use crate::wandb_format::{is_synced, unmark_synced};
 
@@ -37,6 +38,8 @@ pub struct RecordOptions {
     pub summaries: Vec<SummaryRule>,
     /// `--generation`
     pub generation: u32,
+    /// Where checkpoints lie, and whether they must be locked.
+    pub state: StateHome,
     /// `--save-events`: whether the event files themselves become files of the run.
     pub save_events: bool,
     /// Whether nothing may be written at all.
@@ -52,22 +55,16 @@ impl Recorder {
         described: &Described,
         options: &RecordOptions,
     ) -> Result<Self, RecordError> {
-        let state_directory = directory.join(STATE_DIRECTORY);
-        let lock = if options.dry_run {
-            None
-        } else {
-            let failed = |source| RecordError::Io { path: state_directory.clone(), source };
-            fs::create_dir_all(&state_directory).map_err(failed)?;
-            let path = Checkpoint::writer_lock(directory);
-            Some(Lock::take(&path).map_err(|error| match error {
-                LockError::Held(_) => RecordError::Locked(error),
-                LockError::Io(source) => RecordError::Io { path, source },
-            })?)
-        };
+        let place = options.state.of(directory);
+        let lock = if options.dry_run { None } else { Some(lock_writer(&place)?) };
         let log = directory.join(format!("run-{id}.wandb"));
-        let was_cleaned = !options.dry_run && cleaned::finish_if_under_way(&log)?.is_some();
-        let known = Checkpoint::load(directory)?;
+        let was_cleaned = !options.dry_run && cleaned::finish_if_under_way(&log, &place)?.is_some();
+        let (known, damaged) = match Checkpoint::load(&place) {
+            Err(StateFileError::Damaged { .. }) => (None, true),
+            known => (known?, false),
+        };
         if let Some(checkpoint) = &known {
+            check_generation(checkpoint, options.generation)?;
             let differences = checkpoint.shape.differences(&options.shape, &plan.tb_runs);
             if !differences.is_empty() {
                 return Err(RecordError::OtherShape(differences));
@@ -100,28 +97,33 @@ impl Recorder {
         let mut description = checkpoint.description.clone();
         described.asked.apply(&mut description);
         let failed = |source| RecordError::Log { path: log.clone(), source };
+        let mut set_aside_log = None;
         let no_log = !new && checkpoint.log_is_gone();
         if new && !options.dry_run {
             // The lock marks the log as ours until there is a checkpoint, so it must not be lost before the log is.
-            sync_directory(&state_directory)
-                .map_err(|source| RecordError::Io { path: state_directory.clone(), source })?;
+            sync_directory(place.directory())
+                .map_err(|source| RecordError::Io { path: place.directory().to_owned(), source })?;
         }
         let sink = match (options.dry_run, new) {
             // There will be a log when there is something for it.
             (false, false) if no_log => Sink::nowhere(LogPosition(1), 1).map_err(failed)?,
             (true, _) => Sink::nowhere(checkpoint.position, checkpoint.next_num).map_err(failed)?,
             (false, true) => {
-                set_aside(&log).map_err(|source| RecordError::Io { path: log.clone(), source })?;
+                let lost = damaged || !place.uploads().is_empty();
+                let aside = set_aside(&log, &place).map_err(|source| RecordError::Io { path: log.clone(), source })?;
+                set_aside_log = aside.filter(|_| lost);
                 Sink::create(&log).map_err(failed)?
             }
             (false, false) => Sink::open_at(&log, checkpoint.position, checkpoint.next_num).map_err(failed)?,
         };
         let mut recorder = Self {
             directory: directory.to_owned(),
+            place,
             converter: RunConverter::new(checkpoint.state.clone(), checkpoint.summaries.clone()),
             axes: Arc::new(Axes::new(&options.shape.axes)),
             filter: options.filter.clone(),
             sources: Vec::new(),
+            open_files: Arc::default(),
             tags: HashMap::new(),
             beside: Arc::new(Mutex::new(Beside {
                 files: RunFiles::new(directory.join("files"), options.dry_run),
@@ -133,6 +135,8 @@ impl Recorder {
             dry_run: options.dry_run,
             bytes_per_commit: u64::MAX,
             dirty: false,
+            broken: false,
+            set_aside: set_aside_log,
             marked: !was_cleaned && is_synced(&log),
             no_log: no_log && !options.dry_run,
             new,
@@ -158,17 +162,51 @@ impl Recorder {
     }
 }
 
-/// A log without its checkpoint is never appended to: it is set aside, and made anew from the sources.
-fn set_aside(log: &Path) -> io::Result<()> {
-    if !log.exists() {
+/// Whether the run is of the generation that was asked for.
+pub fn check_generation(checkpoint: &Checkpoint, asked: u32) -> Result<(), RecordError> {
+    if checkpoint.generation == asked {
         return Ok(());
     }
-    for number in 1.. {
-        let aside = log.with_extension(format!("wandb.aside-{number}"));
-        if !aside.exists() {
-            fs::rename(log, &aside)?;
-            break;
-        }
+    Err(RecordError::OtherGeneration { id: checkpoint.run_id.clone(), there: checkpoint.generation })
+}
+
+fn lock_writer(place: &StatePlace) -> Result<Lock, RecordError> {
+    let failed = |source| RecordError::Io { path: place.directory().to_owned(), source };
+    create_directories(place.directory()).map_err(failed)?;
+    let path = place.writer_lock();
+    Lock::take(&path, place.locking()).map_err(|error| match error {
+        LockError::Held(_) => RecordError::Locked(error),
+        LockError::Unsupported(_) => RecordError::NoLocks(error),
+        LockError::Io(source) => RecordError::Io { path, source },
+    })
+}
+
+/// A log without its checkpoint is never appended to: it is set aside, and made anew from the sources. What servers
+/// acknowledged of it says nothing of the new log, and goes first: after a crash in between, the log is still without its
+/// checkpoint, and is set aside then. A damaged checkpoint is no better than none.
+fn set_aside(log: &Path, place: &StatePlace) -> io::Result<Option<PathBuf>> {
+    for state in place.uploads() {
+        fs::remove_file(state)?;
     }
-    unmark_synced(log)
+    // All of the run will be in the new log, also what was in others that were deleted.
+    if place.cleaned().exists() {
+        fs::remove_file(place.cleaned())?;
+    }
+    let checkpoint = place.checkpoint();
+    if checkpoint.exists() {
+        fs::rename(&checkpoint, checkpoint.with_extension("json.damaged"))?;
+    }
+    if !log.exists() {
+        return Ok(None);
+    }
+    sync_directory(place.directory())?;
+    unmark_synced(log)?;
+    let mut numbers = 1_u32..;
+    let free = numbers.find_map(|number| {
+        let aside = log.with_extension(format!("wandb.aside-{number}"));
+        (!aside.exists()).then_some(aside)
+    });
+    let aside = free.ok_or(io::ErrorKind::AlreadyExists)?;
+    fs::rename(log, &aside)?;
+    Ok(Some(aside))
 }

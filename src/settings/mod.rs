@@ -58,6 +58,10 @@ pub struct Settings {
     pub project: Option<Setting<String>>,
     /// The `wandb` folder: relative when `--dir` is.
     pub wandb_dir: PathBuf,
+    /// Where the state of runs lies, if not beside them: relative when `--state-dir` is.
+    pub state_dir: Option<PathBuf>,
+    /// Whether to go on where locks do not work.
+    pub no_lock: bool,
     /// What a run is, and what it is called.
     pub runs: RunShape,
     /// Which data a run holds, and how it is shown.
@@ -196,6 +200,8 @@ impl Settings {
             entity,
             project,
             wandb_dir,
+            state_dir: command.state().state_dir.map(|dir| environment.expand_home(&dir)),
+            no_lock: command.state().no_lock,
             runs: RunShape::resolve(runs.unwrap_or_default(), &lookup)?,
             data,
             single_run,

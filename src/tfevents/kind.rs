@@ -9,6 +9,9 @@ use crate::model::Number;
 use crate::tfevents::event::Data;
 use crate::tfevents::tensor::{NotScalar, scalar};
 
+/// So much of the name of an unknown plugin tells it apart, in bytes.
+const MAX_PLUGIN: usize = 200;
+
 /// The kind of a value.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum ValueKind {
@@ -63,7 +66,8 @@ impl ValueKind {
             | b"graph_tagged_run_metadata" => Self::Graphs,
             // What torch calls its plain tensors.
             b"tensor" | b"tensors" => Self::Tensors,
-            other => Self::Plugin(String::from_utf8_lossy(other).into()),
+            // The name is kept with every tag and value; nobody's plugin has a longer one.
+            other => Self::Plugin(String::from_utf8_lossy(other.get(..MAX_PLUGIN).unwrap_or(other)).into()),
         })
     }
 

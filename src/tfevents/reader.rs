@@ -12,12 +12,18 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use crate::tfevents::inflate::Compression;
 use crate::tfevents::input::{Input, InputError};
-use crate::tfevents::record::{DEFAULT_LIMIT, Frame, LengthError, frame};
+use crate::tfevents::record::{DEFAULT_LIMIT, FOOTER, Frame, HEADER, LengthError, frame};
 
 /// How much is read at first. Most files of most directories are small, and thousands may be open.
 const FIRST_READ: usize = 16 << 10;
 /// How much is read at once from a file that has more.
 const LARGE_READ: usize = 512 << 10;
+
+/// The longest payload that is believed of a compressed file, beside a multiple of the file's own size: a few bytes can
+/// decompress to a record of a gigabyte.
+const COMPRESSED_LIMIT: u64 = 64 << 20;
+/// That multiple. Deflate reaches a thousand with zeros; graphs and other text of real files stay below thirty.
+const COMPRESSED_RATIO: u64 = 64;
 
 /// A position in one event file and the bytes that were read ahead of it.
 ///
@@ -29,6 +35,8 @@ pub struct RecordReader {
     at: usize,
     /// Offset in the file of the next record: of `chunk[at]`.
     offset: u64,
+    /// The bytes before `chunk`, where they are known.
+    before_chunk: Option<[u8; 4]>,
     limit: u64,
     read_size: usize,
     /// Zeros were seen to reach from this offset to the end of a file of this size.
@@ -77,11 +85,20 @@ pub(crate) enum Found {
 impl RecordReader {
     /// Opens a file at an offset that [`offset`](Self::offset) gave before, or at 0.
     pub fn open(path: &Path, offset: u64) -> io::Result<Self> {
+        Self::open_behind(path, offset, None)
+    }
+
+    /// The same, for a file in which these bytes must stand before the offset. Reading fails with [`Rewritten`] where
+    /// others do.
+    ///
+    /// [`Rewritten`]: crate::tfevents::Rewritten
+    pub fn open_behind(path: &Path, offset: u64, before: Option<[u8; 4]>) -> io::Result<Self> {
         Ok(Self {
-            input: Input::open(path, offset)?,
+            input: Input::open(path, offset, before)?,
             chunk: Bytes::new(),
             at: 0,
             offset,
+            before_chunk: before,
             limit: DEFAULT_LIMIT,
             read_size: FIRST_READ,
             zeros: None,
@@ -100,6 +117,21 @@ impl RecordReader {
         self.offset
     }
 
+    /// The bytes before [`offset`](Self::offset): the end of a record, which tells it from any other. `None` where they are
+    /// not known, or mean nothing because the file is compressed.
+    pub fn before(&self) -> Option<[u8; 4]> {
+        match self.input.compression() {
+            Some(Compression::None) => self.before_at(),
+            Some(_) => None,
+            None => self.before_chunk,
+        }
+    }
+
+    /// How long the file is now, on disk.
+    pub fn size_on_disk(&mut self) -> io::Result<u64> {
+        self.input.size_on_disk()
+    }
+
     /// The file's path, as it was given.
     pub fn path(&self) -> &Path {
         self.input.path()
@@ -114,10 +146,10 @@ impl RecordReader {
     ///
     /// Of a compressed file, all before the offset is then decompressed again.
     pub fn suspend(&mut self) {
-        self.chunk = Bytes::new();
-        self.at = 0;
+        let before = self.before();
+        self.forget_chunk();
         self.read_size = FIRST_READ;
-        self.input.seek(self.offset);
+        self.input.seek(self.offset, before);
     }
 
     /// Reads the next record.
@@ -169,6 +201,10 @@ impl RecordReader {
         let at = self.offset;
         match *frame {
             Frame::Record { .. } => Ok(None),
+            Frame::Incomplete { need } if need > COMPRESSED_LIMIT && need > self.limit_by_size()? => {
+                let (length, limit) = (need.saturating_sub((HEADER + FOOTER) as u64), self.limit_by_size()?);
+                Ok(Some(self.unusable(LengthError::TooLong { length, limit })))
+            }
             Frame::Incomplete { need } => match self.fill(need) {
                 Ok(0) => Ok(Some(self.end())),
                 Ok(_) => Ok(None),
@@ -185,8 +221,33 @@ impl RecordReader {
         }
     }
 
+    fn before_at(&self) -> Option<[u8; 4]> {
+        match self.at.checked_sub(4) {
+            Some(start) => self.chunk.get(start..self.at)?.try_into().ok(),
+            // No record is shorter than that.
+            None => self.before_chunk,
+        }
+    }
+
+    fn forget_chunk(&mut self) {
+        self.before_chunk = self.before_at();
+        self.chunk = Bytes::new();
+        self.at = 0;
+    }
+
+    /// What a record may have by the size of the file that it is compressed in.
+    fn limit_by_size(&mut self) -> io::Result<u64> {
+        Ok(match self.input.compression() {
+            None | Some(Compression::None) => u64::MAX,
+            Some(Compression::Gzip | Compression::Zlib) => {
+                COMPRESSED_LIMIT.saturating_add(self.input.size_on_disk()?.saturating_mul(COMPRESSED_RATIO))
+            }
+        })
+    }
+
     /// Reads more behind what is there and returns how much came.
     fn fill(&mut self, need: u64) -> Result<usize, InputError> {
+        self.before_chunk = self.before_at();
         // The old memory is used again unless somebody still holds a payload in it.
         let mut buffer = match std::mem::take(&mut self.chunk).try_into_mut() {
             Ok(mut buffer) => {
@@ -214,8 +275,7 @@ impl RecordReader {
         if bytes > 0 || self.input.is_cut() {
             return Read::Incomplete { bytes };
         }
-        self.chunk = Bytes::new();
-        self.at = 0;
+        self.forget_chunk();
         Read::NothingYet
     }
 
@@ -229,13 +289,14 @@ impl RecordReader {
         let at = self.offset;
         let size = self.input.size_on_disk()?;
         if self.zeros != Some((at, size)) {
-            let mut only_zeros = self.rest().iter().all(|&byte| byte == 0);
+            let mut only_zeros = all_zeros(self.rest());
             let mut buffer = BytesMut::new();
             while only_zeros {
                 buffer.clear();
+                self.input.skip_hole();
                 match self.input.read(&mut buffer, LARGE_READ) {
                     Ok(0) => break,
-                    Ok(_) => only_zeros = buffer.iter().all(|&byte| byte == 0),
+                    Ok(_) => only_zeros = all_zeros(&buffer),
                     Err(InputError::Io(error)) => {
                         self.suspend();
                         return Err(error);
@@ -254,6 +315,12 @@ impl RecordReader {
     }
 }
 
+/// Compares with a block of zeros, which takes a fraction of looking at each byte: tails may have many gigabytes.
+fn all_zeros(bytes: &[u8]) -> bool {
+    static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+    bytes.chunks(ZEROS.len()).all(|chunk| ZEROS.starts_with(chunk))
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
@@ -261,7 +328,7 @@ mod tests {
     use std::fs::{self, File};
     use std::io::Write;
 
-    use flate2::Compression;
+    use flate2::Compression as Level;
     use flate2::write::{GzEncoder, ZlibEncoder};
     use proptest::prelude::*;
     use proptest::sample::Index;
@@ -299,13 +366,13 @@ mod tests {
     }
 
     fn gzip(bytes: &[u8]) -> Vec<u8> {
-        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        let mut encoder = GzEncoder::new(Vec::new(), Level::fast());
         encoder.write_all(bytes).unwrap();
         encoder.finish().unwrap()
     }
 
     fn zlib(bytes: &[u8]) -> Vec<u8> {
-        let mut encoder = ZlibEncoder::new(Vec::new(), Compression::fast());
+        let mut encoder = ZlibEncoder::new(Vec::new(), Level::fast());
         encoder.write_all(bytes).unwrap();
         encoder.finish().unwrap()
     }
@@ -417,6 +484,30 @@ mod tests {
         assert!(matches!(reader.next_record().unwrap(), Read::BadLength { why: LengthError::TooLong { .. }, .. }));
         let growing = Growing::new(&gzip(&vec![0; 64 << 20]));
         assert_eq!(growing.reader().next_record().unwrap(), Read::Zeros { at: 0 });
+    }
+
+    #[test]
+    fn a_record_is_not_much_larger_than_the_file_it_is_compressed_in() {
+        let record = |length: usize| {
+            let mut bytes = framed(&[b"one".to_vec()]);
+            write_record(&mut bytes, &vec![0; length]);
+            Growing::new(&gzip(&bytes))
+        };
+        let growing = record(100 << 20);
+        let mut reader = growing.reader();
+        assert!(matches!(reader.next_record().unwrap(), Read::Record(_)));
+        let limit = COMPRESSED_LIMIT + fs::metadata(&growing.path).unwrap().len() * COMPRESSED_RATIO;
+        assert!(limit < 100 << 20, "{limit}");
+        let why = LengthError::TooLong { length: 100 << 20, limit };
+        assert_eq!(reader.next_record().unwrap(), Read::BadLength { at: 19, why });
+        let growing = record(60 << 20);
+        let mut reader = growing.reader();
+        assert!(matches!(reader.next_record().unwrap(), Read::Record(_)));
+        assert!(matches!(reader.next_record().unwrap(), Read::Record(_)));
+        // What is not compressed is there, whatever it holds.
+        let mut bytes = Vec::new();
+        write_record(&mut bytes, &vec![0; 100 << 20]);
+        assert!(matches!(Growing::new(&bytes).reader().next_record().unwrap(), Read::Record(_)));
     }
 
     #[test]

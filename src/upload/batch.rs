@@ -5,8 +5,11 @@
 
 use crate::api::file_stream::Lines;
 use crate::model::{LogPosition, SkippedReason};
+use crate::proto::wandb_internal::AlertRecord;
 use crate::proto::wandb_internal::record::RecordType;
-use crate::upload::fold::{Change, Fold};
+use crate::upload::console::{ConsoleLine, Printed};
+use crate::upload::fold::{Change, Fold, printed_text};
+use crate::upload::state::Base;
 use crate::wandb_format::{Entry, EntryKind, HistoryLine, HistoryLines};
 
 /// How many bytes of lines go into one request, as in the official client.
@@ -27,6 +30,12 @@ pub(crate) struct Batch {
     pub(crate) events: Lines,
     /// How many bytes these lines have.
     pub(crate) bytes: usize,
+    /// Console lines that are new or changed.
+    pub(crate) console: Vec<ConsoleLine>,
+    /// The number of the first of them.
+    pub(crate) console_from: u64,
+    /// What somebody is to be told.
+    pub(crate) alerts: Vec<LoggedAlert>,
     /// Whether the process said that it is about to be stopped.
     pub(crate) preempting: bool,
     /// The run after all entries of this batch.
@@ -37,10 +46,20 @@ pub(crate) struct Batch {
     pub(crate) incomplete: bool,
 }
 
+/// An alert and its place in the log.
+#[derive(Debug, Clone)]
+pub(crate) struct LoggedAlert {
+    /// How many alerts are before it.
+    pub(crate) number: u64,
+    /// How many rows are before it.
+    pub(crate) rows: u64,
+    pub(crate) alert: AlertRecord,
+}
+
 impl Batch {
     /// Whether there is anything that only this batch carries.
     pub(crate) fn has_lines(&self) -> bool {
-        self.history.count > 0 || self.events.count > 0 || self.preempting
+        self.history.count > 0 || self.events.count > 0 || !self.console.is_empty() || self.preempting
     }
 }
 
@@ -60,11 +79,13 @@ pub(crate) struct BatchBuilder {
     fold: Fold,
     history: Lines,
     events: Lines,
+    printed: Printed,
+    alerts: Vec<LoggedAlert>,
     bytes: usize,
     preempting: bool,
     entries: u64,
     from: u64,
-    base: u64,
+    base: Base,
     /// Rows below this number are on the server already.
     resend_from: u64,
     line: Vec<u8>,
@@ -74,12 +95,14 @@ pub(crate) struct BatchBuilder {
 }
 
 impl BatchBuilder {
-    /// Goes on after `fold`. `base` lines on the server are not of this log; rows of ours below `resend_from` are counted
+    /// Goes on after `fold`. What `base` says of the server is not of this log; rows of ours below `resend_from` are counted
     /// but not sent.
-    pub(crate) fn new(fold: Fold, base: u64, resend_from: u64) -> Self {
+    pub(crate) fn new(fold: Fold, base: Base, resend_from: u64) -> Self {
         let mut builder = Self {
             history: Lines::default(),
             events: Lines::default(),
+            printed: Printed::default(),
+            alerts: Vec::new(),
             bytes: 0,
             preempting: false,
             entries: 0,
@@ -105,11 +128,11 @@ impl BatchBuilder {
         self.fold.exit = self.fold.passed_exit;
     }
 
-    /// Notes that what lies before `to` is no record.
-    pub(crate) fn damaged(&mut self, to: LogPosition, reason: SkippedReason, first: impl FnOnce() -> String) {
+    /// Notes that what lies between is no record.
+    pub(crate) fn damaged(&mut self, from: LogPosition, to: LogPosition, why: &str) {
         // Behind an exit there is nothing to lose.
         if self.fold.exit.is_none() {
-            self.fold.skip(reason, 1, first);
+            self.fold.damage.add(from, to, why);
             self.fold.position = to;
         }
     }
@@ -121,7 +144,8 @@ impl BatchBuilder {
         }
         match &entry.kind {
             EntryKind::History(bytes) => {
-                let row = row(&mut self.lines, bytes, &mut self.line);
+                let latest = self.step.or(self.fold.implied_step());
+                let row = row(&mut self.lines, bytes, self.base.least_step(latest), &mut self.line);
                 if self.line.len() > MAX_LINE {
                     self.skip(SkippedReason::RowTooLarge, 1, entry, &format!("a row of {} bytes", self.line.len()));
                 } else if self.is_full_for(self.line.len()) {
@@ -138,8 +162,20 @@ impl BatchBuilder {
                 }
                 self.skip(SkippedReason::BadValue, row.skipped, entry, "a value that is not JSON, in a row");
             }
+            EntryKind::Record(record) if printed_text(record).is_some() => {
+                if self.is_full_for(printed_text(record).map_or(0, str::len)) {
+                    return Pushed::Full;
+                }
+                self.fold.print(record, &mut self.printed);
+            }
             EntryKind::Record(record) => match self.fold.apply(record, &mut self.line) {
                 Change::Nothing => {}
+                Change::Alert => {
+                    if let RecordType::Alert(alert) = &**record {
+                        let (number, rows) = (self.fold.alerts - 1, self.fold.history_lines);
+                        self.alerts.push(LoggedAlert { number, rows, alert: alert.clone() });
+                    }
+                }
                 Change::Event => {
                     if self.line.len() > MAX_LINE {
                         self.skip(SkippedReason::RowTooLarge, 1, entry, "a sample of system metrics");
@@ -152,12 +188,14 @@ impl BatchBuilder {
                     }
                 }
                 Change::Preempting => self.preempting = true,
+                Change::Artifact => self.fold.artifacts.push(entry.start),
                 Change::Skipped(reason, count, what) => self.skip(reason, count, entry, what),
             },
             EntryKind::Unknown(number) => {
                 self.skip(SkippedReason::UnknownRecord, 1, entry, &format!("a record of type {number}"));
             }
         }
+        self.fold.damage.pass(entry.number);
         match behind_exit(&entry.kind) {
             Behind::Nothing => {}
             Behind::Late => self.fold.passed_exit = self.fold.exit,
@@ -178,10 +216,16 @@ impl BatchBuilder {
         }
         let history = std::mem::take(&mut self.history);
         let events = std::mem::take(&mut self.events);
+        let bytes = std::mem::take(&mut self.bytes) + self.printed.bytes();
+        let (console_from, console) = std::mem::take(&mut self.printed).finish(&self.fold.console);
+        let console_from = console_from + self.base.console;
         let batch = Batch {
             history,
             events,
-            bytes: std::mem::take(&mut self.bytes),
+            bytes,
+            console,
+            console_from,
+            alerts: std::mem::take(&mut self.alerts),
             preempting: std::mem::take(&mut self.preempting),
             after: self.fold.clone(),
             at_end: false,
@@ -192,14 +236,15 @@ impl BatchBuilder {
     }
 
     fn start(&mut self) {
-        self.history = Lines::at(self.base + self.fold.history_lines);
-        self.events = Lines::at(self.fold.events_lines);
+        self.history = Lines::at(self.base.history + self.fold.history_lines);
+        self.events = Lines::at(self.base.events + self.fold.events_lines);
         self.from = self.fold.position.0;
         self.entries = 0;
     }
 
     fn is_full_for(&self, size: usize) -> bool {
-        self.bytes > 0 && self.bytes + size > MAX_BYTES
+        let bytes = self.bytes + self.printed.bytes();
+        bytes > 0 && bytes + size > MAX_BYTES
     }
 
     fn skip(&mut self, reason: SkippedReason, count: u64, entry: &Entry<'_>, what: &str) {
@@ -210,9 +255,9 @@ impl BatchBuilder {
 }
 
 /// Makes the line of a history record. It takes a line number when it is at most [`MAX_LINE`] long.
-pub(crate) fn row(lines: &mut HistoryLines, record: &[u8], line: &mut Vec<u8>) -> HistoryLine {
+pub(crate) fn row(lines: &mut HistoryLines, record: &[u8], least: Option<i64>, line: &mut Vec<u8>) -> HistoryLine {
     line.clear();
-    lines.append(record, line)
+    lines.append_from(record, least, line)
 }
 
 /// What an entry means behind an exit.
@@ -387,7 +432,7 @@ mod tests {
             let ends = write(&log, std::iter::once(run_record()).chain(records));
 
             let mut whole = Held::default();
-            let batch = Cursor::new(log.clone(), Fold::default(), 0, 0).next_batch(None).unwrap();
+            let batch = Cursor::new(log.clone(), Fold::default(), Base::rows(0), 0).next_batch(None).unwrap();
             assert!(batch.at_end && !batch.incomplete);
             whole.take(&batch);
 
@@ -396,7 +441,7 @@ mod tests {
             let mut state = Fold::default();
             for (index, end) in ends.iter().enumerate() {
                 if cuts >> (index % 64) & 1 == 1 || index + 1 == ends.len() {
-                    let batch = Cursor::new(log.clone(), state, 0, 0).next_batch(Some(*end)).unwrap();
+                    let batch = Cursor::new(log.clone(), state, Base::rows(0), 0).next_batch(Some(*end)).unwrap();
                     pieces.take(&batch);
                     let kept = serde_json::to_string(&batch.after).unwrap();
                     state = serde_json::from_str(&kept).unwrap();
@@ -416,7 +461,7 @@ mod tests {
         let sizes = [4 << 20, 4 << 20, 4 << 20, MAX_LINE - 30, 10, MAX_LINE];
         let rows = sizes.iter().enumerate().map(|(number, size)| record(&Step::Row(*size), number));
         write(&log, std::iter::once(run_record()).chain(rows));
-        let mut cursor = Cursor::new(log, Fold::default(), 7, 0);
+        let mut cursor = Cursor::new(log, Fold::default(), Base::rows(7), 0);
         let mut held = Vec::new();
         loop {
             let batch = cursor.next_batch(None).unwrap();
@@ -437,7 +482,7 @@ mod tests {
         let log = directory.path().join("log");
         let rows = (0..5).map(|number| record(&Step::Row(1), number));
         write(&log, std::iter::once(run_record()).chain(rows));
-        let batch = Cursor::new(log, Fold::default(), 0, 3).next_batch(None).unwrap();
+        let batch = Cursor::new(log, Fold::default(), Base::rows(0), 3).next_batch(None).unwrap();
         assert_eq!((batch.history.offset, batch.history.count, batch.after.history_lines), (3, 2, 5));
     }
 
@@ -448,13 +493,13 @@ mod tests {
         let log = directory.path().join("log");
         let records = [run_record(), record(&Step::Row(1), 0), exit(3), RecordType::Footer(proto::FooterRecord {})];
         let ends = write(&log, records.clone());
-        let batch = Cursor::new(log, Fold::default(), 0, 0).next_batch(None).unwrap();
+        let batch = Cursor::new(log, Fold::default(), Base::rows(0), 0).next_batch(None).unwrap();
         assert_eq!(batch.after.exit.map(|exit| exit.code), Some(3));
         assert_eq!(batch.after.position, ends[1]);
 
         let log = directory.path().join("resumed");
         let ends = write(&log, records.into_iter().chain([record(&Step::Row(1), 1)]));
-        let batch = Cursor::new(log, Fold::default(), 0, 0).next_batch(None).unwrap();
+        let batch = Cursor::new(log, Fold::default(), Base::rows(0), 0).next_batch(None).unwrap();
         assert_eq!(batch.after.exit, None);
         assert_eq!((batch.after.position, batch.history.count), (ends[4], 2));
     }
@@ -466,17 +511,17 @@ mod tests {
         let log = directory.path().join("log");
         let records = [run_record(), record(&Step::Row(1), 0), exit, record(&Step::Stats, 4)];
         let ends = write(&log, records.clone());
-        let batch = Cursor::new(log.clone(), Fold::default(), 0, 0).next_batch(None).unwrap();
+        let batch = Cursor::new(log.clone(), Fold::default(), Base::rows(0), 0).next_batch(None).unwrap();
         assert_eq!((batch.events.count, batch.after.position), (1, ends[3]));
         // A later process reads on behind it, and knows how the run ended.
         let saved: Fold = serde_json::from_str(&serde_json::to_string(&batch.after).unwrap()).unwrap();
-        let again = Cursor::new(log, saved.clone(), 0, 1).next_batch(None).unwrap();
+        let again = Cursor::new(log, saved.clone(), Base::rows(0), 1).next_batch(None).unwrap();
         assert_eq!((again.events.count, again.after.events_lines), (0, 1));
         assert_eq!(again.after.exit.map(|exit| exit.code), Some(3));
 
         let log = directory.path().join("resumed");
         write(&log, records.into_iter().chain([record(&Step::Row(1), 1)]));
-        let batch = Cursor::new(log, saved, 0, 1).next_batch(None).unwrap();
+        let batch = Cursor::new(log, saved, Base::rows(0), 1).next_batch(None).unwrap();
         assert_eq!((batch.after.exit, batch.history.count), (None, 1));
     }
 
@@ -485,7 +530,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let log = directory.path().join("log");
         write(&log, [run_record(), record(&Step::Stats, 4)]);
-        let batch = Cursor::new(log, Fold::default(), 0, 0).next_batch(None).unwrap();
+        let batch = Cursor::new(log, Fold::default(), Base::rows(0), 0).next_batch(None).unwrap();
         let mut held = Held::default();
         held.take(&batch);
         let expected = r#"{"_runtime":4.5,"_timestamp":1004.5,"_wandb":true,"system.cpu":1.5}"#;
@@ -497,7 +542,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let log = directory.path().join("log");
         write(&log, [run_record(), record(&Step::Row(1), 0), record(&Step::Row(1), 9)]);
-        let batch = Cursor::new(log, Fold::default(), 0, 0).next_batch(None).unwrap();
+        let batch = Cursor::new(log, Fold::default(), Base::rows(0), 0).next_batch(None).unwrap();
         assert_eq!(*batch.after.summary(), Json::from([("_step", Json::from(Number::I64(9)))]));
         assert_eq!(batch.after.revisions.summary, 1);
     }

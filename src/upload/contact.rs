@@ -10,11 +10,11 @@ use std::path::Path;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{ApiClient, Bucket, RunStatus, UpsertBucket};
-use crate::model::LogPosition;
-use crate::upload::cursor::{history_line_at, same_line};
-use crate::upload::fold::{Fold, RunParameters};
+use crate::model::{Json, LogPosition};
+use crate::upload::cursor::{find_line, step_of};
+use crate::upload::fold::{Fold, Inherited, RunParameters};
 use crate::upload::job::{Overrides, UploadError};
-use crate::upload::state::{RunAddress, Target};
+use crate::upload::state::{Base, RunAddress, Target};
 
 /// The parts of an `UpsertBucket` that are to be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,27 +70,117 @@ pub(crate) fn upsert_variables(
         variables.host = set(&run.host);
         variables.job_type = overrides.job_type.clone().or_else(|| set(&run.job_type));
         variables.sweep = set(&run.sweep);
-        variables.tags = (!run.tags.is_empty()).then(|| run.tags.clone());
+        variables.tags = Some(overrides.tags(&run.tags)).filter(|tags| !tags.is_empty());
     }
     variables
 }
 
-/// What a run without state finds on the server: the number of the first line to send, and the storage id.
+/// Where a run without state begins.
+#[derive(Debug, Default)]
+pub(crate) struct Beginning {
+    /// The number of the first line of the log to send.
+    pub(crate) from: u64,
+    /// The storage id, if the run is there.
+    pub(crate) storage_id: Option<String>,
+    /// What was there before the log's first line.
+    pub(crate) base: Base,
+    /// What the run had before, for a log that continues it.
+    pub(crate) inherited: Option<Inherited>,
+}
+
+/// How a log stands to what may be there of its run already.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Relation {
+    /// It continues the run: it says so, or another log of the run was before it.
+    pub(crate) continues: bool,
+    /// The run is to be wound back to this step first.
+    pub(crate) rewind_to: Option<f64>,
+    /// The least `_step` of its first row, if it was uploaded before, at least in part.
+    pub(crate) first_step: Option<i64>,
+}
+
+/// What a run without state finds on the server.
 ///
-/// Nothing is changed there before it is clear that the run is ours.
+/// Nothing is changed there before it is clear that the run is ours, or is to be continued.
 pub(crate) async fn look(
     api: &ApiClient,
     log: LogUpTo<'_>,
     target: &Target,
+    relation: Relation,
     cancel: &CancellationToken,
-) -> Result<(u64, Option<String>), UploadError> {
+) -> Result<Beginning, UploadError> {
     let Some(there) = api.run_status(&target.entity, &target.project, &target.run_id, cancel).await? else {
-        return Ok((0, None));
+        return Ok(Beginning::default());
     };
-    if there.history_lines > 0 {
-        ours(log, Fold::default(), 0, &there, &path_of(target)).await?;
+    let storage_id = Some(there.storage_id.clone());
+    if !relation.continues && relation.rewind_to.is_none() {
+        if there.history_lines > 0 {
+            let number = Some(there.history_lines - 1);
+            ours(log, Fold::default(), Base::default(), number, &there, &path_of(target)).await?;
+        }
+        return Ok(Beginning { from: there.history_lines, storage_id, ..Beginning::default() });
     }
-    Ok((there.history_lines, Some(there.storage_id)))
+    // The log may be there already, in part or whole: then its steps begin where they began then.
+    let before = Base { first_step: relation.first_step.unwrap_or_default(), ..Base::default() };
+    if there.history_lines > 0 {
+        match ours(log, Fold::default(), before, None, &there, &path_of(target)).await {
+            Ok(number) => {
+                let history = there.history_lines.checked_sub(number + 1);
+                let history = history.ok_or_else(|| conflict(&path_of(target), there.history_lines, NOT_IN_LOG))?;
+                let lines = relation.continues;
+                return Ok(Beginning {
+                    from: number + 1,
+                    storage_id,
+                    // Lines of system metrics and of the console may come twice; none are lost.
+                    base: Base {
+                        history,
+                        events: if lines { there.events_lines } else { 0 },
+                        console: if lines { there.console_lines } else { 0 },
+                        ..before
+                    },
+                    inherited: Some(inherited(&there)),
+                });
+            }
+            // It was uploaded before, and the run has gone on since.
+            Err(UploadError::Conflict { .. }) if relation.first_step.is_none() => {}
+            Err(UploadError::Conflict { .. }) if Some(next_step(&there)) == relation.first_step => {}
+            Err(error) => return Err(error),
+        }
+    }
+    if let Some(step) = relation.rewind_to {
+        let back = api.rewind(&target.entity, &target.project, &target.run_id, step, cancel).await?;
+        let inherited = Inherited { config: inherited(&there).config, ..Inherited::default() };
+        let base = Base { history: back.history_lines, ..Base::default() };
+        return Ok(Beginning { from: 0, storage_id: Some(back.storage_id), base, inherited: Some(inherited) });
+    }
+    let base = Base {
+        history: there.history_lines,
+        events: there.events_lines,
+        console: there.console_lines,
+        first_step: next_step(&there),
+    };
+    Ok(Beginning { from: 0, storage_id, base, inherited: Some(inherited(&there)) })
+}
+
+/// The `_step` that a run goes on with.
+fn next_step(there: &RunStatus) -> i64 {
+    let parsed = |text: &Option<String>| text.as_deref().and_then(|text| Json::parse(text).ok());
+    let step = |text| parsed(text).as_ref().and_then(step_of);
+    let latest = step(&there.last_history_line).or_else(|| step(&there.summary)).unwrap_or_default();
+    if there.history_lines > 0 { latest.saturating_add(1) } else { latest }
+}
+
+/// What a run has that a log continues.
+fn inherited(there: &RunStatus) -> Inherited {
+    let parsed = |text: &Option<String>| text.as_deref().and_then(|text| Json::parse(text).ok()).unwrap_or_default();
+    let config = match parsed(&there.config) {
+        Json::Object(members) => {
+            let unwrapped = members.into_iter().map(|(key, shell)| (key, shell.get("value").cloned().unwrap_or(shell)));
+            Json::Object(unwrapped.collect())
+        }
+        other => other,
+    };
+    Inherited { config, summary: parsed(&there.summary) }
 }
 
 /// The number of the first line to send to a run that was opened again.
@@ -102,7 +192,7 @@ pub(crate) async fn check(
     bucket: &Bucket,
     cancel: &CancellationToken,
 ) -> Result<u64, UploadError> {
-    let known = address.history_base + fold.history_lines;
+    let known = address.base.history + fold.history_lines;
     if bucket.history_lines <= known {
         return Ok(fold.history_lines);
     }
@@ -111,26 +201,37 @@ pub(crate) async fn check(
         return Ok(fold.history_lines);
     }
     let path = format!("{}/{}/{}", bucket.entity, bucket.project, bucket.run_id);
-    ours(log, fold.clone(), address.history_base, &there, &path).await?;
-    Ok(there.history_lines - address.history_base)
+    let number = there.history_lines - address.base.history - 1;
+    ours(log, fold.clone(), address.base, Some(number), &there, &path).await?;
+    Ok(there.history_lines - address.base.history)
 }
 
-/// Checks that the last line there is the line with that number in our log.
-async fn ours(log: LogUpTo<'_>, from: Fold, base: u64, there: &RunStatus, run: &str) -> Result<(), UploadError> {
-    let count = there.history_lines;
-    let conflict = |why: &str| UploadError::Conflict { run: run.to_owned(), there: count, why: why.to_owned() };
-    let Some(theirs) = &there.last_history_line else {
-        return Err(conflict("it does not show the last of them to compare it with this log"));
+const NOT_IN_LOG: &str = "the last of them is not in this log: something else wrote to this run";
+
+fn conflict(run: &str, there: u64, why: &str) -> UploadError {
+    UploadError::Conflict { run: run.to_owned(), there, why: why.to_owned() }
+}
+
+/// The number that the last line there has in our log: the given one, or any. It is a conflict when there is none.
+async fn ours(
+    log: LogUpTo<'_>,
+    from: Fold,
+    base: Base,
+    number: Option<u64>,
+    there: &RunStatus,
+    run: &str,
+) -> Result<u64, UploadError> {
+    let Some(theirs) = there.last_history_line.clone() else {
+        return Err(conflict(
+            run,
+            there.history_lines,
+            "it does not show the last of them to compare it with this log",
+        ));
     };
-    let number = count - base - 1;
     let (path, limit) = (log.path.to_owned(), log.limit);
-    let found = tokio::task::spawn_blocking(move || history_line_at(&path, &from, limit, number)).await;
+    let found = tokio::task::spawn_blocking(move || find_line(&path, &from, limit, base, number, &theirs)).await;
     let found = found.unwrap_or(Ok(None)).map_err(|source| UploadError::Log { log: log.path.to_owned(), source })?;
-    match found {
-        Some(line) if same_line(&line, theirs) => Ok(()),
-        Some(_) => Err(conflict("the last of them is not in this log: something else wrote to this run")),
-        None => Err(conflict("this log has fewer: something else wrote to this run")),
-    }
+    found.ok_or_else(|| conflict(run, there.history_lines, NOT_IN_LOG))
 }
 
 fn path_of(target: &Target) -> String {
@@ -139,13 +240,13 @@ fn path_of(target: &Target) -> String {
 }
 
 /// The address of a run that the server just named.
-pub(crate) fn address(bucket: &Bucket, before: Option<&RunAddress>) -> RunAddress {
+pub(crate) fn address(bucket: &Bucket, base: Base) -> RunAddress {
     RunAddress {
         storage_id: bucket.storage_id.clone(),
         entity: bucket.entity.clone(),
         project: bucket.project.clone(),
         run_id: bucket.run_id.clone(),
         display_name: bucket.display_name.clone(),
-        history_base: before.map(|address| address.history_base).unwrap_or_default(),
+        base,
     }
 }

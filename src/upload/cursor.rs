@@ -5,10 +5,11 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::model::{Json, LogPosition, SkippedReason};
+use crate::model::{Json, LogPosition, Number};
 use crate::proto::wandb_internal::record::RecordType;
 use crate::upload::batch::{Batch, BatchBuilder, MAX_LINE, Pushed, row};
 use crate::upload::fold::{Fold, RunParameters};
+use crate::upload::state::Base;
 use crate::wandb_format::{EntryKind, HistoryLines, LogError, LogReader, Next};
 
 /// A place in a log, from which batches are made.
@@ -21,7 +22,7 @@ pub(crate) struct Cursor {
 
 impl Cursor {
     /// Goes on after `fold`. See [`BatchBuilder::new`].
-    pub(crate) fn new(log: PathBuf, fold: Fold, base: u64, resend_from: u64) -> Self {
+    pub(crate) fn new(log: PathBuf, fold: Fold, base: Base, resend_from: u64) -> Self {
         Self { log, builder: BatchBuilder::new(fold, base, resend_from), reader: None }
     }
 
@@ -63,11 +64,28 @@ impl Cursor {
                     return Ok(Batch { at_end: true, incomplete: true, ..self.builder.finish() });
                 }
                 Next::Damaged { from, to, why } => {
-                    self.builder.damaged(to, SkippedReason::DamagedRecord, || format!("{why} at byte {}", from.0));
+                    self.builder.damaged(from, to, why);
                 }
             }
         }
     }
+}
+
+/// What tells logs of one run apart, and from those of other runs.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RunStart {
+    /// Nanoseconds since the Unix epoch.
+    pub time: Option<i64>,
+    /// Empty: the server's default.
+    pub entity: String,
+    /// Empty: the server's default.
+    pub project: String,
+}
+
+/// What the first run record of a log says of its beginning; `None` without one.
+pub fn run_start(log: &Path) -> Option<RunStart> {
+    let run = first_run(log, None).ok()??;
+    Some(RunStart { time: run.start_time, entity: run.entity, project: run.project })
 }
 
 /// What the first run record of a log says; `None` when there is none yet.
@@ -90,33 +108,51 @@ pub(crate) fn first_run(log: &Path, limit: Option<LogPosition>) -> Result<Option
     }
 }
 
-/// The history line with a number, where the log has one. `fold` is a place at or before it.
-pub(crate) fn history_line_at(
+/// The number of the line of a log that says the same as a line of the server, if there is one. `fold` is a place at or
+/// before it; `number` is the only one that it may have, where that is known.
+pub(crate) fn find_line(
     log: &Path,
     fold: &Fold,
     limit: Option<LogPosition>,
-    number: u64,
-) -> Result<Option<String>, LogError> {
+    base: Base,
+    number: Option<u64>,
+    theirs: &str,
+) -> Result<Option<u64>, LogError> {
     let Some(mut reader) = open(log, fold.position)? else { return Ok(None) };
     reader.set_limit(limit);
+    let step_there = Json::parse(theirs).ok().and_then(|line| step_of(&line));
     let mut next = fold.history_lines;
+    let mut latest = fold.implied_step();
     let (mut lines, mut line) = (HistoryLines::default(), Vec::new());
     loop {
         match reader.next()? {
             Next::Entry(entry) => {
                 let EntryKind::History(record) = entry.kind else { continue };
-                row(&mut lines, record, &mut line);
+                let made = row(&mut lines, record, base.least_step(latest), &mut line);
+                latest = made.step.or(latest);
                 if line.len() > MAX_LINE {
                     continue;
                 }
-                if next == number {
-                    return Ok(Some(String::from_utf8_lossy(&line).into_owned()));
+                let candidate = number.map_or(made.step == step_there, |number| number == next);
+                if candidate && same_line(&String::from_utf8_lossy(&line), theirs) {
+                    return Ok(Some(next));
+                }
+                if number == Some(next) {
+                    return Ok(None);
                 }
                 next += 1;
             }
             Next::Damaged { .. } => {}
             Next::End | Next::Incomplete { .. } => return Ok(None),
         }
+    }
+}
+
+/// The `_step` of a line.
+pub(crate) fn step_of(line: &Json) -> Option<i64> {
+    match line.get("_step") {
+        Some(Json::Number(Number::I64(step))) => Some(*step),
+        _ => None,
     }
 }
 
@@ -143,8 +179,7 @@ fn same(a: &Json, b: &Json) -> bool {
     }
 }
 
-fn as_f64(number: crate::model::Number) -> f64 {
-    use crate::model::Number;
+fn as_f64(number: Number) -> f64 {
     match number {
         Number::F32(value) => f64::from(value),
         Number::F64(value) => value,

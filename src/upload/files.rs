@@ -15,7 +15,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::api::{ApiClient, ApiError, Bucket, Class};
+use crate::model::LogPosition;
 use crate::state_file::replace;
+use crate::upload::console_file::{self, OUTPUT_LOG};
 use crate::upload::fold::{Fold, Policy};
 use crate::upload::state::{FileMark, Sent};
 use crate::wandb_format::{config_yaml, pretty};
@@ -60,7 +62,9 @@ impl Due {
 pub(crate) fn delete_acknowledged(paths: &[String], fold: &Fold, sent: &Sent, directory: &Path) {
     for path in paths {
         let Some(known) = sent.files.get(path).filter(|_| fold.files.get(path) == Some(&Policy::Now)) else { continue };
-        let Some(local) = inside(directory, path) else { continue };
+        // Nothing is deleted through a link, whatever may be read through it.
+        let own = |local: &PathBuf| is_in_run(directory, local);
+        let Some(local) = inside(directory, path).filter(own) else { continue };
         // A path of media stands for its content, so whoever wrote it again wrote the same.
         let is_content = path.starts_with("media/");
         let is_known = |now: FileMark| now == *known || (is_content && now.size == known.size);
@@ -113,8 +117,13 @@ fn plan<'a>(paths: impl Iterator<Item = &'a str>, sent: &Sent, directory: &Path)
     plan
 }
 
-/// Writes the files that every run has. Returns the paths that were written; what could not be written is left out.
-pub(crate) fn write_generated(fold: &Fold, directory: &Path) -> Vec<(&'static str, io::Result<()>)> {
+/// Writes the files that every run has, and says what became of each. The log is read up to `limit`.
+pub(crate) fn write_generated(
+    fold: &Fold,
+    log: &Path,
+    limit: Option<LogPosition>,
+    directory: &Path,
+) -> Vec<(&'static str, io::Result<()>)> {
     let mut summary = Vec::new();
     fold.summary().write(&mut summary);
     let mut files =
@@ -123,14 +132,21 @@ pub(crate) fn write_generated(fold: &Fold, directory: &Path) -> Vec<(&'static st
         files.push(("wandb-metadata.json", pretty(&environment).into_bytes()));
     }
     let made = std::fs::create_dir_all(directory).map_err(|error| error.kind());
+    let made =
+        made.and_then(|()| stays_at_home(directory, directory).then_some(()).ok_or(io::ErrorKind::NotADirectory));
     let write = |(path, content): (&'static str, Vec<u8>)| {
         (path, made.map_err(io::Error::from).and_then(|()| replace(&directory.join(path), &content)))
     };
-    files.into_iter().map(write).collect()
+    let mut written: Vec<_> = files.into_iter().map(write).collect();
+    if !fold.console.is_empty() {
+        let console = || console_file::write(log, limit, directory);
+        written.push((OUTPUT_LOG, made.map_err(io::Error::from).and_then(|()| console())));
+    }
+    written
 }
 
 /// The files that this program makes of what a log says.
-pub(crate) const GENERATED: [&str; 3] = ["wandb-summary.json", "config.yaml", "wandb-metadata.json"];
+pub(crate) const GENERATED: [&str; 4] = ["wandb-summary.json", "config.yaml", "wandb-metadata.json", OUTPUT_LOG];
 
 /// Uploads files. Fails only for what concerns more than these files.
 pub(crate) async fn upload(
@@ -188,11 +204,40 @@ pub(crate) async fn upload(
     Ok(result)
 }
 
-/// The place of a run file on disk; `None` for a path that leads out of the directory.
+/// The place of a run file on disk; `None` for a path that leads out of the directory, or to a link that does.
+///
+/// A log from elsewhere must not make anybody upload their own keys. Links are common all the same: `wandb.save` makes one
+/// to each file that it saves. So those that stay below the place where the run was started, the one that its `wandb/`
+/// lies in, are followed, unless what they lead to is hidden.
 pub(crate) fn inside(directory: &Path, path: &str) -> Option<PathBuf> {
     let relative = Path::new(path);
     let safe = !path.is_empty() && relative.components().all(|part| matches!(part, Component::Normal(_)));
-    safe.then(|| directory.join(relative))
+    let local = safe.then(|| directory.join(relative))?;
+    stays_at_home(directory, &local).then_some(local)
+}
+
+/// Whether what a path really leads to lies in the directory of the run whose `files/` is given.
+fn is_in_run(directory: &Path, local: &Path) -> bool {
+    let real = (run_of(directory), local.canonicalize());
+    matches!(real, (Some(run), Ok(real)) if real.starts_with(&run))
+}
+
+fn run_of(directory: &Path) -> Option<PathBuf> {
+    directory.parent().filter(|run| !run.as_os_str().is_empty()).unwrap_or(Path::new(".")).canonicalize().ok()
+}
+
+/// Whether what a path really leads to belongs to the run whose `files/` is given. What is not there does no harm.
+fn stays_at_home(directory: &Path, local: &Path) -> bool {
+    let Ok(real) = local.canonicalize() else { return true };
+    let Some(run) = run_of(directory) else { return false };
+    let is_event_file = |name: &str| name.contains("tfevents") && local.file_name().is_some_and(|local| local == name);
+    if real.starts_with(&run) || real.file_name().and_then(|name| name.to_str()).is_some_and(is_event_file) {
+        return true;
+    }
+    let folder = run.parent().filter(|folder| folder.ends_with("wandb") || folder.ends_with(".wandb"));
+    let below = folder.and_then(Path::parent).and_then(|home| real.strip_prefix(home).ok());
+    let hidden = |part: Component<'_>| part.as_os_str().as_encoded_bytes().starts_with(b".");
+    below.is_some_and(|below| !below.components().any(hidden))
 }
 
 fn mark(metadata: &Metadata) -> FileMark {
@@ -211,6 +256,65 @@ mod tests {
         for path in ["", "/etc/passwd", "../secret", "a/../../b", "."] {
             assert_eq!(inside(directory, path), None, "{path}");
         }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_stay_below_the_place_where_the_run_was_started() {
+        use std::os::unix::fs::symlink;
+        let place = tempfile::tempdir().expect("a directory");
+        let home = place.path().join("home");
+        let files = home.join("wandb/offline-run-1/files");
+        std::fs::create_dir_all(&files).expect("made");
+        std::fs::create_dir_all(home.join(".ssh")).expect("made");
+        for file in ["secret", "home/model.pt", "home/.ssh/key", "home/wandb/offline-run-1/note"] {
+            std::fs::write(place.path().join(file), "x").expect("written");
+        }
+        for (name, to) in [
+            ("out", "secret"),
+            ("hidden", "home/.ssh/key"),
+            ("saved", "home/model.pt"),
+            ("own", "home/wandb/offline-run-1/note"),
+            ("gone", "nothing"),
+            ("folder", ""),
+        ] {
+            symlink(place.path().join(to), files.join(name)).expect("linked");
+        }
+        for (path, is_inside) in [
+            ("saved", true),
+            ("own", true),
+            ("gone", true),
+            ("out", false),
+            ("hidden", false),
+            ("folder/secret", false),
+            ("folder/home/model.pt", true),
+        ] {
+            assert_eq!(inside(&files, path).is_some(), is_inside, "{path}");
+        }
+        // What is acknowledged may be deleted, but not through a link.
+        let mut fold = Fold::default();
+        let mut sent = Sent::default();
+        let paths = ["saved", "folder/home/model.pt", "plain"].map(str::to_owned);
+        std::fs::write(files.join("plain"), "x").expect("written");
+        for path in &paths {
+            let metadata = files.join(path).metadata().expect("there");
+            fold.files.insert(path.clone(), Policy::Now);
+            sent.files.insert(path.clone(), mark(&metadata));
+        }
+        delete_acknowledged(&paths, &fold, &sent, &files);
+        assert!(home.join("model.pt").is_file() && files.join("saved").is_file() && !files.join("plain").exists());
+        // Elsewhere than in a `wandb` folder nobody knows where the run was started.
+        let other = place.path().join("home/run/files");
+        std::fs::create_dir_all(&other).expect("made");
+        symlink(home.join("model.pt"), other.join("saved")).expect("linked");
+        assert_eq!(inside(&other, "saved"), None);
+        // Nothing is written through a link, either.
+        let linked = place.path().join("home/run2");
+        std::fs::create_dir_all(&linked).expect("made");
+        symlink(place.path(), linked.join("files")).expect("linked");
+        let written = write_generated(&Fold::default(), Path::new("no log"), None, &linked.join("files"));
+        assert!(written.iter().all(|(_, result)| result.is_err()), "{written:?}");
+        assert!(!place.path().join("config.yaml").exists());
     }
 
     #[test]

@@ -11,7 +11,11 @@ use serde::{Deserialize, Serialize};
 use crate::model::{Count, Json, LogPosition, Number, SkippedReason, Skips, json_text};
 use crate::proto::wandb_internal::files_item::PolicyType;
 use crate::proto::wandb_internal::record::RecordType;
-use crate::proto::wandb_internal::{FilesItem, RunRecord, StatsRecord, Timestamp};
+use crate::proto::wandb_internal::{
+    FilesItem, OutputRawRecord, OutputRecord, RunRecord, StatsRecord, Timestamp, output_raw_record, output_record,
+};
+use crate::upload::console::{Console, Printed, Stream};
+use crate::upload::damage::Damage;
 use crate::wandb_format::{Environment, Metrics, Telemetry, apply_config, apply_summary};
 
 /// What a log says of its run, up to a position.
@@ -23,6 +27,12 @@ pub(crate) struct Fold {
     pub(crate) history_lines: u64,
     /// How many lines of system metrics there were.
     pub(crate) events_lines: u64,
+    /// How many alerts there were.
+    #[serde(default)]
+    pub(crate) alerts: u64,
+    /// What was printed.
+    #[serde(default)]
+    pub(crate) console: Console,
     /// What describes the run; none before the first run record.
     pub(crate) run: Option<RunParameters>,
     #[serde(with = "json_text")]
@@ -31,20 +41,40 @@ pub(crate) struct Fold {
     summary: Json,
     /// The `_step` of the latest row.
     implied_step: Option<i64>,
+    /// What the run had before a log that continues it.
+    #[serde(default)]
+    inherited: Inherited,
     telemetry: Telemetry,
     metrics: Metrics,
     environment: Environment,
     /// The files that the run wants to keep, by their path below its `files/`, and when they are to be uploaded.
     pub(crate) files: BTreeMap<String, Policy>,
+    /// Where in the log artifacts are recorded.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) artifacts: Vec<LogPosition>,
     /// How often each of these changed.
     pub(crate) revisions: Revisions,
     skips: Vec<(SkippedReason, Count)>,
+    /// What is no record.
+    #[serde(default)]
+    pub(crate) damage: Damage,
     /// How the run ended, if the log ends so. Not kept: it is found again behind `position`.
     #[serde(skip)]
     pub(crate) exit: Option<Exit>,
     /// The exit that lies before `position`, because records of the run came behind it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) passed_exit: Option<Exit>,
+}
+
+/// What a run had that is continued. What the log says itself comes before it.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub(crate) struct Inherited {
+    /// The config, not wrapped.
+    #[serde(with = "json_text")]
+    pub(crate) config: Json,
+    /// The summary.
+    #[serde(with = "json_text")]
+    pub(crate) summary: Json,
 }
 
 /// Counts of changes: what was sent can be compared with what there is.
@@ -75,6 +105,19 @@ pub(crate) struct RunParameters {
     pub(crate) repository: String,
     /// Nanoseconds since the Unix epoch.
     pub(crate) start_time: Option<i64>,
+    /// It goes on with a run of before, if there is one.
+    #[serde(default)]
+    pub(crate) resume: bool,
+    /// The run and the step behind which it goes on in its own way; the same run is one that is wound back.
+    #[serde(default)]
+    pub(crate) branch: Option<(String, f64)>,
+}
+
+impl RunParameters {
+    /// The step that the run is to be wound back to, where the log says so.
+    pub(crate) fn rewind_to(&self) -> Option<f64> {
+        self.branch.as_ref().filter(|(run, _)| *run == self.run_id).map(|(_, step)| *step)
+    }
 }
 
 /// When a file is to be uploaded.
@@ -105,8 +148,12 @@ pub(crate) enum Change {
     Nothing,
     /// A line of system metrics is in the buffer.
     Event,
+    /// Somebody is to be told something.
+    Alert,
     /// The process will be stopped and go on later.
     Preempting,
+    /// An artifact is recorded, at the place of the record.
+    Artifact,
     /// It is not carried.
     Skipped(SkippedReason, u64, &'static str),
 }
@@ -139,26 +186,52 @@ impl Fold {
                 self.revisions.config += 1;
             }
             RecordType::Files(files) => files.files.iter().for_each(|file| self.add_file(file)),
-            RecordType::Stats(stats) => return self.stats_line(stats, line),
+            RecordType::Stats(stats) => {
+                self.set_time(stats.timestamp.as_ref());
+                return self.stats_line(stats, line);
+            }
             RecordType::Exit(exit) => {
                 // A second exit says nothing new.
                 self.exit.get_or_insert(Exit { code: exit.exit_code, not_complete: exit.not_complete });
             }
             RecordType::Preempting(_) => return Change::Preempting,
-            RecordType::OutputRaw(_) | RecordType::OutputLogger(_) => return not_carried("console output"),
-            RecordType::Artifact(_) => return not_carried("artifacts"),
-            RecordType::Alert(_) => return not_carried("alerts"),
+            RecordType::Alert(_) => {
+                self.alerts += 1;
+                return Change::Alert;
+            }
+            RecordType::Artifact(_) => return Change::Artifact,
             RecordType::Tbrecord(_) => return not_carried("tensorboard directories named in a log"),
-            // The official client does nothing with these either.
-            RecordType::Header(_)
+            // What was printed is for `print`; with the others the official client does nothing either.
+            RecordType::Output(_)
+            | RecordType::OutputRaw(_)
+            | RecordType::OutputLogger(_)
+            | RecordType::Header(_)
             | RecordType::Footer(_)
             | RecordType::Final(_)
-            | RecordType::Output(_)
             | RecordType::UseArtifact(_)
             | RecordType::NoopLinkArtifact(_)
             | RecordType::History(_) => {}
         }
         Change::Nothing
+    }
+
+    /// Folds what was printed, if a record says so.
+    pub(crate) fn print(&mut self, record: &RecordType, printed: &mut Printed) {
+        match record {
+            RecordType::OutputRaw(OutputRawRecord { output_type, timestamp, line, .. }) => {
+                self.set_time(timestamp.as_ref());
+                let error = *output_type == output_raw_record::OutputType::Stderr as i32;
+                self.console.print(if error { Stream::Error } else { Stream::Output }, line, printed);
+            }
+            // The official core passes these over, and loses the console of runs whose client did the terminal's work.
+            RecordType::Output(OutputRecord { output_type, timestamp, line, .. }) => {
+                self.set_time(timestamp.as_ref());
+                let error = *output_type == output_record::OutputType::Stderr as i32;
+                self.console.print(if error { Stream::Error } else { Stream::Output }, line, printed);
+            }
+            RecordType::OutputLogger(logger) => self.console.add_lines(&logger.line, printed),
+            _ => {}
+        }
     }
 
     /// Goes on at the beginning of another log of the same run.
@@ -177,7 +250,8 @@ impl Fold {
 
     /// All that was not carried.
     pub(crate) fn skips(&self) -> Skips {
-        self.skips.iter().cloned().collect()
+        let damaged = self.damage.report().map(|count| (SkippedReason::DamagedRecord, count));
+        self.skips.iter().cloned().chain(damaged).collect()
     }
 
     /// The whole config, each value wrapped as the server wants it.
@@ -190,6 +264,20 @@ impl Fold {
     /// The config with our `_wandb` in it, not wrapped.
     pub(crate) fn whole_config(&self) -> Json {
         let mut config = self.config.clone();
+        if let Json::Object(before) = &self.inherited.config {
+            for (key, value) in before {
+                if key == "_wandb" {
+                    for chart in ["viz", "visualize", "mask/class_labels"] {
+                        if let (Some(value), None) = (value.get(chart), config.get(key).and_then(|own| own.get(chart)))
+                        {
+                            config.set_path(&[key, chart], value.clone());
+                        }
+                    }
+                } else if config.get(key).is_none() {
+                    config.set_path(&[key.as_str()], value.clone());
+                }
+            }
+        }
         let mut set = |key: &str, value: Json| config.set_path(&["_wandb", key], value);
         // Without `t` a run counts as never started.
         set("t", self.telemetry.to_json());
@@ -211,11 +299,31 @@ impl Fold {
 
     /// The whole summary.
     pub(crate) fn summary(&self) -> Cow<'_, Json> {
-        let step = self.implied_step.map(Json::from).filter(|step| self.summary.get("_step") != Some(step));
-        let Some(step) = step else { return Cow::Borrowed(&self.summary) };
-        let mut summary = self.summary.clone();
-        summary.set_path(&["_step"], step);
-        Cow::Owned(summary)
+        let mut summary = Cow::Borrowed(&self.summary);
+        if let Json::Object(before) = &self.inherited.summary {
+            for (key, value) in before {
+                if self.summary.get(key).is_none() {
+                    summary.to_mut().set_path(&[key.as_str()], value.clone());
+                }
+            }
+        }
+        let step = self.implied_step.map(Json::from).filter(|step| summary.get("_step") != Some(step));
+        if let Some(step) = step {
+            summary.to_mut().set_path(&["_step"], step);
+        }
+        summary
+    }
+
+    /// The `_step` of the latest row.
+    pub(crate) fn implied_step(&self) -> Option<i64> {
+        self.implied_step
+    }
+
+    /// What the run had before.
+    pub(crate) fn inherit(&mut self, inherited: Inherited) {
+        self.inherited = inherited;
+        self.revisions.config += 1;
+        self.revisions.summary += 1;
     }
 
     /// Notes the `_step` of the latest row: that is what the summary says, whatever the summary records say. In logs of the
@@ -273,8 +381,22 @@ impl Fold {
             run.tags.clone_from(&record.tags);
         }
         run.start_time = record.start_time.as_ref().map(nanoseconds).or(run.start_time);
+        run.resume |= record.resume;
+        if let Some(point) = &record.branch_point {
+            run.branch = Some((point.run.clone(), point.value));
+        }
+        if let (true, Some(start)) = (self.console.is_empty(), run.start_time) {
+            self.console.set_time(start);
+        }
         self.revisions.parameters += 1;
         bad
+    }
+
+    /// Lines that are printed from now on are of this time, or later.
+    fn set_time(&mut self, time: Option<&Timestamp>) {
+        if let Some(time) = time {
+            self.console.set_time(nanoseconds(time));
+        }
     }
 
     fn add_file(&mut self, file: &FilesItem) {
@@ -309,6 +431,16 @@ impl Fold {
         line.clear();
         Json::Object(members).write(line);
         Change::Event
+    }
+}
+
+/// What a record says was printed.
+pub(crate) fn printed_text(record: &RecordType) -> Option<&str> {
+    match record {
+        RecordType::OutputRaw(output) => Some(&output.line),
+        RecordType::Output(output) => Some(&output.line),
+        RecordType::OutputLogger(output) => Some(&output.line),
+        _ => None,
     }
 }
 

@@ -10,14 +10,17 @@ use crate::api::{ApiError, Class};
 use crate::cleaned::CleanError;
 use crate::model::{LogPosition, Skips};
 use crate::state_file::StateFileError;
+use crate::state_file::lock::LockError;
+use crate::state_file::place::StatePlace;
+use crate::upload::artifacts::ArtifactError;
 use crate::wandb_format::LogError;
 
 /// One log to upload.
 pub struct UploadJob {
     /// The `run-ID.wandb`.
     pub log: PathBuf,
-    /// State is kept in `.wandb-bridge/` below this directory; usually the run's.
-    pub state_dir: PathBuf,
+    /// Where its state is kept.
+    pub state: StatePlace,
     /// The run's `files/`.
     pub files_dir: PathBuf,
     /// How far the log may be read, and whether it ends there.
@@ -26,6 +29,8 @@ pub struct UploadJob {
     pub overrides: Overrides,
     /// Whether the run is being recorded right now: then it gets heartbeats.
     pub live: bool,
+    /// What is special about it where another client wrote it.
+    pub foreign: Option<Foreign>,
     /// What becomes of it here once it was acknowledged.
     pub cleaning: Cleaning,
     /// Told of every step that a person may want to see.
@@ -36,6 +41,15 @@ impl fmt::Debug for UploadJob {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("UploadJob").field("log", &self.log).field("live", &self.live).finish_non_exhaustive()
     }
+}
+
+/// A log that another client wrote.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Foreign {
+    /// Another log of the same run was before it, so it continues the run even where it does not say so.
+    pub continues: bool,
+    /// While it is followed, it ends with its exit record.
+    pub ends_at_exit: bool,
 }
 
 /// What is deleted.
@@ -74,6 +88,8 @@ pub enum Close {
     LeaveRunning,
     /// Whoever wrote it is gone: it failed with this code.
     Fail(i32),
+    /// A later log of the same run goes on, so this one is done, and the run is not.
+    Continued,
     /// It ended with this code: the exit stands behind what is to be read, and may be cut off at any time.
     Ended(i32),
 }
@@ -89,6 +105,8 @@ pub struct Overrides {
     pub run_id: Option<String>,
     /// The job type.
     pub job_type: Option<String>,
+    /// Tags for others; what becomes empty is left out.
+    pub replace_tags: Vec<(String, String)>,
 }
 
 impl Overrides {
@@ -100,6 +118,7 @@ impl Overrides {
             project: self.project.or(those.project),
             run_id: self.run_id.or(those.run_id),
             job_type: self.job_type.or(those.job_type),
+            replace_tags: if self.replace_tags.is_empty() { those.replace_tags } else { self.replace_tags },
         }
     }
 }
@@ -173,6 +192,35 @@ pub struct UploadOutcome {
     pub run_id: String,
 }
 
+impl Overrides {
+    /// Tags as they are to be on the server.
+    pub(crate) fn tags(&self, tags: &[String]) -> Vec<String> {
+        let replaced = |tag: &String| {
+            let new = self.replace_tags.iter().find(|(old, _)| old == tag).map(|(_, new)| new);
+            new.unwrap_or(tag).clone()
+        };
+        tags.iter().map(replaced).filter(|tag| !tag.is_empty()).collect()
+    }
+}
+
+impl UploadOutcome {
+    /// An upload that did not begin.
+    pub fn not_tried(run_id: String, error: UploadError) -> Self {
+        Self {
+            state: RunState::Failed(error),
+            rows_sent: 0,
+            files_sent: 0,
+            rows_total: 0,
+            skips: Skips::default(),
+            url: String::new(),
+            display_name: String::new(),
+            entity: String::new(),
+            project: String::new(),
+            run_id,
+        }
+    }
+}
+
 /// Why an upload could not be ended.
 #[derive(Debug, thiserror::Error)]
 pub enum UploadError {
@@ -192,6 +240,9 @@ pub enum UploadError {
         /// What does not fit.
         why: String,
     },
+    /// An earlier log of the same run comes first, and could not be uploaded.
+    #[error("not tried, because `{}` comes before it and could not be uploaded", .0.display())]
+    NotItsTurn(PathBuf),
     /// The log names no run.
     #[error("`{}` holds no run record", .0.display())]
     NoRun(PathBuf),
@@ -202,6 +253,14 @@ pub enum UploadError {
         log: PathBuf,
         /// Why.
         source: LogError,
+    },
+    /// An artifact of the run did not get there. Its class says whether trying again helps.
+    #[error("the artifact `{name}` was not uploaded")]
+    Artifact {
+        /// Its name.
+        name: String,
+        /// Why not.
+        source: ArtifactError,
     },
     /// What was acknowledged cannot be read or written down.
     #[error(transparent)]
@@ -220,6 +279,9 @@ pub enum UploadError {
     /// Another process uploads this run.
     #[error("another process uploads this run: {0}")]
     Held(String),
+    /// The state cannot be locked on its file system.
+    #[error("the upload cannot be kept to one process")]
+    NoLocks(#[source] LockError),
     /// The directory for the state cannot be made.
     #[error("cannot make `{}`: {source}", path.display())]
     Directory {
@@ -235,6 +297,7 @@ impl UploadError {
     pub fn class(&self) -> Option<Class> {
         match self {
             Self::Api(error) | Self::Stopped(error) => Some(error.class()),
+            Self::Artifact { source, .. } => Some(source.class()),
             _ => None,
         }
     }

@@ -4,25 +4,31 @@
 //! keeps a state beside the run, so that the next start reads only what lies behind it. A request whose answer was lost is
 //! sent again to the same offsets. One [`Fleet`] is shared by all runs of the process.
 //!
-//! Pure: `fold`, `batch`. This room does not know who writes the log, nor what the person asked for.
+//! Pure: `fold`, `batch`, `console`, `terminal`. This room does not know who writes the log, nor what the person asked for.
 
 mod artifacts;
 mod batch;
+mod console;
+mod console_file;
 mod contact;
 mod cursor;
+mod damage;
 mod files;
 mod fleet;
 mod fold;
 mod job;
+mod log_mark;
 mod outlook;
 mod state;
+mod terminal;
 mod worker;
 
 pub use artifacts::{
     ArtifactError, ArtifactUpload, Manner, PutArtifact, PutError, PutRequest, UploadedArtifact, put_artifact, settled,
     upload_artifact,
 };
+pub use cursor::{RunStart, run_start};
 pub use fleet::Fleet;
-pub use job::{Cleaning, Close, LogEnd, Overrides, Progress, RunState, UploadError, UploadJob, UploadOutcome};
+pub use job::{Cleaning, Close, Foreign, LogEnd, Overrides, Progress, RunState, UploadError, UploadJob, UploadOutcome};
 pub use outlook::{Acknowledged, FileOutlook, Outlook, all_acknowledged};
 pub use worker::upload_run;

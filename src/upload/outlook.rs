@@ -1,18 +1,17 @@
 //! What there is to upload of a log, and what servers acknowledged of it before: looked at, and nothing changed.
 
-use std::fs;
 use std::path::Path;
 
 use url::Url;
 
 use crate::model::{Count, Json, LogPosition, SkippedReason, Skips};
-use crate::state_file;
+use crate::state_file::place::StatePlace;
 use crate::upload::batch::{BatchBuilder, Pushed};
 use crate::upload::contact;
 use crate::upload::files::inside;
 use crate::upload::fold::{Fold, RunParameters};
 use crate::upload::job::Overrides;
-use crate::upload::state::{UploadState, state_path};
+use crate::upload::state::{Base, UploadState, state_path};
 use crate::wandb_format::{Entry, LogError, LogReader, Next};
 
 /// A log as an upload would find it.
@@ -76,7 +75,7 @@ impl Outlook {
     ) -> Result<Self, LogError> {
         let mut outlook = Self::default();
         // All lines are counted, and none is kept.
-        let mut builder = BatchBuilder::new(Fold::default(), 0, u64::MAX);
+        let mut builder = BatchBuilder::new(Fold::default(), Base::default(), u64::MAX);
         let mut reader = LogReader::open(log)?;
         reader.set_limit(limit);
         loop {
@@ -95,9 +94,8 @@ impl Outlook {
                     break;
                 }
                 Next::Damaged { from, to, why } => {
-                    let place = format!("bytes {} to {}: {why}", from.0, to.0);
-                    builder.damaged(to, SkippedReason::DamagedRecord, || place.clone());
-                    outlook.damage.push(place);
+                    builder.damaged(from, to, why);
+                    outlook.damage.push(format!("bytes {} to {}: {why}", from.0, to.0));
                 }
             }
         }
@@ -132,33 +130,25 @@ impl Outlook {
     }
 
     /// What the server acknowledged that an upload would go to.
-    pub fn acknowledged(&self, state_dir: &Path, server: &Url, overrides: &Overrides) -> Option<Acknowledged> {
+    pub fn acknowledged(&self, state: &StatePlace, server: &Url, overrides: &Overrides) -> Option<Acknowledged> {
         let own = RunParameters {
             entity: self.entity.clone(),
             project: self.project.clone(),
             run_id: self.run_id.clone(),
             ..RunParameters::default()
         };
-        acknowledged(&state_path(state_dir, server, &contact::target(&own, overrides)))
+        acknowledged(&state_path(state, server, &contact::target(&own, overrides)))
     }
 }
 
-/// What all servers acknowledged of the log whose state lies below a directory, in the order of the states' names.
-pub fn all_acknowledged(state_dir: &Path) -> Vec<Acknowledged> {
-    let Ok(entries) = fs::read_dir(state_dir.join(".wandb-bridge")) else { return Vec::new() };
-    let is_state = |name: &str| name.starts_with("upload-") && name.ends_with(".json");
-    let mut paths: Vec<_> = entries
-        .filter_map(Result::ok)
-        .filter(|entry| entry.file_name().to_str().is_some_and(is_state))
-        .map(|entry| entry.path())
-        .collect();
-    paths.sort();
-    paths.iter().filter_map(|path| acknowledged(path)).collect()
+/// What all servers acknowledged of a log, in the order of the states' names.
+pub fn all_acknowledged(state: &StatePlace) -> Vec<Acknowledged> {
+    state.uploads().iter().filter_map(|path| acknowledged(path)).collect()
 }
 
 /// A state that cannot be read is no reason not to look at the log; an upload would say so.
 fn acknowledged(path: &Path) -> Option<Acknowledged> {
-    let state: UploadState = state_file::load(path).ok()??;
+    let state = UploadState::load(path).ok()??;
     let run = state.run.unwrap_or_default();
     let parts = [run.entity, run.project, run.run_id];
     Some(Acknowledged {

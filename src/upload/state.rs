@@ -12,7 +12,14 @@ use url::Url;
 
 use crate::api::Bucket;
 use crate::cleaned::Cleaned;
+use crate::model::LogPosition;
+use crate::state_file::place::StatePlace;
+use crate::state_file::{self, StateFileError};
 use crate::upload::fold::{Fold, Revisions};
+use crate::upload::log_mark::LogMark;
+
+/// No log has more bytes or lines.
+const LARGEST_COUNT: u64 = 1 << 60;
 
 /// The state of one log and one target.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -23,6 +30,9 @@ pub(crate) struct UploadState {
     pub(crate) fold: Fold,
     /// What was sent besides lines.
     pub(crate) sent: Sent,
+    /// What the log looks like just before the position of the fold: a log that looks otherwise is another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) mark: Option<LogMark>,
     /// How many logs of the run were deleted before the one that the fold is in.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(crate) logs: u32,
@@ -41,6 +51,7 @@ impl UploadState {
         let has_all = self.run.is_some() && self.logs + 1 == cleaned.logs && self.fold.history_lines == cleaned.rows;
         if has_all {
             self.fold.begin_next_log();
+            self.mark = None;
             self.logs = cleaned.logs;
         }
         has_all
@@ -55,8 +66,39 @@ pub(crate) struct RunAddress {
     pub(crate) project: String,
     pub(crate) run_id: String,
     pub(crate) display_name: String,
-    /// History lines that were there before ours.
-    pub(crate) history_base: u64,
+    /// What was there before ours.
+    #[serde(flatten)]
+    pub(crate) base: Base,
+}
+
+/// What a run held before the first line of a log that continues it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) struct Base {
+    /// History lines.
+    #[serde(rename = "history_base")]
+    pub(crate) history: u64,
+    /// Lines of system metrics.
+    #[serde(default, rename = "events_base")]
+    pub(crate) events: u64,
+    /// Console lines.
+    #[serde(default, rename = "console_base")]
+    pub(crate) console: u64,
+    /// The least `_step` of the log's first row. 0 leaves all steps as they are.
+    #[serde(default)]
+    pub(crate) first_step: i64,
+}
+
+impl Base {
+    /// What the next row's `_step` must be at least, given that of the latest row of the log.
+    pub(crate) fn least_step(&self, latest: Option<i64>) -> Option<i64> {
+        (self.first_step > 0).then(|| latest.map_or(self.first_step, |step| step.saturating_add(1)))
+    }
+
+    /// Nothing of ours is renumbered, but so many rows were there before.
+    #[cfg(test)]
+    pub(crate) fn rows(history: u64) -> Self {
+        Self { history, ..Self::default() }
+    }
 }
 
 impl RunAddress {
@@ -84,10 +126,33 @@ pub(crate) struct Sent {
     pub(crate) failed_files: BTreeSet<String>,
     /// Files that were uploaded, but not yet reported to be.
     pub(crate) unreported: Vec<String>,
+    /// How many alerts were sent, and how many of those nobody wanted.
+    #[serde(default)]
+    pub(crate) alerts: u64,
+    #[serde(default)]
+    pub(crate) failed_alerts: u64,
     /// The size of a summary that is too large to be sent.
     pub(crate) summary_too_large: Option<u64>,
+    /// What became of the artifacts of the log, by the place of their records. Those that are not here wait.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) artifacts: BTreeMap<LogPosition, ArtifactNote>,
     /// The exit code with which the run was completed there.
     pub(crate) finished: Option<i32>,
+}
+
+/// What became of an artifact.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ArtifactNote {
+    /// It is there, under this id.
+    Done(String),
+    /// It could not be brought there.
+    Failed {
+        /// Its name, and why.
+        why: String,
+        /// A file without which it cannot be made: it is tried again when that is there.
+        missing: Option<PathBuf>,
+    },
 }
 
 /// Enough to see that a file changed.
@@ -95,6 +160,29 @@ pub(crate) struct Sent {
 pub(crate) struct FileMark {
     pub(crate) size: u64,
     pub(crate) modified_ns: u64,
+}
+
+impl UploadState {
+    /// Reads the state at a path; `None` when there is none.
+    pub(crate) fn load(path: &Path) -> Result<Option<Self>, StateFileError> {
+        let found: Option<Self> = state_file::load(path)?;
+        match found {
+            Some(state) if !state.is_plausible() => {
+                Err(StateFileError::implausible(path, "it counts more than there can be"))
+            }
+            found => Ok(found),
+        }
+    }
+
+    /// Numbers are added to, and none may overflow.
+    fn is_plausible(&self) -> bool {
+        let base = self.run.as_ref().map(|run| run.base).unwrap_or_default();
+        let before = [base.history, base.events, base.console];
+        let counts = [self.fold.position.0, self.fold.history_lines, self.fold.events_lines, self.fold.alerts];
+        before.into_iter().chain(counts).all(|count| count <= LARGEST_COUNT)
+            && self.fold.console.count() <= LARGEST_COUNT
+            && self.fold.console.is_plausible()
+    }
 }
 
 /// Where a log is to go, as the caller asked for it. Empty is the server's default.
@@ -106,7 +194,7 @@ pub(crate) struct Target {
 }
 
 /// The state file of a target: another target of the same log has another.
-pub(crate) fn state_path(directory: &Path, server: &Url, target: &Target) -> PathBuf {
+pub(crate) fn state_path(place: &StatePlace, server: &Url, target: &Target) -> PathBuf {
     let mut hash = Sha256::new();
     for part in [server.as_str().trim_end_matches('/'), &target.entity, &target.project, &target.run_id] {
         hash.update((part.len() as u64).to_le_bytes());
@@ -114,5 +202,5 @@ pub(crate) fn state_path(directory: &Path, server: &Url, target: &Target) -> Pat
     }
     let digest = hash.finalize();
     let hex: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-    directory.join(".wandb-bridge").join(format!("upload-{hex}.json"))
+    place.upload(&hex)
 }

@@ -7,6 +7,7 @@
 //!
 //! One request of a run is on its way at a time; the next batch is read meanwhile. Where nothing is new, nothing is sent.
 
+mod artifacts;
 mod keep;
 mod requests;
 
@@ -29,7 +30,8 @@ use crate::upload::files::{self, Due, Plan};
 use crate::upload::fleet::Fleet;
 use crate::upload::fold::{Exit, Fold, RunParameters};
 use crate::upload::job::{Cleaning, Close, LogEnd, Progress, RunState, UploadError, UploadJob, UploadOutcome};
-use crate::upload::state::{RunAddress, Target, UploadState, state_path};
+use crate::upload::state::{Base, RunAddress, Target, UploadState, state_path};
+use crate::upload::worker::artifacts::Going;
 use crate::upload::worker::keep::Keep;
 use crate::wandb_format::{LogError, mark_synced};
 
@@ -66,6 +68,8 @@ struct Worker<'a> {
     place: Option<SemaphorePermit<'a>>,
     /// Whether this call has opened the run on the server.
     opened: bool,
+    /// How many rows of ours were there already when nothing was known of the run.
+    rows_found: Option<u64>,
     first_request: bool,
     last_request: Instant,
     last_upsert: Instant,
@@ -79,6 +83,8 @@ struct Worker<'a> {
     to_delete: Vec<String>,
     incomplete: bool,
     abandoned: bool,
+    /// The artifacts that are on their way.
+    artifacts: Going,
 }
 
 /// The place in the log: at hand, or with a thread that reads on.
@@ -111,6 +117,7 @@ impl<'a> Worker<'a> {
             reading: Reading::Not,
             place: None,
             opened: false,
+            rows_found: None,
             first_request: true,
             last_request: now,
             last_upsert: now,
@@ -121,6 +128,7 @@ impl<'a> Worker<'a> {
             to_delete: Vec::new(),
             incomplete: false,
             abandoned: false,
+            artifacts: Going::default(),
         }
     }
 
@@ -160,7 +168,8 @@ impl<'a> Worker<'a> {
                 self.read_from(self.state.fold.clone(), from);
                 continue;
             }
-            if at_end && end.complete {
+            let exited = self.state.fold.exit.is_some() && self.job.foreign.is_some_and(|foreign| foreign.ends_at_exit);
+            if at_end && (end.complete || exited) {
                 return self.finish(end).await;
             }
             if at_end {
@@ -171,8 +180,8 @@ impl<'a> Worker<'a> {
 
     /// Waits until the log names its run.
     async fn find_target(&mut self) -> Result<(), UploadError> {
-        let log = self.job.log.clone();
-        let cleaned = spawn_blocking(move || cleaned::take_up(&log)).await.unwrap_or(Ok(None))?;
+        let (log, state) = (self.job.log.clone(), self.job.state.clone());
+        let cleaned = spawn_blocking(move || cleaned::take_up(&log, &state)).await.unwrap_or(Ok(None))?;
         if let Some(cleaned) = cleaned {
             let own = RunParameters {
                 entity: cleaned.entity.clone(),
@@ -201,8 +210,8 @@ impl<'a> Worker<'a> {
     }
 
     fn load(&mut self) -> Result<(), UploadError> {
-        let path = state_path(&self.job.state_dir, self.fleet.api.base_url(), &self.target);
-        let (keep, state) = Keep::open(path)?;
+        let path = state_path(&self.job.state, self.fleet.api.base_url(), &self.target);
+        let (keep, state) = Keep::open(path, self.job.log.clone(), self.job.state.locking())?;
         self.keep = Some(keep);
         self.state = state.unwrap_or_default();
         if let Some(cleaned) = &self.cleaned {
@@ -214,6 +223,11 @@ impl<'a> Worker<'a> {
                 self.touch();
             }
         }
+        if self.state.mark.is_some_and(|mark| !mark.is_of(&self.job.log)) {
+            info!(log = %self.job.log.display(), "the log is another one than what was acknowledged; starting over");
+            self.state = UploadState { logs: self.state.logs, ..UploadState::default() };
+        }
+        self.forget_artifacts_to_try_again();
         if self.job.cleaning == Cleaning::AsAcknowledged {
             // What a process that ended in between did not come to.
             self.to_delete = self.state.sent.files.keys().cloned().collect();
@@ -226,7 +240,9 @@ impl<'a> Worker<'a> {
         let mut plan = files::plan_now(&batch.after, &self.state.sent, &self.job.files_dir);
         plan.due.extend(self.changed_files(&batch.after));
         let changed = batch.after.revisions != self.state.sent.revisions;
-        if !batch.has_lines() && !changed && plan == Plan::default() {
+        let alerts = batch.after.alerts > self.state.sent.alerts;
+        let artifacts = batch.after.artifacts.len() > self.state.fold.artifacts.len();
+        if !batch.has_lines() && !changed && !alerts && !artifacts && plan == Plan::default() {
             let moved = self.state.fold.position != batch.after.position;
             self.state.fold = batch.after;
             if moved {
@@ -240,8 +256,9 @@ impl<'a> Worker<'a> {
         }
         self.take_place().await?;
         if !self.opened {
+            let base = self.base();
             let from = self.open(&batch.after, end).await?;
-            if from > self.state.fold.history_lines {
+            if from > self.state.fold.history_lines || self.base() != base {
                 return Ok(Delivered::ReadAgain(from));
             }
         }
@@ -252,6 +269,7 @@ impl<'a> Worker<'a> {
             self.tell_changes(&batch.after).await?;
         }
         self.upload_files(plan).await?;
+        self.send_alerts(&batch).await?;
 
         let room = MAX_BYTES.saturating_sub(batch.bytes);
         let summary = self.new_summary(&batch.after, if batch.has_lines() { room } else { MAX_LINE });
@@ -270,6 +288,7 @@ impl<'a> Worker<'a> {
             self.state.fold = batch.after;
             self.acknowledged(0, 0);
         }
+        self.go_on_with_artifacts()?;
         self.touch();
         if self.keep.as_ref().is_some_and(Keep::is_due) {
             self.save().await?;
@@ -280,18 +299,26 @@ impl<'a> Worker<'a> {
     /// The log is at its end for good.
     async fn finish(&mut self, end: LogEnd) -> Result<RunState, UploadError> {
         let code = match (self.state.fold.exit, end.close) {
-            (Some(Exit { not_complete: true, .. }), _) | (None, Close::LeaveRunning) => None,
+            (Some(Exit { not_complete: true, .. }), _) | (None, Close::LeaveRunning | Close::Continued) => None,
             (Some(Exit { code, .. }), _) | (None, Close::Fail(code) | Close::Ended(code)) => Some(code),
         };
         let fold = self.state.fold.clone();
+        let artifacts = self.has_artifacts_left();
         let Some(code) = code else {
-            if self.opened {
+            if self.opened || artifacts {
                 self.take_place().await?;
+                if !self.opened {
+                    self.open(&fold, end).await?;
+                }
+                self.finish_artifacts().await?;
                 self.tell_changes(&fold).await?;
                 self.flush_summary(&fold).await?;
             }
             self.place = None;
-            return Ok(RunState::Running);
+            if end.close != Close::Continued {
+                return Ok(RunState::Running);
+            }
+            return self.all_sent(end).await;
         };
         let finished = self.state.sent.finished == Some(code) && fold.revisions == self.state.sent.revisions;
         // What this program makes itself is tried again when it did not arrive.
@@ -299,24 +326,29 @@ impl<'a> Worker<'a> {
         let again: Vec<&str> = files::GENERATED.into_iter().filter(failed).collect();
         if finished && !again.is_empty() {
             // It may be missing there because it could not even be written here.
-            self.write_generated(&fold).await;
+            self.write_generated(&fold, end).await;
         }
         let named = files::plan_at_end(&fold, &again, &self.state.sent, &self.job.files_dir);
-        if !finished || !named.due.is_empty() {
+        if !finished || !named.due.is_empty() || artifacts {
             self.take_place().await?;
             if !self.opened {
                 let from = self.open(&fold, end).await?;
                 debug_assert!(from <= fold.history_lines, "all of the log was read, so no row of it can be missing");
             }
-            self.complete(&fold, code).await?;
+            self.complete(&fold, code, end).await?;
         }
         self.place = None;
+        // An end that nobody wrote may turn out to be none: then the log must be looked at again.
+        if self.state.fold.exit.is_none() && !matches!(end.close, Close::Ended(_)) && !self.lost() {
+            return Ok(RunState::Synced);
+        }
+        self.all_sent(end).await
+    }
+
+    /// Marks the log as sent, unless something of it was lost.
+    async fn all_sent(&mut self, end: LogEnd) -> Result<RunState, UploadError> {
         if self.lost() {
             return Ok(RunState::Partial);
-        }
-        // An end that nobody wrote may turn out to be none: then the log must be looked at again.
-        if self.state.fold.exit.is_none() && !matches!(end.close, Close::Ended(_)) {
-            return Ok(RunState::Synced);
         }
         if let Err(error) = mark_synced(&self.job.log) {
             debug!(%error, "no `.synced` marker");
@@ -339,8 +371,8 @@ impl<'a> Worker<'a> {
             project: run.project,
             run_id: run.run_id,
         };
-        let log = self.job.log.clone();
-        let cleaned = spawn_blocking(move || cleaned::clean(&log, end.position, note)).await;
+        let (log, state) = (self.job.log.clone(), self.job.state.clone());
+        let cleaned = spawn_blocking(move || cleaned::clean(&log, &state, end.position, note)).await;
         if !cleaned.unwrap_or(Ok(false))? {
             debug!(log = %self.job.log.display(), "not cleaned: it goes on");
         }
@@ -353,10 +385,11 @@ impl<'a> Worker<'a> {
     }
 
     /// Files, then the last request.
-    async fn complete(&mut self, fold: &Fold, code: i32) -> Result<(), UploadError> {
+    async fn complete(&mut self, fold: &Fold, code: i32, end: LogEnd) -> Result<(), UploadError> {
         self.tell_changes(fold).await?;
+        self.finish_artifacts().await?;
         // One that could not be written is missing, or is an old one that is better than none.
-        let generated = self.write_generated(fold).await;
+        let generated = self.write_generated(fold, end).await;
         let plan = files::plan_at_end(fold, &generated, &self.state.sent, &self.job.files_dir);
         self.upload_files(plan).await?;
         let summary = self.new_summary(fold, MAX_LINE);
@@ -368,9 +401,10 @@ impl<'a> Worker<'a> {
     }
 
     /// Writes what this program makes itself of a run; returns its paths, written or not.
-    async fn write_generated(&self, fold: &Fold) -> Vec<&'static str> {
-        let (to_write, directory) = (fold.clone(), self.job.files_dir.clone());
-        let written = spawn_blocking(move || files::write_generated(&to_write, &directory)).await.unwrap_or_default();
+    async fn write_generated(&self, fold: &Fold, end: LogEnd) -> Vec<&'static str> {
+        let (to_write, log, directory) = (fold.clone(), self.job.log.clone(), self.job.files_dir.clone());
+        let write = move || files::write_generated(&to_write, &log, end.position, &directory);
+        let written = spawn_blocking(write).await.unwrap_or_default();
         let tell = |(path, result): (&'static str, std::io::Result<()>)| {
             if let Err(error) = result {
                 debug!(path, %error, "not written");
@@ -397,6 +431,7 @@ impl<'a> Worker<'a> {
                     changed.then(|| self.last_upsert + UPSERT_INTERVAL),
                     summary.then(|| self.last_request + self.fleet.send_interval()),
                     files.then_some(self.next_live),
+                    self.artifacts.look_again(),
                 ]
                 .into_iter()
                 .flatten()
@@ -406,6 +441,7 @@ impl<'a> Worker<'a> {
                 return Ok(());
             }
             self.take_place().await?;
+            self.go_on_with_artifacts()?;
             let fold = self.state.fold.clone();
             if self.last_upsert.elapsed() >= UPSERT_INTERVAL {
                 self.tell_changes(&fold).await?;
@@ -482,8 +518,13 @@ impl<'a> Worker<'a> {
         LogEnd { complete: end.complete || self.abandoned, ..end }
     }
 
+    /// What was there before the log's first line, as far as it is known.
+    fn base(&self) -> Base {
+        self.state.run.as_ref().map(|run| run.base).unwrap_or_default()
+    }
+
     fn read_from(&mut self, fold: Fold, resend_from: u64) {
-        let base = self.state.run.as_ref().map(|run| run.history_base).unwrap_or_default();
+        let base = self.base();
         self.reading = Reading::At(Box::new(Cursor::new(self.job.log.clone(), fold, base, resend_from)));
     }
 
@@ -574,10 +615,13 @@ impl<'a> Worker<'a> {
         let mut skips = self.state.fold.skips();
         let failed = &self.state.sent.failed_files;
         skips.add(SkippedReason::File, failed.len() as u64, || failed.first().cloned().unwrap_or_default());
+        self.skip_artifacts(&mut skips);
         let summary = self.state.sent.summary_too_large;
         skips.add(SkippedReason::RowTooLarge, u64::from(summary.is_some()), || {
             format!("the summary, of {} bytes", summary.unwrap_or_default())
         });
+        let alerts = self.state.sent.failed_alerts;
+        skips.add(SkippedReason::Kind("alerts".to_owned()), alerts, || "the server did not take it".to_owned());
         skips.add(SkippedReason::IncompleteTail, u64::from(self.incomplete), || {
             format!("behind byte {}", self.state.fold.position.0)
         });

@@ -28,16 +28,21 @@ pub struct HistoryLine {
 impl HistoryLines {
     /// Appends the line of a `HistoryRecord` (its bytes, as the reader lends them), without a line break.
     pub fn append(&mut self, history: &[u8], out: &mut Vec<u8>) -> HistoryLine {
+        self.append_from(history, None, out)
+    }
+
+    /// The same, but a `_step` below `least` becomes that: so the steps of a run that was resumed go on.
+    pub fn append_from(&mut self, history: &[u8], least: Option<i64>, out: &mut Vec<u8>) -> HistoryLine {
         let start = out.len();
-        if let Some(line) = self.flat(history, out) {
+        if let Some(line) = self.flat(history, least, out) {
             return line;
         }
         out.truncate(start);
-        nested(history, out)
+        nested(history, least, out)
     }
 
     /// The line of a row in which every value has a key of its own and none is an object; `None` for any other.
-    fn flat(&mut self, history: &[u8], out: &mut Vec<u8>) -> Option<HistoryLine> {
+    fn flat(&mut self, history: &[u8], least: Option<i64>, out: &mut Vec<u8>) -> Option<HistoryLine> {
         self.keys.clear();
         let mut line = HistoryLine::default();
         out.push(b'{');
@@ -49,9 +54,15 @@ impl HistoryLines {
                     }
                     write_string(key, out);
                     out.push(b':');
-                    out.extend_from_slice(value.as_bytes());
                     if key == "_step" {
                         line.step = value.parse().ok();
+                    }
+                    match (key, line.step, least) {
+                        ("_step", Some(step), Some(least)) if step < least => {
+                            line.step = Some(least);
+                            out.extend_from_slice(itoa::Buffer::new().format(least).as_bytes());
+                        }
+                        _ => out.extend_from_slice(value.as_bytes()),
                     }
                     let from = key.as_ptr().addr() - history.as_ptr().addr();
                     self.keys.push((u32::try_from(from).ok()?, u32::try_from(key.len()).ok()?));
@@ -172,7 +183,7 @@ fn is_number(text: &[u8]) -> bool {
 }
 
 /// The line of any row: a tree of its leaves.
-fn nested(history: &[u8], out: &mut Vec<u8>) -> HistoryLine {
+fn nested(history: &[u8], least: Option<i64>, out: &mut Vec<u8>) -> HistoryLine {
     let mut tree = Json::object();
     let mut skipped = 0;
     for item in items(history) {
@@ -181,10 +192,14 @@ fn nested(history: &[u8], out: &mut Vec<u8>) -> HistoryLine {
             None => skipped += 1,
         }
     }
-    let step = match tree.get("_step") {
+    let mut step = match tree.get("_step") {
         Some(Json::Number(Number::I64(step))) => Some(*step),
         _ => None,
     };
+    if let Some(least) = least.filter(|least| step.is_some_and(|step| step < *least)) {
+        step = Some(least);
+        tree.set_path(&["_step"], Json::from(least));
+    }
     tree.write(out);
     HistoryLine { skipped, step }
 }
@@ -366,7 +381,7 @@ mod tests {
             let mut out = Vec::new();
             let line = HistoryLines::default().append(&bytes, &mut out);
             let mut general = Vec::new();
-            proptest::prop_assert_eq!(nested(&bytes, &mut general), line);
+            proptest::prop_assert_eq!(nested(&bytes, None, &mut general), line);
             let parse = |bytes: Vec<u8>| Json::parse(&String::from_utf8(bytes).unwrap()).unwrap().to_string();
             proptest::prop_assert!(!out.contains(&b'\n'));
             proptest::prop_assert_eq!(parse(out), parse(general));

@@ -34,6 +34,10 @@ struct Definition {
 impl Metrics {
     /// Adds a record: it is merged with what is known of its metric, or replaces that when it says so.
     pub fn add(&mut self, record: &MetricRecord) {
+        // Older clients wrote what they made of a glob themselves. The glob says it, and the server makes the same of it.
+        if record.expanded_from_glob {
+            return;
+        }
         let (metrics, name) = match (record.name.as_str(), record.glob_name.as_str()) {
             ("", "") => return,
             ("", glob) => (&mut self.globs, glob),

@@ -6,12 +6,13 @@
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 use jiff::civil::DateTime;
 
-use crate::model::RunId;
+use crate::model::{Json, Number, RunId};
 
 /// The W&B folder below a root: `.wandb` where that exists already, `wandb` otherwise.
 pub fn wandb_dir(root: &Path) -> PathBuf {
@@ -160,9 +161,7 @@ impl RunDirIndex {
 
 /// The mark that a log was uploaded whole: an empty file beside it.
 pub fn synced_marker(log: &Path) -> PathBuf {
-    let mut name = log.as_os_str().to_owned();
-    name.push(".synced");
-    PathBuf::from(name)
+    beside(log, ".synced")
 }
 
 /// Whether a log bears the mark.
@@ -181,6 +180,32 @@ pub fn unmark_synced(log: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         removed => removed,
     }
+}
+
+/// The `_step` with which a log began when it was uploaded first, if it was. The official client notes it beside the log,
+/// in `.syncstate`, and so do we: whoever uploads the log again gives its rows the same steps.
+pub fn first_step(log: &Path) -> Option<i64> {
+    let text = fs::read_to_string(beside(log, ".syncstate")).ok()?;
+    match Json::parse(&text).ok()?.get("starting_step")? {
+        Json::Number(Number::I64(step)) => Some(*step),
+        _ => None,
+    }
+}
+
+/// Notes the first `_step` of a log, unless there is a note already: the first one stands.
+pub fn mark_first_step(log: &Path, step: i64) -> io::Result<()> {
+    let text = format!(r#"{{"starting_step":{step},"starting_runtime":0}}"#);
+    match fs::File::create_new(beside(log, ".syncstate")) {
+        Ok(mut file) => file.write_all(text.as_bytes()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn beside(log: &Path, suffix: &str) -> PathBuf {
+    let mut name = log.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
 }
 
 /// The logs below some paths.

@@ -17,6 +17,8 @@ fn folders() -> Vec<String> {
         .map(|entry| entry.unwrap())
         .filter(|entry| entry.path().is_dir())
         .map(|entry| entry.file_name().into_string().unwrap())
+        // These are logs, not event files.
+        .filter(|name| name != "wandb_clients")
         .collect();
     names.sort();
     names

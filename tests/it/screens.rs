@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use wandb_bridge::state_file::lock::Lock;
+use wandb_bridge::state_file::lock::{Lock, Locking};
 
 use crate::assert_screen;
 use crate::support::bridge::{Call, Place, fixture_path};
@@ -115,7 +115,7 @@ fn a_held_run() {
     let (place, server) = (place(), FakeServer::start());
     place.import(&server, ["logs"]).run().ok();
     let state = place.log().parent().unwrap().join(".wandb-bridge");
-    let held = Lock::take(&state.join("writer.lock")).unwrap();
+    let held = Lock::take(&state.join("writer.lock"), Locking::Required).unwrap();
     let ended = place.import(&server, ["logs"]).run();
     let screen = ended.screen();
     // The holder is this very test.
@@ -127,7 +127,7 @@ fn a_held_run() {
 
     let upload = fs::read_dir(&state).unwrap().map(|entry| entry.unwrap().path());
     let upload = upload.into_iter().find(|path| path.to_string_lossy().contains("upload-")).unwrap();
-    let held = Lock::take(&upload.with_extension("lock")).unwrap();
+    let held = Lock::take(&upload.with_extension("lock"), Locking::Required).unwrap();
     let before = server.requests().len();
     place.sync(&server).arg("--include-synced").run().code(11);
     assert_eq!(server.requests().len(), before);

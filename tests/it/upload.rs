@@ -14,6 +14,7 @@ use wandb_bridge::model::FileCategory;
 use wandb_bridge::model::{
     Exit, Host, Json, LogPosition, MetricDefinition, Number, Row, RunId, RunInfo, RunUpdate, SummaryItem,
 };
+use wandb_bridge::state_file::place::StateHome;
 use wandb_bridge::upload::{
     Cleaning, Close, Fleet, LogEnd, Overrides, Progress, RunState, UploadError, UploadJob, UploadOutcome, upload_run,
 };
@@ -117,11 +118,12 @@ impl Log {
     fn job(&self, end: watch::Receiver<LogEnd>) -> UploadJob {
         UploadJob {
             log: self.path(),
-            state_dir: self.directory.path().to_owned(),
+            state: StateHome::default().of(self.directory.path()),
             files_dir: self.files(),
             end,
             overrides: Overrides::default(),
             live: false,
+            foreign: None,
             cleaning: Cleaning::No,
             progress: Arc::new(|_| {}),
         }
@@ -500,13 +502,14 @@ fn by_both(directory: &Path, log: &Path, id: &str) -> (UploadOutcome, RunSnapsho
     let (ours, server) = upload("offline-run-ours");
     let (_sender, end) = watch::channel(LogEnd::whole(Close::Fail(1)));
     let job = UploadJob {
-        state_dir: ours.parent().unwrap().to_owned(),
+        state: StateHome::default().of(ours.parent().unwrap()),
         files_dir: ours.parent().unwrap().join("files"),
         log: ours,
         end,
         overrides: Overrides::default(),
         cleaning: Cleaning::No,
         live: false,
+        foreign: None,
         progress: Arc::new(|_| {}),
     };
     let outcome = runtime().block_on(upload_run(job, fleet(&server)));
@@ -521,9 +524,8 @@ fn an_official_log_arrives_as_the_official_client_uploads_it() {
     end_at_exit(&log);
     let (outcome, ours, theirs) = by_both(directory.path(), &log, "offl1");
     let skipped: Vec<String> = outcome.skips.iter().map(|(reason, _)| reason.to_string()).collect();
-    assert_eq!(skipped, ["alerts: not carried", "console output: not carried"]);
-    let ignored_files = ["output.log".to_owned()].into();
-    let compared = Compared { alerts: false, ignored_files, ..Compared::default() };
+    assert_eq!(skipped, [""; 0]);
+    let compared = Compared { console: true, ..Compared::default() };
     assert_eq!(same_run_but_for(&ours, &theirs, &compared), Ok(()));
 }
 

@@ -18,6 +18,8 @@ pub struct Compared {
     pub alerts: bool,
     /// Telemetry features that only one of the uploaders sets. 76 is the official sync.
     pub ignored_features: BTreeSet<i64>,
+    /// Modules and environments in the telemetry that only one of the uploaders knows, by their numbers.
+    pub ignored_telemetry: BTreeSet<i64>,
     /// Files that only one of the uploaders makes.
     pub ignored_files: BTreeSet<String>,
 }
@@ -29,6 +31,7 @@ impl Default for Compared {
             files: true,
             alerts: true,
             ignored_features: BTreeSet::from([76]),
+            ignored_telemetry: BTreeSet::new(),
             ignored_files: BTreeSet::new(),
         }
     }
@@ -112,10 +115,12 @@ pub fn steady_config(config: Json, compared: &Compared) -> Json {
             telemetry.remove("12");
             for (key, list) in telemetry.iter_mut() {
                 if let Json::Array(items) = list {
-                    let ignored = |item: &Json| {
-                        key == "3"
-                            && matches!(item, Json::Number(Number::I64(it)) if compared.ignored_features.contains(it))
+                    let numbers = match key.as_str() {
+                        "1" | "2" | "8" => &compared.ignored_telemetry,
+                        "3" => &compared.ignored_features,
+                        _ => &BTreeSet::new(),
                     };
+                    let ignored = |item: &Json| matches!(item, Json::Number(Number::I64(it)) if numbers.contains(it));
                     *list = sorted(items.iter().filter(|item| !ignored(item)).cloned().collect());
                 }
             }

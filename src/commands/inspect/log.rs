@@ -10,6 +10,7 @@ use crate::checkpoint::Checkpoint;
 use crate::model::{LogPosition, Skipped, SkippedReason, Skips};
 use crate::pipeline::{chosen_target, id_of};
 use crate::proto::wandb_internal::record::RecordType;
+use crate::state_file::place::{StateHome, StatePlace};
 use crate::upload::{Acknowledged, Outlook, Overrides, all_acknowledged};
 use crate::wandb_format::{Entry, EntryKind, is_synced, row_items};
 
@@ -78,12 +79,13 @@ pub(crate) struct UploadSeen {
 }
 
 /// Reads a log.
-pub(crate) fn look_at_log(log: &Path) -> LogSeen {
+pub(crate) fn look_at_log(log: &Path, state: &StateHome) -> LogSeen {
     let directory = log.parent().unwrap_or(Path::new("."));
+    let place = state.of_log(log);
     let mut reading = Reading::default();
     let mut skips = Skips::default();
     let unreadable = |skips: &mut Skips, why: String| skips.add(SkippedReason::Unreadable, 1, || why);
-    let (counts_to, chosen) = counted(directory).unwrap_or_else(|why| {
+    let (counts_to, chosen) = counted(&place).unwrap_or_else(|why| {
         unreadable(&mut skips, why);
         (Some(LogPosition(0)), Overrides::default())
     });
@@ -103,15 +105,15 @@ pub(crate) fn look_at_log(log: &Path) -> LogSeen {
     if let Some(at) = outlook.incomplete {
         skips.add(SkippedReason::IncompleteTail, 1, || format!("at byte {}", at.0));
     }
-    reading.seen(Found { log: log.to_owned(), length, counts_to, chosen, outlook, skips })
+    reading.seen(Found { log: log.to_owned(), place, length, counts_to, chosen, outlook, skips })
 }
 
 /// Up to where a log of ours counts, and where it is sent instead of where it says; `None` for one that is not ours.
-fn counted(directory: &Path) -> Result<(Option<LogPosition>, Overrides), String> {
-    match Checkpoint::load(directory) {
+fn counted(place: &StatePlace) -> Result<(Option<LogPosition>, Overrides), String> {
+    match Checkpoint::load(place) {
         Ok(Some(checkpoint)) => Ok((Some(checkpoint.position), chosen_target(&checkpoint))),
         // Its recording was cut short before anything of it counted.
-        Ok(None) => Ok((Checkpoint::is_ours(directory).then_some(LogPosition(0)), Overrides::default())),
+        Ok(None) => Ok((Checkpoint::is_ours(place).then_some(LogPosition(0)), Overrides::default())),
         Err(error) => Err(error.to_string()),
     }
 }
@@ -119,6 +121,7 @@ fn counted(directory: &Path) -> Result<(Option<LogPosition>, Overrides), String>
 /// What is known of a log beside its records.
 struct Found {
     log: PathBuf,
+    place: StatePlace,
     length: u64,
     counts_to: Option<LogPosition>,
     chosen: Overrides,
@@ -196,8 +199,7 @@ impl Reading {
     }
 
     fn seen(mut self, found: Found) -> LogSeen {
-        let Found { log, length, counts_to, chosen, outlook, skips } = found;
-        let directory = log.parent().unwrap_or(Path::new("."));
+        let Found { log, place, length, counts_to, chosen, outlook, skips } = found;
         // Every row has these.
         self.keys.retain(|seen| !matches!(seen.key.as_str(), "_step" | "_timestamp" | "_runtime"));
         self.keys.sort_by(|a, b| a.key.cmp(&b.key));
@@ -230,7 +232,7 @@ impl Reading {
             files_missing: missing.collect(),
             exit_code: outlook.exit,
             synced: is_synced(&log),
-            uploads: all_acknowledged(directory).into_iter().map(UploadSeen::from).collect(),
+            uploads: all_acknowledged(&place).into_iter().map(UploadSeen::from).collect(),
             limits: self.limits,
             skipped: skips.report(),
             source: log.display().to_string(),

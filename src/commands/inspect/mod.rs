@@ -48,6 +48,7 @@ pub(super) fn run(arguments: &InspectArgs, settings: &Settings, ui: &Arc<Ui>) ->
     for (path, error) in &logs.failed {
         ui.warning(format!("cannot look at `{}`: {error}", path.display()));
     }
+    let state = session::state_home(settings);
     let mut summary = SummarySeen::default();
     summary.add_skips(&say_unreadable(&found, ui));
     session::warn_of_idle_patterns(&found.idle_patterns, ui);
@@ -82,7 +83,7 @@ pub(super) fn run(arguments: &InspectArgs, settings: &Settings, ui: &Arc<Ui>) ->
         }
     }
     for logs in logs.logs.chunks(AT_ONCE) {
-        let seen: Vec<LogSeen> = logs.par_iter().map(|log| look_at_log(log)).collect();
+        let seen: Vec<LogSeen> = logs.par_iter().map(|log| look_at_log(log, &state)).collect();
         for log in seen {
             summary.add_log(&log);
             show(ui, &log, || show::log(&log));

@@ -30,13 +30,19 @@ pub(super) fn run(
     let uploads = session::uploads(&runtime, client, settings, &watcher);
     let until = settings.max_duration.map(|limit| tokio::time::Instant::now() + limit);
     let stopping = Stopping::new(until.map(|until| until + arguments.drain));
-    let options = LiveOptions { poll: arguments.poll, until_idle: arguments.until_idle, drain: arguments.drain, until };
+    let options = LiveOptions {
+        poll: arguments.poll,
+        until_idle: arguments.until_idle,
+        stale_after: arguments.stale_after,
+        drain: arguments.drain,
+        until,
+    };
     let end = runtime.block_on(async {
         let signals = Signals::listen(false)
             .map_err(|error| CommandError::new(ExitCode::Failed, "cannot listen for signals").caused_by(&error))?;
         open_many_files();
         stopping.heed(signals, None, arguments.drain, Some(uploads.cancel().clone()));
-        let find = || choose(find_logs(&paths).logs, arguments).logs;
+        let find = || choose(find_logs(&paths).logs, uploads.state(), arguments).logs;
         Ok::<_, CommandError>(sync_live(find, options, overrides, &uploads, &stopping, &watcher).await)
     })?;
     let code = match stopping.second_signal() {

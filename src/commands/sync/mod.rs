@@ -13,8 +13,10 @@ use crate::commands::error::{CommandError, ExitCode};
 use crate::commands::session::{self, Stop};
 use crate::commands::ui::{Destination, Ui, counted};
 use crate::convert::template::{Template, TemplateError};
+use crate::model::RunId;
 use crate::pipeline::{self, Watcher};
 use crate::settings::{Setting, Settings, check_project};
+use crate::state_file::place::StateHome;
 use crate::upload::Overrides;
 use crate::wandb_format::{find_logs, is_synced};
 
@@ -29,7 +31,7 @@ pub(super) fn run(
         ui.note("W&B is disabled: nothing was read, written or sent");
         return Ok(ExitCode::Success);
     }
-    let overrides = overrides(settings)?;
+    let overrides = overrides(arguments, settings)?;
     let client = match if arguments.dry_run { None } else { session::client(settings)? } {
         Some(client) if arguments.live => return live::run(arguments, typed, settings, &overrides, client, ui),
         client => client,
@@ -37,8 +39,12 @@ pub(super) fn run(
     session::check_paths(&arguments.paths)?;
     let paths = if arguments.paths.is_empty() { vec![settings.wandb_dir.clone()] } else { arguments.paths.clone() };
     let found = find_logs(&paths);
-    let chosen = choose(found.logs, arguments);
-    let gone = cleaned::find(&paths);
+    let state = session::state_home(settings);
+    let mut chosen = choose(found.logs, &state, arguments);
+    if arguments.newest_first {
+        chosen.logs.sort_by_cached_key(|log| std::cmp::Reverse(time_of(log)));
+    }
+    let gone = cleaned::find(&paths, &state);
     if chosen.found == 0 && gone.is_empty() {
         return Err(nothing_found(&paths));
     }
@@ -72,21 +78,27 @@ pub(super) fn run(
     let watcher: Arc<dyn Watcher> = reporter.clone();
     let uploads = session::uploads(&runtime, client, settings, &watcher);
     let stop = Stop::listen(&runtime, settings.max_duration, Some(&uploads))?;
-    pipeline::sync(chosen.logs, &overrides, &uploads, &watcher);
+    pipeline::sync(chosen.logs, &overrides, arguments.stale_after, &uploads, &watcher);
     runtime.block_on(uploads.finish(None));
     Ok(reporter.finish("synced", stop.exit_code().into_iter().chain(not_looked_at)))
 }
 
 /// What was chosen for this program replaces what the logs say; the official client's variables are for the process that
 /// trains.
-fn overrides(settings: &Settings) -> Result<Overrides, CommandError> {
+fn overrides(arguments: &SyncArgs, settings: &Settings) -> Result<Overrides, CommandError> {
     let for_us = |setting: &Option<Setting<String>>| setting.as_ref().filter(|setting| setting.is_for_us()).cloned();
     let entity = for_us(&settings.entity).map(|setting| setting.value);
     let project = match for_us(&settings.project) {
         Some(setting) => Some(plain_project(&setting)?),
         None => None,
     };
-    Ok(Overrides { entity, project, ..Overrides::default() })
+    let run_id = match arguments.id.as_deref().map(RunId::new) {
+        Some(Err(error)) => return Err(CommandError::new(ExitCode::Usage, format!("`--id` cannot be used: {error}"))),
+        Some(Ok(id)) => Some(id.to_string()),
+        None => None,
+    };
+    let (job_type, replace_tags) = (arguments.job_type.clone(), arguments.replace_tags.clone());
+    Ok(Overrides { entity, project, run_id, job_type, replace_tags })
 }
 
 /// A log knows nothing of the directory that it was made from, so there is nothing that placeholders could stand for.
@@ -123,11 +135,11 @@ struct Chosen {
 }
 
 /// The official client's choice: runs that are marked as synced, and runs that were recorded online, are left out.
-fn choose(found: Vec<PathBuf>, arguments: &SyncArgs) -> Chosen {
+fn choose(found: Vec<PathBuf>, state: &StateHome, arguments: &SyncArgs) -> Chosen {
     let mut chosen = Chosen { logs: Vec::new(), found: found.len(), synced: 0, online: 0 };
     for log in found {
         // The mark of a run that was cleaned stays, for the official client's sake, although it may have grown since.
-        let is_whole = |log: &Path| is_synced(log) && !log.parent().is_some_and(Cleaned::is_there);
+        let is_whole = |log: &Path| is_synced(log) && !Cleaned::is_there(&state.of_log(log));
         if is_whole(&log) && !arguments.include_synced {
             chosen.synced += 1;
         } else if !is_offline(&log) && !arguments.include_online {
@@ -143,6 +155,13 @@ fn is_offline(log: &Path) -> bool {
     let directory = log.parent().and_then(|directory| directory.canonicalize().ok());
     let name = directory.as_deref().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
     name.is_some_and(|name| name.starts_with("offline-"))
+}
+
+/// The time in the name of a log's directory, which sorts as it is. Where there is none, the name.
+fn time_of(log: &Path) -> String {
+    let name =
+        log.parent().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    name.strip_prefix("offline-").map_or(name.clone(), str::to_owned)
 }
 
 fn nothing_found(paths: &[PathBuf]) -> CommandError {

@@ -10,6 +10,7 @@ use url::Url;
 
 use crate::commands::error::ExitCode;
 use crate::commands::inspect::{LogSeen, look_at_log};
+use crate::commands::session;
 use crate::commands::ui::{Ui, counted, grouped, printable, size};
 use crate::model::{Skipped, Skips};
 use crate::settings::Settings;
@@ -56,15 +57,15 @@ struct Summary {
 /// Shows what would be sent.
 pub(super) fn show(logs: &[impl AsRef<Path> + Sync], overrides: &Overrides, settings: &Settings, ui: &Ui) -> ExitCode {
     let server = Url::parse(&settings.server.base_url).ok();
+    let state = session::state_home(settings);
     let plans: Vec<Planned> = logs
         .par_iter()
         .map(|log| {
             let log = log.as_ref();
-            let directory = log.parent().unwrap_or(Path::new("."));
-            let seen = look_at_log(log);
+            let place = state.of_log(log);
+            let seen = look_at_log(log, &state);
             let overrides = overrides.clone().or(seen.chosen.clone());
-            let acknowledged =
-                server.as_ref().and_then(|server| seen.outlook.acknowledged(directory, server, &overrides));
+            let acknowledged = server.as_ref().and_then(|server| seen.outlook.acknowledged(&place, server, &overrides));
             Planned::new(seen, acknowledged, &overrides)
         })
         .collect();

@@ -1,6 +1,7 @@
 //! How numbers, sizes, times, paths and commands are written for people. Pure functions.
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 use std::time::Duration;
 
 /// `1 284 003`
@@ -61,13 +62,37 @@ fn shell_word(word: &str) -> Cow<'_, str> {
     }
 }
 
+/// A text that stays on its line: what follows a line break in a name must not look like something that we say.
+pub fn on_one_line(text: &str) -> Cow<'_, str> {
+    if text.contains('\n') { Cow::Owned(text.replace('\n', "\u{fffd}")) } else { Cow::Borrowed(text) }
+}
+
 /// A text in which nothing moves the cursor or changes colors: names in logs are written by others.
 pub fn printable(text: &str) -> Cow<'_, str> {
-    let harmful = |c: char| {
-        (c.is_control() && c != '\n')
-            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    if text.contains(harmful) { Cow::Owned(text.replace(harmful, "\u{fffd}")) } else { Cow::Borrowed(text) }
+    if text.contains(is_harmful) { Cow::Owned(text.replace(is_harmful, "\u{fffd}")) } else { Cow::Borrowed(text) }
+}
+
+/// The same JSON, in which nothing does so either, although nothing is lost: such characters stand in strings alone,
+/// where they can be escaped.
+pub(super) fn escaped(json: &str) -> Cow<'_, str> {
+    if !json.contains(is_harmful) {
+        return Cow::Borrowed(json);
+    }
+    let mut out = String::with_capacity(json.len() + 64);
+    for c in json.chars() {
+        if is_harmful(c) {
+            // Writing to a string cannot fail. All of these are below U+10000.
+            let _ = write!(out, "\\u{:04x}", u32::from(c));
+        } else {
+            out.push(c);
+        }
+    }
+    Cow::Owned(out)
+}
+
+fn is_harmful(c: char) -> bool {
+    (c.is_control() && c != '\n')
+        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]
@@ -111,6 +136,7 @@ mod tests {
     #[test]
     fn names_cannot_move_the_cursor() {
         assert_eq!(printable("plain é\n"), "plain é\n");
+        assert_eq!(escaped("{\"a\u{9b}\":\"\u{202e}é\"}\n"), "{\"a\\u009b\":\"\\u202eé\"}\n");
         assert_eq!(printable("a\x1b[2Jb\rc\u{202e}"), "a\u{fffd}[2Jb\u{fffd}c\u{fffd}");
     }
 }

@@ -1,50 +1,69 @@
 //! What a worker says to the server about its run: one request at a time, each noted when it was answered.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use crate::api::file_stream::{Content, Lines, gzip};
-use crate::api::{ApiError, run_url};
-use crate::upload::batch::{Batch, MAX_LINE};
-use crate::upload::contact::{self, LogUpTo, Parts};
+use crate::api::{Alert, ApiError, Class, run_url};
+use crate::upload::batch::{Batch, LoggedAlert, MAX_BYTES, MAX_LINE};
+use crate::upload::console::{self, ConsoleLine};
+use crate::upload::contact::{self, Beginning, LogUpTo, Parts, Relation};
 use crate::upload::files::{self, Plan};
-use crate::upload::fold::Fold;
+use crate::upload::fold::{Fold, RunParameters};
 use crate::upload::job::{Cleaning, LogEnd, Progress, UploadError};
 use crate::upload::state::{RunAddress, Target};
 use crate::upload::worker::{LIVE_SHARE, Worker};
-use crate::wandb_format::unmark_synced;
+use crate::wandb_format::{first_step, mark_first_step, unmark_synced};
 
 impl Worker<'_> {
     /// Opens the run on the server. Returns the number of the first row to send.
     pub(super) async fn open(&mut self, after: &Fold, end: LogEnd) -> Result<u64, UploadError> {
         let api = self.fleet.api.clone();
         let cancel = self.fleet.cancel().clone();
-        let log = LogUpTo { path: &self.job.log, limit: end.position };
+        let path = self.job.log.clone();
+        let log = LogUpTo { path: &path, limit: end.position };
         let known = self.state.run.clone();
-        let (target, mut from, storage_id) = match &known {
-            Some(run) => (target_of(run), self.state.fold.history_lines, Some(run.storage_id.clone())),
-            None => {
-                let (from, storage_id) = contact::look(&api, log, &self.target, &cancel).await?;
-                (self.target.clone(), from, storage_id)
-            }
+        let beginning = match &known {
+            Some(run) => Beginning {
+                from: self.state.fold.history_lines,
+                storage_id: Some(run.storage_id.clone()),
+                base: run.base,
+                inherited: None,
+            },
+            None => self.look(after, log).await?,
         };
+        let Beginning { mut from, storage_id, base, inherited } = beginning;
+        let target = known.as_ref().map_or_else(|| self.target.clone(), target_of);
+        let mut after = Cow::Borrowed(after);
+        if let Some(inherited) = inherited {
+            self.state.fold.inherit(inherited.clone());
+            after.to_mut().inherit(inherited);
+        }
         let parts = Parts { parameters: true, config: true };
-        let variables = contact::upsert_variables(after, &target, storage_id.as_deref(), &self.job.overrides, parts);
+        let variables = contact::upsert_variables(&after, &target, storage_id.as_deref(), &self.job.overrides, parts);
         let bucket = api.upsert_bucket(&variables, &cancel).await?;
-        let address = contact::address(&bucket, known.as_ref());
+        let address = contact::address(&bucket, base);
         if known.is_some() {
             from = contact::check(&api, log, &self.state.fold, &address, &bucket, &cancel).await?;
-        } else if bucket.history_lines > from {
+        } else if bucket.history_lines > base.history + from {
             // Nothing was there a moment ago.
             return Err(UploadError::Conflict {
                 run: format!("{}/{}/{}", address.entity, address.project, address.run_id),
                 there: bucket.history_lines,
                 why: "they were not there a moment ago: something else writes to this run".to_owned(),
             });
+        }
+        if known.is_none() && self.job.foreign.is_some() {
+            // The official client would begin with the same step.
+            let first_step = if base.first_step > 0 { base.first_step } else { rewound_step(&after) };
+            if let Err(error) = mark_first_step(&self.job.log, first_step) {
+                debug!(%error, "no `.syncstate`");
+            }
         }
         let url = run_url(api.app_url(), &address.entity, &address.project, &address.run_id);
         info!(%url, from, "run opened");
@@ -62,6 +81,19 @@ impl Worker<'_> {
         self.touch();
         self.save().await?;
         Ok(from)
+    }
+
+    /// Finds out where a run begins of which nothing is known.
+    async fn look(&mut self, after: &Fold, log: LogUpTo<'_>) -> Result<Beginning, UploadError> {
+        let run = after.run.as_ref();
+        let relation = Relation {
+            continues: self.job.foreign.is_some_and(|foreign| foreign.continues) || run.is_some_and(|run| run.resume),
+            rewind_to: run.and_then(RunParameters::rewind_to),
+            first_step: first_step(&self.job.log),
+        };
+        let beginning = contact::look(&self.fleet.api, log, &self.target, relation, self.fleet.cancel()).await?;
+        self.rows_found = (beginning.from > 0).then_some(beginning.from);
+        Ok(beginning)
     }
 
     /// Tells the server what changed besides lines and summary.
@@ -108,6 +140,37 @@ impl Worker<'_> {
         Ok(())
     }
 
+    /// Tells what the log wants somebody to be told, each alert once.
+    pub(super) async fn send_alerts(&mut self, batch: &Batch) -> Result<(), UploadError> {
+        let Some(run) = self.state.run.as_ref().map(RunAddress::bucket) else { return Ok(()) };
+        for LoggedAlert { number, rows, alert } in &batch.alerts {
+            // Where it was forgotten what was sent, the rows that are there tell it as well as may be.
+            if *number < self.state.sent.alerts || self.rows_found.is_some_and(|found| *rows <= found) {
+                continue;
+            }
+            let alert = Alert {
+                title: alert.title.clone(),
+                text: alert.text.clone(),
+                level: alert.level.clone(),
+                wait_duration: alert.wait_duration,
+            };
+            match self.fleet.api.alert(&run, &alert, self.fleet.cancel()).await {
+                Ok(()) => {}
+                Err(error) if matches!(error.class(), Class::Rejected | Class::Protocol) => {
+                    warn!(%error, run = %run.run_id, "an alert was not taken");
+                    self.state.sent.failed_alerts += 1;
+                }
+                Err(error) => return Err(error.into()),
+            }
+            self.state.sent.alerts = number + 1;
+            // Nothing on the server tells later that it was sent.
+            self.touch();
+            self.save().await?;
+        }
+        self.state.sent.alerts = batch.after.alerts;
+        Ok(())
+    }
+
     /// The summary's one line, when the server does not have it yet and there is room for it.
     pub(super) fn new_summary(&mut self, after: &Fold, room: usize) -> Option<Lines> {
         if after.revisions.summary == self.state.sent.revisions.summary {
@@ -141,27 +204,40 @@ impl Worker<'_> {
         let cancel = self.fleet.cancel();
         let api = &self.fleet.api;
         let packed = api.wants_gzip() && api.features(cancel).await?.has("FILESTREAM_GZIP");
+        let structured = match &batch {
+            Some(batch) if !batch.console.is_empty() => api.features(cancel).await?.has("STRUCTURED_CONSOLE_LOGS"),
+            _ => false,
+        };
         let uploaded = std::mem::take(&mut self.state.sent.unreported);
         let reported = uploaded.clone();
         let made = spawn_blocking(move || {
+            let console = batch.as_ref().map(|batch| console_lines(batch, structured)).unwrap_or_default();
+            let mut console = console.into_iter();
+            let first = console.next();
             let content = Content {
                 history: batch.as_ref().map(|batch| &batch.history),
                 events: batch.as_ref().map(|batch| &batch.events),
                 summary: summary.as_ref(),
+                console: first.as_ref(),
                 uploaded: &uploaded,
                 preempting: batch.as_ref().is_some_and(|batch| batch.preempting),
                 exit_code: exit,
-            };
-            let body = content.body();
-            match packed.then(|| gzip(&body)) {
+            }
+            .body();
+            let rest = console.map(|lines| Content { console: Some(&lines), ..Content::default() }.body());
+            let pack = |body: Vec<u8>| match packed.then(|| gzip(&body)) {
                 Some(Ok(small)) => (Bytes::from(small), true),
                 _ => (Bytes::from(body), false),
-            }
+            };
+            std::iter::once(content).chain(rest).map(pack).collect::<Vec<_>>()
         });
-        let sent = match made.await {
-            Ok((body, packed)) => api.file_stream(&run, body, packed, cancel).await,
-            Err(_) => Err(ApiError::Cancelled),
-        };
+        let mut sent = Err(ApiError::Cancelled);
+        for (body, packed) in made.await.unwrap_or_default() {
+            sent = api.file_stream(&run, body, packed, cancel).await;
+            if sent.is_err() {
+                break;
+            }
+        }
         self.last_request = Instant::now();
         self.first_request = false;
         match sent {
@@ -187,6 +263,28 @@ impl Worker<'_> {
         }
         Ok(())
     }
+}
+
+/// The console lines of a batch, in as few requests as their size allows.
+fn console_lines(batch: &Batch, structured: bool) -> Vec<Lines> {
+    let mut from = batch.console_from;
+    let lines = |part: &[ConsoleLine]| {
+        let mut lines = Lines::at(from);
+        let mut text = Vec::new();
+        for line in part {
+            text.clear();
+            line.write(structured, &mut text);
+            lines.push(&text);
+        }
+        from += lines.count;
+        lines
+    };
+    console::parts(&batch.console, MAX_BYTES).into_iter().map(lines).collect()
+}
+
+/// The first step of a log that winds its run back; 0 for any other.
+fn rewound_step(fold: &Fold) -> i64 {
+    fold.run.as_ref().and_then(RunParameters::rewind_to).map_or(0, |step| (step as i64).saturating_add(1))
 }
 
 fn target_of(run: &RunAddress) -> Target {

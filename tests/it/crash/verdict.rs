@@ -8,6 +8,7 @@ use serde_json::Value as State;
 use sha2::{Digest as _, Sha256};
 use wandb_bridge::checkpoint::Checkpoint;
 use wandb_bridge::model::{Json, Number};
+use wandb_bridge::state_file::place::StateHome;
 use wandb_bridge::wandb_format::is_synced;
 
 use super::input::{Point, Points, Stream, Value, points};
@@ -51,7 +52,9 @@ pub(super) fn assert_recorded(out: &Path, streams: &[Stream]) {
     let mut names = Vec::new();
     for path in &logs {
         let directory = path.parent().unwrap();
-        let checkpoint = Checkpoint::load(directory).unwrap().unwrap_or_else(|| panic!("{path:?} has no checkpoint"));
+        let checkpoint = Checkpoint::load(&StateHome::default().of(directory))
+            .unwrap()
+            .unwrap_or_else(|| panic!("{path:?} has no checkpoint"));
         let log = log::read(path);
         let name = checkpoint.description.name.clone();
         assert_eq!(log.length, checkpoint.position.0, "where the log of run {name} ends, and what counts of it");
@@ -74,7 +77,7 @@ pub(super) fn assert_server_is_not_ahead(server: &FakeServer, out: &Path) {
     let mut rows: BTreeMap<String, Vec<Json>> = BTreeMap::new();
     for path in if out.exists() { logs_below(out) } else { Vec::new() } {
         let directory = path.parent().unwrap();
-        if let Some(checkpoint) = Checkpoint::load(directory).unwrap() {
+        if let Some(checkpoint) = Checkpoint::load(&StateHome::default().of(directory)).unwrap() {
             let log = log::read_up_to(&path, checkpoint.position.0 as usize);
             rows.insert(checkpoint.run_id.to_string(), log.rows);
         }
@@ -95,7 +98,7 @@ pub(super) fn assert_server_is_not_ahead(server: &FakeServer, out: &Path) {
 pub(super) fn assert_acknowledged(out: &Path) {
     for log in logs_below(out) {
         let directory = log.parent().unwrap();
-        let checkpoint = Checkpoint::load(directory).unwrap().unwrap();
+        let checkpoint = Checkpoint::load(&StateHome::default().of(directory)).unwrap().unwrap();
         let states = upload_states(directory);
         assert_eq!(states.len(), 1, "upload states of {}", directory.display());
         let state = &states[0]["state"];

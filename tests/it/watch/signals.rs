@@ -157,7 +157,7 @@ fn the_next_watch_takes_over_when_the_old_one_is_gone() {
     writer.steps("loss", 0..3);
     wait_for_points(&server, "a", "loss", 3);
     let new = place.watch(&server, "");
-    new.wait_for("recorded by another process");
+    new.wait_for("recorded by another process: held by process ");
     writer.steps("loss", 3..5);
     wait_for_points(&server, "a", "loss", 5);
     // The old one cannot get rid of its last words, and keeps the upload's lock for as long.

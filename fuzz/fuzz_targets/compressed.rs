@@ -1,0 +1,4 @@
+//! See `compressed` in `src/lib.rs`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| wandb_bridge_fuzz::compressed(bytes));

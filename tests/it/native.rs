@@ -1,0 +1,10 @@
+//! Logs of the official client, whole, through `sync`: what they print, say and keep, in however many logs, alive or
+//! damaged.
+
+mod bulk;
+mod clients;
+mod console;
+mod damage;
+mod live;
+mod logs;
+mod segments;
