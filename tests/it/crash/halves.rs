@@ -37,7 +37,7 @@ impl Half<'_> {
         let life = self.life.get_or_insert_with(|| {
             let death = Death::any(chance);
             let running = (self.call)().envs(self.disk.variables(death.plan())).spawn();
-            let age = if let Death::Moment(moment) = death { moment } else { Duration::from_millis(1500) };
+            let age = if let Death::Moment(moment) = death { moment } else { Duration::from_millis(500) };
             let enough = if let Death::Request(more) = death { requests + more } else { usize::MAX };
             Life { running, death, old: Instant::now() + age, enough, asked: false }
         });
@@ -79,7 +79,7 @@ fn recorder_and_uploader_are_killed_by_chance() {
         }
         recorder.live(&server, &place.path("out"), &mut chance);
         uploader.live(&server, &place.path("out"), &mut chance);
-        if chance.one_in(6) {
+        if chance.one_in(20) {
             let stream = chance.below(streams.len() as u64) as usize;
             streams[stream].grow(&mut chance);
         }

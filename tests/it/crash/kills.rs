@@ -77,12 +77,12 @@ pub(super) fn live_and_die(
     chance: &mut Chance,
 ) -> bool {
     // What dies of something that never comes dies of old age.
-    let old = Instant::now() + if let Death::Moment(moment) = death { moment } else { Duration::from_millis(1500) };
+    let old = Instant::now() + if let Death::Moment(moment) = death { moment } else { Duration::from_millis(700) };
     let requests = || server.look(|world| world.requests.len());
     let enough = if let Death::Request(more) = death { requests() + more } else { usize::MAX };
     let mut asked = false;
     while running.is_running() {
-        if !asked && chance.one_in(3) {
+        if !asked && chance.one_in(5) {
             let stream = chance.below(streams.len() as u64) as usize;
             streams[stream].grow(chance);
         }
