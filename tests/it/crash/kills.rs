@@ -56,7 +56,7 @@ pub(super) fn any_slowness(chance: &mut Chance) -> Duration {
     Duration::from_millis(if chance.one_in(2) { 0 } else { chance.below(20) })
 }
 
-/// Whatever may go wrong with an answer, to any kind of request.
+/// Whatever may go wrong with an answer, to any kind of request: at most one at a time, or nothing would ever arrive.
 pub(super) fn lose_an_answer(server: &FakeServer, chance: &mut Chance) {
     let route = match chance.below(4) {
         0 => Route::AnyGraphql,
@@ -65,6 +65,7 @@ pub(super) fn lose_an_answer(server: &FakeServer, chance: &mut Chance) {
     };
     let fault = if chance.one_in(3) { Fault::status(route, 502) } else { Fault::reset(route) };
     let fault = if chance.one_in(4) { fault } else { fault.applied() };
+    server.behave();
     server.fault(fault.skip(chance.below(6) as usize));
 }
 
