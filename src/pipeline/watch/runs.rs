@@ -255,7 +255,8 @@ impl<'a> Runs<'a> {
             if growing.paused.is_some() {
                 return;
             }
-            let due: Vec<PathBuf> = growing
+            // A run may have thousands of files, each with a row that is open.
+            let due: HashSet<PathBuf> = growing
                 .run
                 .recorder
                 .open_rows()
