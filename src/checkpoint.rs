@@ -148,6 +148,15 @@ impl SourceCheckpoint {
     pub fn directory(&self) -> &str {
         self.label.strip_suffix(&self.file_name).map_or("", |directory| directory.trim_end_matches('/'))
     }
+
+    /// Gives it another file name, in its directory.
+    pub fn rename(&mut self, file_name: String) {
+        self.label = match self.directory() {
+            "" => file_name.clone(),
+            directory => format!("{directory}/{file_name}"),
+        };
+        self.file_name = file_name;
+    }
 }
 
 /// Enough to see that a file changed since it was copied.

@@ -24,6 +24,8 @@ pub struct KnownRuns {
     directories: RunDirIndex,
     made: HashMap<RunId, PathBuf>,
     by_source: HashMap<(String, Fingerprint), Vec<RunId>>,
+    /// The same by first record alone, for files that were renamed.
+    by_record: HashMap<Fingerprint, Vec<RunId>>,
     /// Files of directories that were folded into a run under their own tags: sessions of what they lie below.
     folded: HashSet<(String, Fingerprint)>,
     /// The last names of the path that each run was first seen at.
@@ -80,9 +82,12 @@ impl KnownRuns {
     fn add_sources(&mut self, checkpoint: &Checkpoint) {
         self.names.insert(checkpoint.run_id.clone(), checkpoint.names.clone());
         for source in &checkpoint.sources {
-            let ids = self.by_source.entry((source.file_name.clone(), source.fingerprint.clone())).or_default();
-            if !ids.contains(&checkpoint.run_id) {
-                ids.push(checkpoint.run_id.clone());
+            let by_source = self.by_source.entry((source.file_name.clone(), source.fingerprint.clone())).or_default();
+            let by_record = self.by_record.entry(source.fingerprint.clone()).or_default();
+            for ids in [by_source, by_record] {
+                if !ids.contains(&checkpoint.run_id) {
+                    ids.push(checkpoint.run_id.clone());
+                }
             }
             if !source.directory().is_empty() && source.rule == KeyRule::default() {
                 self.folded.insert((source.file_name.clone(), source.fingerprint.clone()));
@@ -107,11 +112,23 @@ impl KnownRuns {
             }
         }
         match owners.as_slice() {
-            [] => plan.id.clone(),
+            [] => self.renamed(plan).unwrap_or(&plan.id).clone(),
             [only] if plan.copy_names.is_empty() => (*only).clone(),
             // A copy has the sources of the run that it is a copy of, and must not end up in it.
             several => self.at_place(several, plan).unwrap_or(&plan.id).clone(),
         }
+    }
+
+    /// The run that was made at the same place from files with other names, of which one began with a first record that is
+    /// there now: some programs that copy files rename them at the end.
+    fn renamed(&self, plan: &PlannedRun) -> Option<&RunId> {
+        let names = plan.last_names(usize::MAX);
+        let is_there = |id: &&RunId| {
+            let there = self.names.get(*id).map(Vec::as_slice).unwrap_or_default();
+            !there.is_empty() && names.ends_with(there)
+        };
+        let mut sources = plan.sources.iter().filter_map(|source| self.by_record.get(&source.fingerprint)).flatten();
+        sources.find(is_there)
     }
 
     /// Of runs that were made from the same files, the one that was made where the planned one lies: how many of the last

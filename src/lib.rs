@@ -54,8 +54,8 @@
 //!
 //! # What is not here
 //!
-//! Artifacts of foreign logs are counted, not sent. What W&B has no type for is kept as a file of
-//! the run. There is no second path to the server beside the log, no database, and no background service.
+//! What W&B has no type for is kept as a file of the run. There is no second path to the server beside the log, but for
+//! `artifact put`, which has no log; no database, and no background service.
 
 pub mod api;
 pub mod artifact;

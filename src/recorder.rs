@@ -4,7 +4,7 @@
 //! holds the position that counts → tell the uploader. Whatever the log holds behind the checkpoint's position is cut off
 //! at the next start, and its sources are read again from the checkpoint's offsets.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -12,16 +12,19 @@ use crate::checkpoint::Checkpoint;
 use crate::convert::axes::Axes;
 use crate::convert::filters::Filter;
 use crate::convert::run::RunConverter;
+use crate::convert::run_id::Fingerprint;
 use crate::model::{Json, Skips, WallTime};
 use crate::sink::Sink;
 use crate::state_file::lock::Lock;
 use crate::state_file::place::StatePlace;
+use crate::survey::PlannedSource;
 use crate::tfevents::TagTable;
 
 mod commit;
 mod describe;
 mod disk;
 mod error;
+mod hindrance;
 mod judge;
 mod losses;
 mod numbers;
@@ -32,6 +35,7 @@ mod reasons;
 mod run_files;
 mod side;
 mod source;
+mod tally;
 #[cfg(test)]
 mod tests;
 mod values;
@@ -47,6 +51,7 @@ pub use run_files::Written;
 use side::Side;
 pub use side::{kind_of, side_files_of};
 use source::Source;
+use tally::OpenFiles;
 use values::Beside;
 
 /// Records one run.
@@ -62,6 +67,7 @@ pub struct Recorder {
     counted_to: u64,
     rows_before: u64,
     sources: Vec<Source>,
+    open_files: Arc<OpenFiles>,
     axes: Arc<Axes>,
     filter: Arc<Filter>,
     /// What is known about tags, by directory: its files share it.
@@ -139,12 +145,35 @@ impl Recorder {
         self.sources.iter().filter_map(Source::open_row)
     }
 
-    /// Records at the end of the sources that are not whole: counted where they stand now, so that what was completed
-    /// since is not among them.
-    pub fn unfinished(&self) -> Skips {
+    /// What stands in these files and could not be read: damage, records that are not whole, files that cannot be read, are
+    /// shorter than before or were written anew. Counted where they stand now, so that what was completed or mended since is not
+    /// among it. `missing` says whether files that are gone count as unreadable.
+    pub fn unfinished(&self, planned: &[PlannedSource], missing: bool) -> Skips {
+        let there: HashSet<(&Path, &Fingerprint)> =
+            planned.iter().map(|plan| (plan.path.as_path(), &plan.fingerprint)).collect();
         let mut skips = Skips::default();
-        self.sources.iter().for_each(|source| source.count_unfinished(&mut skips));
+        for source in &self.sources {
+            let saved = self.checkpoint.sources.get(source.index);
+            if saved.is_some_and(|saved| there.contains(&(source.path(), &saved.fingerprint))) {
+                source.count_hindrance(missing, &mut skips);
+            }
+        }
         skips
+    }
+
+    /// Says which files, by path and first record, are still there. Of the others nothing more is read, and no row waits.
+    pub fn only_there(&mut self, is_there: impl Fn(&Path, &Fingerprint) -> bool) {
+        for source in &mut self.sources {
+            let saved = self.checkpoint.sources.get(source.index);
+            if saved.is_some_and(|saved| !is_there(source.path(), &saved.fingerprint)) {
+                source.leave();
+            }
+        }
+    }
+
+    /// Whether a file could not be read that may be readable soon, although nothing of it changes.
+    pub fn has_unreadable(&self) -> bool {
+        self.sources.iter().any(Source::is_unreadable)
     }
 }
 

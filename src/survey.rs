@@ -19,7 +19,7 @@ use crate::convert::run_id::Fingerprint;
 use crate::convert::template::{Place, Template};
 use crate::model::{RunId, WallTime};
 use crate::tfevents::file_name::start_of;
-use crate::tfevents::{EventFileInfo, discover, peek};
+use crate::tfevents::{EventFileInfo, ask_anew, discover, peek};
 
 mod draft;
 mod evidence;
@@ -129,6 +129,8 @@ pub struct Found {
     pub left_out: Vec<PathBuf>,
     /// Patterns of `--include` and `--exclude` that match no TB run, with their flags.
     pub idle_patterns: Vec<String>,
+    /// How many directories were read.
+    pub directories: usize,
     /// Files with other names.
     pub other_files: u64,
     /// What could not be read, with the reason.
@@ -144,6 +146,8 @@ pub struct Survey {
     generation: u32,
     peeked: HashMap<PathBuf, Peeked>,
     beginnings: Beginnings,
+    /// The files as they were at the last look.
+    last: HashMap<PathBuf, EventFileInfo>,
 }
 
 #[derive(Debug, Clone)]
@@ -151,6 +155,8 @@ struct Peeked {
     identity: (u64, u64),
     /// Size of the file when it was looked at last.
     size: u64,
+    /// When it was last written, as of then.
+    modified: Option<SystemTime>,
     first: Result<(Fingerprint, WallTime), String>,
 }
 
@@ -164,6 +170,7 @@ impl Survey {
             generation,
             peeked: HashMap::new(),
             beginnings: Beginnings::default(),
+            last: HashMap::new(),
         }
     }
 
@@ -175,8 +182,27 @@ impl Survey {
     /// The same, where these files, by name and first record, were made parts of their owners' runs before. Of several
     /// sessions of a directory it is then one of them that stays with it, whichever came first.
     pub fn look_knowing(&mut self, paths: &[PathBuf], claimed: &HashSet<(String, Fingerprint)>) -> io::Result<Found> {
+        self.look_at_due(paths, claimed, &mut |_, _| true)
+    }
+
+    /// The same, but of files that are not due by their path and the time of their last write, only their directory is
+    /// asked: they are as they were.
+    pub fn look_at_due(
+        &mut self,
+        paths: &[PathBuf],
+        claimed: &HashSet<(String, Fingerprint)>,
+        is_due: &mut dyn FnMut(&Path, SystemTime) -> bool,
+    ) -> io::Result<Found> {
         let mut found = Found::default();
-        let groups = roots::gather(paths, &mut found)?;
+        let last = std::mem::take(&mut self.last);
+        let mut known = |path: &Path| {
+            let known = last.get(path)?;
+            let modified = known.modified.unwrap_or(SystemTime::UNIX_EPOCH);
+            (!is_due(path, modified)).then(|| known.clone())
+        };
+        let groups = roots::gather(paths, &mut known, &mut found)?;
+        let files = groups.iter().flat_map(|(_, members)| members).flat_map(|member| &member.files);
+        self.last = files.map(|file| (file.path.clone(), file.clone())).collect();
         self.peek_new(groups.iter().flat_map(|(_, members)| members));
         let mut drafts = Drafts::default();
         let mut tb_runs: BTreeSet<String> = BTreeSet::new();
@@ -199,6 +225,16 @@ impl Survey {
         Some((file.size, file.modified.unwrap_or(SystemTime::UNIX_EPOCH), (file.dev, file.inode)))
     }
 
+    /// Asks about the files of a plan once more, where nothing may be missed any more.
+    pub fn ask_anew(plan: &mut PlannedRun) {
+        for source in &mut plan.sources {
+            // What is gone is known soon enough.
+            if let Ok(found) = ask_anew(&source.path) {
+                (source.size, source.modified) = found;
+            }
+        }
+    }
+
     /// Reads the first record of every file that is new or was replaced.
     fn peek_new<'a>(&mut self, members: impl Iterator<Item = &'a Member>) {
         let files: Vec<&EventFileInfo> = members.flat_map(|member| &member.files).collect();
@@ -207,8 +243,10 @@ impl Survey {
             .copied()
             .filter(|file| {
                 self.peeked.get(&file.path).is_none_or(|peeked| {
-                    // A file that is shorter than before may have been written anew.
-                    peeked.identity != (file.dev, file.inode) || peeked.size > file.size || peeked.first.is_err()
+                    // A file that was written to may have been written anew, and one that is gone leaves its number to
+                    // the next.
+                    let as_it_was = (peeked.identity, peeked.size, peeked.modified);
+                    as_it_was != ((file.dev, file.inode), file.size, file.modified) || peeked.first.is_err()
                 })
             })
             .collect();
@@ -224,18 +262,14 @@ impl Survey {
                     Ok(None) => return None,
                     Err(error) => Err(error.to_string()),
                 };
-                Some((file.path.clone(), Peeked { identity: (file.dev, file.inode), size: file.size, first }))
+                let (identity, size, modified) = ((file.dev, file.inode), file.size, file.modified);
+                Some((file.path.clone(), Peeked { identity, size, modified, first }))
             })
             .collect();
         for file in wanted {
             self.peeked.remove(&file.path);
         }
         self.peeked.extend(fresh);
-        for file in files {
-            if let Some(peeked) = self.peeked.get_mut(&file.path) {
-                peeked.size = file.size;
-            }
-        }
     }
 
     fn plan_root(

@@ -161,7 +161,7 @@ fn read_events(path: &Path) {
     let mut converter = RunConverter::new(RunState::default(), Vec::new());
     let (mut closed, mut updates) = (VecDeque::new(), Updates::default());
     loop {
-        let before = Resume { offset: file.offset(), wall_time: file.position().wall_time };
+        let before = Resume { offset: file.offset(), wall_time: file.wall_time(), before: file.before() };
         let Ok(next) = file.next_event(&mut tags) else { break };
         match next {
             Next::Event => {
@@ -186,7 +186,7 @@ fn read_events(path: &Path) {
             updates.take_row(row, &mut converter);
         }
     }
-    let here = Resume { offset: file.offset(), wall_time: None };
+    let here = Resume { offset: file.offset(), ..Resume::default() };
     if let Some(row) = rows.close(here) {
         updates.take_row(row, &mut converter);
     }

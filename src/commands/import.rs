@@ -7,7 +7,7 @@ use crate::cli::{ImportArgs, Mode};
 use crate::commands::error::{CommandError, ExitCode, IoContext as _};
 use crate::commands::session::{self, Stop};
 use crate::commands::ui::{Ui, counted};
-use crate::model::{SkippedReason, Skips};
+use crate::model::Skips;
 use crate::pipeline::{self, Watcher};
 use crate::settings::Settings;
 use crate::survey::{Found, Survey};
@@ -69,17 +69,10 @@ pub(super) fn run(
 
 /// Names what could not be read, and counts it and what was not to be read.
 pub(super) fn say_unreadable(found: &Found, ui: &Ui) -> Skips {
-    let mut skips = Skips::default();
     for (path, why) in &found.unreadable {
         ui.warning(format!("cannot read `{}`: {why}", path.display()));
-        skips.add(SkippedReason::Unreadable, 1, || format!("`{}`: {why}", path.display()));
     }
-    if let Some(first) = found.waiting.first() {
-        let count = found.waiting.len() as u64;
-        skips.add(SkippedReason::IncompleteTail, count, || format!("`{}`: its writer has only begun", first.display()));
-    }
-    skips.merge(&session::left_out(&found.left_out));
-    skips
+    session::outside(&found.unreadable, &found.waiting, &found.left_out)
 }
 
 /// The error for paths without any event file.

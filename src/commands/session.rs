@@ -202,11 +202,19 @@ pub(super) fn warn_of_idle_patterns(patterns: &[String], ui: &Ui) {
     }
 }
 
-/// Counts the event files that filters leave out.
-pub(super) fn left_out(files: &[PathBuf]) -> Skips {
+/// Counts event files of which no run was made: those that cannot be read, those whose writers have only begun, and those
+/// that filters leave out.
+pub(super) fn outside(unreadable: &[(PathBuf, String)], waiting: &[PathBuf], left_out: &[PathBuf]) -> Skips {
     let mut skips = Skips::default();
-    if let Some(first) = files.first() {
-        skips.add(SkippedReason::LeftOutFile, files.len() as u64, || format!("`{}`", first.display()));
+    for (path, why) in unreadable {
+        skips.add(SkippedReason::Unreadable, 1, || format!("`{}`: {why}", path.display()));
+    }
+    if let Some(first) = waiting.first() {
+        let count = waiting.len() as u64;
+        skips.add(SkippedReason::IncompleteTail, count, || format!("`{}`: its writer has only begun", first.display()));
+    }
+    if let Some(first) = left_out.first() {
+        skips.add(SkippedReason::LeftOutFile, left_out.len() as u64, || format!("`{}`", first.display()));
     }
     skips
 }

@@ -185,7 +185,7 @@ impl Prepared {
         })?;
         session::warn_of_idle_globs(&settings, &reporter.keys(), ui);
         session::warn_of_idle_patterns(&ending.idle_patterns, ui);
-        reporter.skip(&session::left_out(&ending.left_out));
+        reporter.skip(&session::outside(&ending.unreadable, &ending.waiting, &ending.left_out));
         let mut codes = Vec::new();
         if let WatchEnd::TooManyRuns(runs) = ending.end
             && let Err(error) = session::check_project_chosen(&settings, runs)

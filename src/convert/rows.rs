@@ -51,6 +51,8 @@ pub struct Resume {
     pub offset: u64,
     /// Wall time of the event before it: events that state none have the same.
     pub wall_time: Option<WallTime>,
+    /// The bytes before the offset, where they are known: they tell whether the file still holds what was read.
+    pub before: Option<[u8; 4]>,
 }
 
 /// Builds the rows of one source.
@@ -222,7 +224,7 @@ impl RowBuilder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Number;
+    use crate::model::{Json, Number};
 
     /// Events are `step:tag,tag`, one second apart, ten bytes each; rows are printed as `step[axis]:key,key@resume`.
     fn check(events: &[&str], expected: &[&str]) {
@@ -240,11 +242,11 @@ mod tests {
                 WallTime::new(index as f64).expect("finite"),
                 Step(step.parse().expect("a step")),
                 tags.iter().map(|tag| (tag, Cell::Number(Number::F32(1.0)))),
-                Resume { offset: start, wall_time: None },
+                Resume { offset: start, ..Resume::default() },
                 &mut closed,
             );
         }
-        closed.extend(builder.close(Resume { offset: events.len() as u64 * 10, wall_time: None }));
+        closed.extend(builder.close(Resume { offset: events.len() as u64 * 10, ..Resume::default() }));
         let print = |row: &SourceRow| {
             let keys: Vec<&str> = row.values.iter().map(|(key, _)| &**key).collect();
             let resume = row.resume_at.map_or("-".to_owned(), |resume| resume.offset.to_string());
@@ -273,18 +275,18 @@ mod tests {
         let mut closed = VecDeque::new();
         let wall_time = WallTime::new(1.0).expect("finite");
         for (index, tag) in tags.iter().enumerate() {
-            let before = Resume { offset: index as u64, wall_time: None };
+            let before = Resume { offset: index as u64, ..Resume::default() };
             let cell = Cell::Number(Number::F64(-1.234_567_890_123_456_7e-300));
             builder.push(wall_time, Step(7), std::iter::once((tag, cell)), before, &mut closed);
         }
-        closed.extend(builder.close(Resume { offset: 100_000, wall_time: None }));
+        closed.extend(builder.close(Resume { offset: 100_000, ..Resume::default() }));
         let values: Vec<usize> = closed.iter().map(|row| row.values.len()).collect();
         assert_eq!((values.len(), values.iter().sum::<usize>()), (2, 100_000), "{values:?}");
         let size = values[0] * "\"\":-1.2345678901234567e-300,".len() + values[0] * 100;
         assert!(size <= MAX_ROW && size > MAX_ROW * 9 / 10, "{size}");
         assert_eq!(closed[0].resume_at.map(|resume| resume.offset), Some(values[0] as u64));
         // A value that is too large alone has a row of its own.
-        let large = || Cell::Json(crate::model::Json::from("x".repeat(MAX_ROW)));
+        let large = || Cell::Json(Json::from("x".repeat(MAX_ROW)));
         let cells = [(&tags[0], large()), (&tags[1], large())];
         builder.push(wall_time, Step(8), cells.into_iter(), Resume::default(), &mut closed);
         assert_eq!(closed.len(), 3);
@@ -319,5 +321,37 @@ mod tests {
     #[test]
     fn events_without_scalars_change_nothing() {
         check(&["1:a", "7:", "1:b"], &["1[global_step]:a,b@30"]);
+    }
+
+    #[test]
+    fn a_line_never_becomes_longer_than_may_be_sent() {
+        let mut builder = RowBuilder::new(KeyRule::default(), Arc::new(Axes::new(&[])), true, None);
+        let mut closed = VecDeque::new();
+        let value = |index: u32| {
+            // Each character of such a name takes six bytes of a line.
+            let tag: Arc<str> = Arc::from(format!("{index:08}{}", "\u{1}".repeat(10_000)));
+            let cell = if index.is_multiple_of(2) {
+                Cell::Number(Number::F64(f64::MIN_POSITIVE))
+            } else {
+                Cell::Json(Json::from([("\n", Json::from("\"".repeat(1000)))]))
+            };
+            (tag, cell)
+        };
+        let times = (WallTime::default(), Step(3));
+        // A value an event, and many in one.
+        for index in 0..300 {
+            let here = Resume { offset: u64::from(index), ..Resume::default() };
+            builder.push(times.0, times.1, [value(index)].into_iter(), here, &mut closed);
+        }
+        builder.push(times.0, times.1, (300..600).map(value), Resume::default(), &mut closed);
+        closed.extend(builder.close(Resume::default()));
+        let mut values = 0;
+        for row in &closed {
+            let object = row.values.iter().map(|(key, value)| (key.to_string(), value.to_json())).collect();
+            let length = Json::Object(object).to_string().len();
+            assert!(length < MAX_ROW && (length > MAX_ROW / 2 || row == &closed[closed.len() - 1]), "{length}");
+            values += row.values.len();
+        }
+        assert_eq!((values, closed.len()), (600, 5));
     }
 }

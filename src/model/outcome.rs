@@ -25,6 +25,10 @@ pub enum SkippedReason {
     DamagedFile,
     /// A file that could not be opened or read.
     Unreadable,
+    /// A file that does not hold any more what was read of it: what it holds now cannot be told from that.
+    Rewritten,
+    /// A file that is shorter than what was read of it. All that is left in it was read.
+    Shrunk,
     /// The unfinished last record of a file: normal while it grows.
     IncompleteTail,
     /// A value of a known kind that makes no sense (wrong shape, wrong size).
@@ -35,6 +39,8 @@ pub enum SkippedReason {
     RowTooLarge,
     /// A run file that could not be uploaded, or is not there.
     File,
+    /// An artifact that could not be uploaded.
+    Artifact,
     /// A record of a log that is newer than this program.
     UnknownRecord,
     /// A histogram with more bins than W&B takes, which were put together: its weight is all there.
@@ -49,13 +55,16 @@ impl SkippedReason {
             | Self::DamagedRecord
             | Self::DamagedFile
             | Self::Unreadable
+            | Self::Rewritten
             | Self::BadValue
             | Self::RowTooLarge
-            | Self::File => true,
+            | Self::File
+            | Self::Artifact => true,
             Self::LeftOut
             | Self::LeftOutFile
             | Self::NotShown
             | Self::Superseded
+            | Self::Shrunk
             | Self::IncompleteTail
             | Self::UnknownRecord
             | Self::Rebinned => false,
@@ -73,11 +82,14 @@ impl fmt::Display for SkippedReason {
             Self::DamagedRecord => "damaged record",
             Self::DamagedFile => "damaged file",
             Self::Unreadable => "file that cannot be read",
+            Self::Rewritten => "file that no longer holds what was read of it",
+            Self::Shrunk => "file shorter than what was read of it",
             Self::IncompleteTail => "unfinished last record",
             Self::BadValue => "value that makes no sense",
             Self::NotShown => "more images in one value than the 108 that W&B shows",
             Self::RowTooLarge => "row above W&B's size limit",
             Self::File => "file that could not be uploaded",
+            Self::Artifact => "artifact that could not be uploaded",
             Self::UnknownRecord => "record of a newer W&B client",
             Self::Rebinned => "histogram with more than 512 bins, put together to 512",
         };

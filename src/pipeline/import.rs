@@ -76,7 +76,9 @@ fn import_run(
     let told = Cell::new((0, 0));
     let tell = |so_far: &Pass| {
         let (bytes, rows) = told.replace((so_far.bytes, so_far.rows));
-        let more = Pass { bytes: so_far.bytes - bytes, rows: so_far.rows - rows, ..Pass::default() };
+        // A pass that was stopped has read more than it kept.
+        let (bytes, rows) = (so_far.bytes.saturating_sub(bytes), so_far.rows.saturating_sub(rows));
+        let more = Pass { bytes, rows, ..Pass::default() };
         watcher.note(Note::Recorded(more));
     };
     let go_on = |so_far: &Pass| {
@@ -88,15 +90,10 @@ fn import_run(
         gate.borrow_mut().committed(position);
         published.up_to(position);
     };
-    let result = run.recorder.pass(&plan.sources, End::Exit(0), committed, go_on);
-    let (pass, error) = match result {
-        Ok(pass) => (pass, gate.borrow().error(verdict.take())),
-        Err(error) => (Pass::default(), Some(error)),
-    };
-    if !matches!(pass, Pass { rows: 0, bytes: 0, .. }) {
-        tell(&pass);
-    }
-    halves.recorded(Recorded::new(plan, &run, pass), error);
+    let (pass, result) = run.recorder.pass(&plan.sources, End::Exit(0), committed, go_on);
+    let error = result.err().or_else(|| gate.borrow().error(verdict.take()));
+    tell(&pass);
+    halves.recorded(Recorded::new(plan, &run, pass, true), error);
     // Let go of the run's lock and log before anyone is told that it is complete.
     drop(run);
     drop(gate);

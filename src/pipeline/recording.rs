@@ -300,7 +300,7 @@ impl Recording {
     /// The latest wall time of a run that was never recorded. Reads all of it, and writes nothing.
     pub fn newest_event(&self, plan: &PlannedRun) -> Option<WallTime> {
         let mut recorder = self.open_dry(plan)?;
-        recorder.pass(&plan.sources, End::CloseRow, |_| {}, |_| true).ok()?;
+        recorder.pass(&plan.sources, End::CloseRow, |_| {}, |_| true).1.ok()?;
         recorder.newest_event()
     }
 

@@ -109,10 +109,10 @@ pub struct Recorded {
 }
 
 impl Recorded {
-    /// Sums up a run that is not recorded further for now.
-    pub fn new(plan: &PlannedRun, run: &OpenRun, mut pass: Pass) -> Self {
+    /// Sums up a run that is not recorded further for now. `missing` says whether files that are gone are a loss.
+    pub fn new(plan: &PlannedRun, run: &OpenRun, mut pass: Pass, missing: bool) -> Self {
         let checkpoint = run.recorder.checkpoint();
-        pass.skips.merge(&run.recorder.unfinished());
+        pass.skips.merge(&run.recorder.unfinished(&plan.sources, missing));
         Self {
             name: checkpoint.description.name.clone(),
             group: checkpoint.description.group.clone(),

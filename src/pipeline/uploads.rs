@@ -26,6 +26,9 @@ use crate::upload::{
 /// The pause between two uploads of a log that still grows, when one could not go on.
 const TRY_AGAIN_AFTER: Duration = Duration::from_secs(2);
 
+/// From so many runs on it is looked which of them are still at work.
+const TURNS_KEPT: usize = 64;
+
 /// All uploads of a command.
 pub struct Uploads {
     runtime: Arc<Runtime>,
@@ -154,7 +157,14 @@ impl Uploads {
     pub(super) fn start_in_turn(&self, runs: Vec<(RunToUpload, Ended)>) {
         let Some((first, _)) = runs.first() else { return };
         let turn = first.id.as_ref().map_or_else(|| first.log.display().to_string(), ToString::to_string);
-        let turn = self.turns.lock().unwrap_or_else(PoisonError::into_inner).entry(turn).or_default().clone();
+        let turn = {
+            let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+            // Nobody waits for those that only this map knows: a long watch must not keep all that ever were.
+            if turns.len() >= TURNS_KEPT && turns.len().is_power_of_two() {
+                turns.retain(|_, turn| Arc::strong_count(turn) > 1);
+            }
+            turns.entry(turn).or_default().clone()
+        };
         let (fleet, watcher, state) = (self.fleet.clone(), self.watcher.clone(), self.state.clone());
         let (bulk, cancel, spool, clean) = (self.bulk.clone(), self.cancel.clone(), self.spool.clone(), self.clean);
         let task = async move {
@@ -180,7 +190,10 @@ impl Uploads {
                 ended(outcome);
             }
         };
-        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).spawn_on(task, self.runtime.handle());
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        // Those that have ended are let go.
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn_on(task, self.runtime.handle());
     }
 
     /// Waits until all uploads have ended. After `limit` they are cancelled, which leaves them resumable; false then.

@@ -19,7 +19,7 @@ use crate::pipeline::stopping::{Stopping, at};
 use crate::pipeline::uploads::Uploads;
 use crate::survey::{Found, PlannedRun, Survey};
 use crate::watch::hints::{Hints, is_remote};
-use crate::watch::plan::{Change, Seen, Snapshot, changes, until_next_look};
+use crate::watch::plan::{Change, Counts, Pace, Schedule, Seen, Snapshot, changes, pace};
 
 mod runs;
 
@@ -98,6 +98,10 @@ pub struct Ending {
     pub delivered: bool,
     /// Event files that `--include` and `--exclude` left out.
     pub left_out: Vec<PathBuf>,
+    /// What could not be read at the last look, and why.
+    pub unreadable: Vec<(PathBuf, String)>,
+    /// Event files whose writers have only begun.
+    pub waiting: Vec<PathBuf>,
     /// Patterns of these that matched no TB run, with their flags.
     pub idle_patterns: Vec<String>,
 }
@@ -127,7 +131,12 @@ pub async fn watch(
         waiting_said: false,
         too_many: None,
         left_out: Vec::new(),
+        unreadable: Vec::new(),
+        waiting: Vec::new(),
         idle_patterns: Vec::new(),
+        began: Instant::now(),
+        schedule: Schedule::default(),
+        counts: Counts::default(),
         last_look: Instant::now(),
         last_growth: None,
     };
@@ -159,8 +168,19 @@ pub async fn watch(
         cut_short: stopping.second_signal(),
         delivered: delivered && !stopping.stopped_reading(),
         left_out: watch.left_out,
+        unreadable: watch.unreadable,
+        waiting: watch.waiting,
         idle_patterns: watch.idle_patterns,
     }
+}
+
+/// Which files to ask about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Which {
+    /// Not those that nobody has written to for long.
+    Due,
+    /// All.
+    All,
 }
 
 struct Watch<'a> {
@@ -177,9 +197,15 @@ struct Watch<'a> {
     waiting_said: bool,
     /// So many runs were found first, and may not be recorded.
     too_many: Option<usize>,
-    /// What filters left out at the last look, and which of their patterns matched nothing.
+    /// What filters left out at the last look, what could not be read, and which of their patterns matched nothing.
     left_out: Vec<PathBuf>,
+    unreadable: Vec<(PathBuf, String)>,
+    waiting: Vec<PathBuf>,
     idle_patterns: Vec<String>,
+    began: Instant,
+    /// Which files are looked at when, and how many there are.
+    schedule: Schedule,
+    counts: Counts,
     last_look: Instant,
     /// When something new was read last; `None` before the first event.
     last_growth: Option<Instant>,
@@ -195,6 +221,7 @@ impl Watch<'_> {
         let poll = self.options.poll.unwrap_or(if remote { POLL_REMOTE } else { POLL });
         let until_idle = self.options.until_idle.filter(|_| command.is_none());
         let mut next_look = Instant::now();
+        let mut next_glance: Option<Instant> = None;
         let mut hinted: BTreeSet<PathBuf> = BTreeSet::new();
         let mut heed_hints: Option<Instant> = None;
         loop {
@@ -210,7 +237,7 @@ impl Watch<'_> {
                 // A command goes on whatever the server says, and all that it writes is recorded here.
                 () = refused(uploads), if command.is_none() => return WatchEnd::Refused,
                 () = at(idle) => {
-                    let grew = tokio::task::block_in_place(|| self.look());
+                    let grew = tokio::task::block_in_place(|| self.look(Which::All));
                     if !grew && !self.runs.is_behind() {
                         return WatchEnd::Idle;
                     }
@@ -222,19 +249,28 @@ impl Watch<'_> {
                     let paths = std::mem::take(&mut hinted);
                     if tokio::task::block_in_place(|| self.look_at(paths)).is_none() {
                         // Everything has to be looked at, but not more often than the files allow.
-                        let earliest = self.last_look + until_next_look(AFTER_HINT, self.snapshot.len());
-                        next_look = next_look.min(earliest);
+                        next_look = next_look.min(self.last_look + pace(AFTER_HINT, self.counts, remote).look);
                     }
                 }
                 () = sleep_until(next_look) => {
-                    tokio::task::block_in_place(|| self.look());
+                    tokio::task::block_in_place(|| self.look(Which::Due));
                     if let Some(runs) = self.too_many {
                         return WatchEnd::TooManyRuns(runs);
                     }
-                    next_look = self.last_look + until_next_look(poll, self.snapshot.len());
+                    let Pace { look, glance, .. } = pace(poll, self.counts, remote);
+                    next_look = self.last_look + look;
+                    next_glance = glance.map(|glance| self.last_look + glance);
+                }
+                () = at(next_glance) => {
+                    let busy = self.schedule.busy().cloned().collect();
+                    if tokio::task::block_in_place(|| self.look_at(busy)).is_none() {
+                        next_look = next_look.min(self.last_look + pace(AFTER_HINT, self.counts, remote).look);
+                    }
+                    let glance = pace(poll, self.counts, remote).glance;
+                    next_glance = glance.map(|glance| Instant::now() + glance);
                 }
                 () = self.runs.more_room() => {
-                    next_look = next_look.min(self.last_look + until_next_look(AFTER_HINT, self.snapshot.len()));
+                    next_look = next_look.min(self.last_look + pace(AFTER_HINT, self.counts, remote).look);
                 }
                 paths = self.hints.next() => {
                     hinted.extend(paths);
@@ -244,8 +280,8 @@ impl Watch<'_> {
         }
     }
 
-    /// Looks at everything. True when something new was read.
-    fn look(&mut self) -> bool {
+    /// Looks at all directories, and at all files or those that are due. True when something new was read.
+    fn look(&mut self, which: Which) -> bool {
         let (there, missing): (Vec<PathBuf>, Vec<PathBuf>) =
             self.options.paths.iter().cloned().partition(|path| path.exists());
         self.hints.only_about(&there);
@@ -253,7 +289,10 @@ impl Watch<'_> {
             self.waiting_said = true;
             self.watcher.note(Note::Waiting(missing));
         }
-        let mut found = match self.survey.look_knowing(&there, &self.runs.folded()) {
+        let schedule = &mut self.schedule;
+        schedule.begin(self.began.elapsed(), SystemTime::now());
+        let mut is_due = |path: &Path, modified| schedule.is_due(path, modified) || which == Which::All;
+        let mut found = match self.survey.look_at_due(&there, &self.runs.folded(), &mut is_due) {
             Ok(found) => found,
             Err(error) => {
                 self.watcher.note(Note::Trouble(format!("cannot look at the directories: {error}")));
@@ -261,11 +300,13 @@ impl Watch<'_> {
                 return false;
             }
         };
+        self.counts = self.schedule.end(found.directories);
         for (path, why) in &found.unreadable {
             self.watcher.note(Note::Trouble(format!("cannot read `{}`: {why}", path.display())));
         }
         (self.left_out, self.idle_patterns) =
             (std::mem::take(&mut found.left_out), std::mem::take(&mut found.idle_patterns));
+        (self.unreadable, self.waiting) = (std::mem::take(&mut found.unreadable), std::mem::take(&mut found.waiting));
         let plans = self.changed(found);
         self.too_many = self.options.most_runs.and_then(|most| self.runs.first_beyond(most, &plans));
         if self.too_many.is_some() {
@@ -288,7 +329,13 @@ impl Watch<'_> {
             now.insert(source.path.clone(), Seen { size, modified, identity });
             fingerprints.insert(source.path.clone(), source.fingerprint.clone());
         }
-        let changed = changes(&self.snapshot, &now);
+        let mut changed = changes(&self.snapshot, &now);
+        // Another file in the place of the old one, even if it has its number and its size.
+        let is_other =
+            |path: &&PathBuf| self.fingerprints.get(*path).is_some_and(|old| fingerprints.get(*path) != Some(old));
+        let others: BTreeSet<&PathBuf> = now.keys().filter(is_other).collect();
+        changed.retain(|(path, _)| !others.contains(path));
+        changed.extend(others.into_iter().map(|path| (path, Change::Replaced)));
         for (path, change) in &changed {
             let what = match change {
                 Change::New | Change::Grown => continue,
@@ -312,6 +359,7 @@ impl Watch<'_> {
         let mut plans: Vec<PlannedRun> = found.runs.into_iter().filter(is_due).collect();
         // Runs that grow are sent first.
         plans.sort_by_key(|plan| std::cmp::Reverse(plan.modified));
+        self.runs.only_there(|path, fingerprint| fingerprints.get(path) == Some(fingerprint));
         (self.snapshot, self.fingerprints) = (now, fingerprints);
         plans
     }
@@ -346,10 +394,10 @@ impl Watch<'_> {
 
     /// Reads what came since the last look, before the runs end.
     async fn look_once_more(&mut self) {
-        tokio::task::block_in_place(|| self.look());
+        tokio::task::block_in_place(|| self.look(Which::All));
         while self.runs.is_behind() && self.stopping.may_go_on() {
             sleep(WHILE_BEHIND).await;
-            tokio::task::block_in_place(|| self.look());
+            tokio::task::block_in_place(|| self.look(Which::All));
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::convert::kinds::metric_of;
 use crate::convert::restarts::{FileSteps, Superseded, superseded};
 use crate::convert::rows::RowBuilder;
 use crate::model::{Kinds, SkippedReason, Skips};
+use crate::recorder::tally::Tally;
 use crate::survey::PlannedSource;
 use crate::tfevents::{EventFile, FilePosition, Next, Point, SourceEvent, TagTable, ValueKind};
 
@@ -99,6 +100,14 @@ impl Judge {
         }
         kinds.merge(&std::mem::take(&mut self.kinds));
         skips.merge(&std::mem::take(&mut self.skips));
+    }
+
+    /// The same, for a tally.
+    pub(super) fn take_counts_into(&mut self, tally: &mut Tally) {
+        if self.scalars > 0 || !self.kinds.is_empty() || !self.skips.is_empty() {
+            let (kinds, skips) = tally.kinds_and_skips();
+            self.take_counts(kinds, skips);
+        }
     }
 
     /// The metrics that were judged since the last call, taken or not.

@@ -20,15 +20,22 @@ pub(super) struct Losses {
     ahead: VecDeque<(u64, Skips)>,
     /// Of an earlier process, and not said yet.
     known: Skips,
-    /// Why nothing behind the end of what was read can be read.
-    damage: Option<String>,
+    /// Why nothing behind the end of what was read can be read, and whether an earlier process met it.
+    damage: Option<(String, Met)>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Met {
+    Before,
+    Now,
 }
 
 impl Losses {
     /// Goes on from what was saved.
     pub(super) fn new(saved: &[(SkippedReason, Count)]) -> Self {
         let of_file = |reason: &SkippedReason| *reason == SkippedReason::DamagedFile;
-        let damage = saved.iter().find(|(reason, _)| of_file(reason)).map(|(_, count)| count.first.clone());
+        let damage =
+            saved.iter().find(|(reason, _)| of_file(reason)).map(|(_, count)| (count.first.clone(), Met::Before));
         let kept = saved.iter().filter(|(reason, _)| !of_file(reason)).cloned().collect();
         Self { kept, ahead: VecDeque::new(), known: saved.iter().cloned().collect(), damage }
     }
@@ -49,14 +56,19 @@ impl Losses {
         }
     }
 
-    /// Nothing can be read from here on. It is counted once, however often it is met.
-    pub(super) fn found_damage(&mut self, next: &Next, path: &Path, skips: &mut Skips) {
+    /// Nothing can be read from here on. It is counted once, however often it is met, and only while it is there: what
+    /// stands in the place of a record may be half of it.
+    pub(super) fn found_damage(&mut self, next: &Next, path: &Path) {
         if self.damage.is_none()
-            && let Some((reason, first)) = reason(next, path, 0)
+            && let Some((_, first)) = reason(next, path, 0)
         {
-            self.damage = Some(first.clone());
-            skips.add(reason, 1, || first);
+            self.damage = Some((first, Met::Now));
         }
+    }
+
+    /// What this process met that keeps the rest from being read, as it is now.
+    pub(super) fn new_damage(&self) -> Option<&str> {
+        self.damage.as_ref().filter(|(_, met)| *met == Met::Now).map(|(first, _)| first.as_str())
     }
 
     /// Something behind the damage was read after all: the file was mended.
@@ -81,7 +93,7 @@ impl Losses {
             self.kept.merge(&skips);
         }
         let mut lost: Vec<_> = self.kept.iter().map(owned).collect();
-        if let (Some(first), true) = (&self.damage, at_end) {
+        if let (Some((first, _)), true) = (&self.damage, at_end) {
             lost.push((SkippedReason::DamagedFile, Count { count: 1, first: first.clone() }));
         }
         lost

@@ -123,6 +123,7 @@ impl Recorder {
             axes: Arc::new(Axes::new(&options.shape.axes)),
             filter: options.filter.clone(),
             sources: Vec::new(),
+            open_files: Arc::default(),
             tags: HashMap::new(),
             beside: Arc::new(Mutex::new(Beside {
                 files: RunFiles::new(directory.join("files"), options.dry_run),

@@ -3,9 +3,9 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use crate::checkpoint::SourceCheckpoint;
 use crate::convert::axes::Axes;
@@ -15,13 +15,18 @@ use crate::convert::merge::RowSource;
 use crate::convert::restarts::Superseded;
 use crate::convert::rows::{Resume, RowBuilder, SourceRow};
 use crate::model::{Count, SkippedReason, Skips, WallTime};
+use crate::recorder::hindrance::Hindrance;
 use crate::recorder::judge::Judge;
 use crate::recorder::losses::Losses;
-use crate::recorder::reasons::{place_of_file, reason};
+use crate::recorder::reasons::reason;
+use crate::recorder::tally::{OpenFiles, Tally};
 use crate::recorder::values::{Beside, Values};
 use crate::recorder::{End, OpenRow, Pass, RecordError};
 use crate::survey::PlannedSource;
 use crate::tfevents::{EventFile, FilePosition, Next, TagTable};
+
+/// How many events are read for one row, before others may have a look at how things are.
+const READS_AT_ONCE: usize = 4096;
 
 /// A source between and during passes.
 pub(super) struct Source {
@@ -29,6 +34,8 @@ pub(super) struct Source {
     pub(super) index: usize,
     /// Size of the file at the start of the last pass that read it to its end.
     seen_size: u64,
+    /// When it was written last, as of then; `None` while this process has not read it to its end.
+    seen_modified: Option<SystemTime>,
     /// Where to read on when everything it gave is kept; `None` right after a row that ended within an event.
     pub(super) resume_at: Option<Resume>,
     path: PathBuf,
@@ -49,17 +56,44 @@ pub(super) struct Source {
     /// Whether nothing more comes in this pass.
     ended: bool,
     size: u64,
-    events: u64,
+    modified: SystemTime,
+    /// Whether zeros or damage lie behind what was read.
+    ends_oddly: bool,
+    /// Bytes that were read in this pass.
     bytes: u64,
-    skips: Skips,
+    /// What was read behind the last closed row.
+    tally: Tally,
+    /// The same for each row that is closed, in their order.
+    of_closed: VecDeque<Tally>,
+    /// The same for each row that was given and not yet taken.
+    of_given: VecDeque<Tally>,
+    /// The same for all rows that were taken since it was asked for.
+    taken: Tally,
+    /// Whether anything was read in this pass.
+    came: bool,
+    /// Whether the file is not looked at any more.
+    left: bool,
+    /// Where to read on when every row that was given is kept.
+    given_to: Option<Resume>,
+    /// How many files of the run are open.
+    open_files: Arc<OpenFiles>,
     /// What was lost of the file, in earlier passes too.
     losses: Losses,
-    /// A record that is not whole yet, at the end of what was read.
-    unfinished: Option<(SkippedReason, String)>,
+    /// What keeps it from being read on, as it was found last.
+    hindrance: Option<Hindrance>,
     /// When a pass last found anything new.
     grown: Instant,
     /// The open row after the last pass, and when it was first seen.
     open: Option<(u64, Instant)>,
+}
+
+/// What the sources of a run have in common; the tags are those of its directory.
+pub(super) struct Shared {
+    pub(super) axes: Arc<Axes>,
+    pub(super) tags: Arc<Mutex<TagTable>>,
+    pub(super) beside: Arc<Mutex<Beside>>,
+    pub(super) filter: Arc<Filter>,
+    pub(super) open_files: Arc<OpenFiles>,
 }
 
 impl fmt::Debug for Source {
@@ -69,19 +103,14 @@ impl fmt::Debug for Source {
 }
 
 impl Source {
-    pub(super) fn new(
-        index: usize,
-        plan: &PlannedSource,
-        saved: &SourceCheckpoint,
-        axes: Arc<Axes>,
-        tags: Arc<Mutex<TagTable>>,
-        beside: Arc<Mutex<Beside>>,
-        filter: Arc<Filter>,
-    ) -> Self {
-        let at = Resume { offset: saved.position.offset, wall_time: saved.position.wall_time };
+    pub(super) fn new(index: usize, plan: &PlannedSource, saved: &SourceCheckpoint, shared: Shared) -> Self {
+        let Shared { axes, tags, beside, filter, open_files } = shared;
+        let FilePosition { offset, wall_time, before, .. } = saved.position;
+        let at = Resume { offset, wall_time, before };
         Self {
             index,
             seen_size: saved.seen_size,
+            seen_modified: None,
             resume_at: Some(at),
             path: plan.path.clone(),
             directory: plan.directory.clone(),
@@ -100,11 +129,19 @@ impl Source {
             close_at_end: false,
             ended: true,
             size: plan.size,
-            events: 0,
+            modified: plan.modified,
+            ends_oddly: false,
             bytes: 0,
-            skips: Skips::default(),
+            tally: Tally::default(),
+            of_closed: VecDeque::new(),
+            of_given: VecDeque::new(),
+            taken: Tally::default(),
+            came: false,
+            left: false,
+            given_to: Some(at),
+            open_files,
             losses: Losses::new(&saved.lost),
-            unfinished: None,
+            hindrance: None,
             grown: Instant::now(),
             open: None,
         }
@@ -113,15 +150,17 @@ impl Source {
     /// Gets ready to give rows again, if the file has anything new.
     pub(super) fn start_pass(&mut self, plan: &PlannedSource, end: End) {
         self.path.clone_from(&plan.path);
-        self.size = plan.size;
+        (self.size, self.modified) = (plan.size, plan.modified);
+        self.left = false;
         self.close_at_end = end != End::KeepRow;
-        let nothing_new = self.size == self.seen_size;
-        self.ended = nothing_new && !(self.close_at_end && self.rows.has_open_row());
+        self.given_to = self.resume_at;
+        self.ended = self.has_nothing_new() && !(self.close_at_end && self.rows.has_open_row());
     }
 
     /// Whether the file gives nothing in this pass.
     pub(super) fn has_nothing_new(&self) -> bool {
-        self.size == self.seen_size
+        // A file may be written to within its size.
+        self.size == self.seen_size && self.seen_modified.is_none_or(|modified| modified == self.modified)
     }
 
     /// Says what of it a restart superseded.
@@ -134,23 +173,41 @@ impl Source {
         self.judge.take_new_metrics()
     }
 
-    /// Lets go of the file, and adds up what the pass read.
+    /// The row that was given first of those that were not taken yet is in the log. Whether the place to read on at is
+    /// known was known before, and is known now.
+    pub(super) fn take(&mut self, resume_at: Option<Resume>) -> (bool, bool) {
+        let known = self.resume_at.is_some();
+        self.resume_at = resume_at;
+        if let Some(tally) = self.of_given.pop_front() {
+            self.taken.add(tally);
+        }
+        (known, resume_at.is_some())
+    }
+
+    /// Adds what was read up to the last row that was taken.
+    pub(super) fn count_taken(&mut self, pass: &mut Pass) {
+        std::mem::take(&mut self.taken).count(pass);
+    }
+
+    /// Lets go of the file, and adds up what the pass read and kept.
     ///
     /// `complete` says that every row that it gave was kept.
     pub(super) fn end_pass(&mut self, pass: &mut Pass, complete: bool) {
-        self.file = None;
-        if self.events > 0 {
+        self.close_file();
+        if std::mem::take(&mut self.came) {
             self.grown = Instant::now();
         }
         let known = self.open.take();
         let seen_now = |row| (row, Instant::now());
         self.open =
             self.rows.open_row().map(|row| known.filter(|(known, _)| *known == row).unwrap_or_else(|| seen_now(row)));
-        pass.events += std::mem::take(&mut self.events);
-        pass.bytes += std::mem::take(&mut self.bytes);
-        pass.skips.merge(&std::mem::take(&mut self.skips));
-        pass.kinds.merge(&std::mem::take(&mut self.values.kinds));
-        self.judge.take_counts(&mut pass.kinds, &mut pass.skips);
+        self.bytes = 0;
+        self.count_taken(pass);
+        if complete {
+            self.of_given.drain(..).chain(self.of_closed.drain(..)).for_each(|tally| tally.count(pass));
+            std::mem::take(&mut self.tally).count(pass);
+            self.judge.take_counts(&mut pass.kinds, &mut pass.skips);
+        }
         pass.known.merge(&self.losses.take_known());
         if complete && self.ended && self.closed.is_empty() && !self.rows.has_open_row() {
             self.resume_at = Some(self.at);
@@ -159,8 +216,8 @@ impl Source {
 
     /// Where the file is to be read on after a crash; `None` when there is no such place now.
     pub(super) fn position(&self) -> Option<FilePosition> {
-        let Resume { offset, wall_time } = self.resume_at?;
-        Some(FilePosition { offset, wall_time, writer: self.writer.clone() })
+        let Resume { offset, wall_time, before } = self.resume_at?;
+        Some(FilePosition { offset, wall_time, writer: self.writer.clone(), before })
     }
 
     /// The size that the file had when it was read to its end, if all that was read is recorded. Otherwise 0, which no
@@ -195,11 +252,51 @@ impl Source {
         self.open.map(|(_, opened)| OpenRow { path: &self.path, opened, grown: self.grown })
     }
 
-    /// What is there of a record that is not whole.
-    pub(super) fn count_unfinished(&self, skips: &mut Skips) {
-        if let Some((reason, first)) = &self.unfinished {
-            skips.add(reason.clone(), 1, || first.clone());
+    /// What kept it from being read on, or to its end. `missing` says whether a file that is gone is worth a word.
+    pub(super) fn count_hindrance(&self, missing: bool, skips: &mut Skips) {
+        if let Some(first) = self.losses.new_damage() {
+            skips.add(SkippedReason::DamagedFile, 1, || first.to_owned());
         }
+        if let Some(hindrance) = &self.hindrance {
+            hindrance.count(missing, skips);
+        }
+    }
+
+    /// Whether it is worth trying again, although the file does not change.
+    pub(super) fn is_unreadable(&self) -> bool {
+        matches!(self.hindrance, Some(Hindrance::Unreadable(_)))
+    }
+
+    /// Where it was found last.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether a row waits for more values.
+    pub(super) fn has_open_row(&self) -> bool {
+        self.rows.has_open_row()
+    }
+
+    /// Says that the file is not looked at any more, until a pass has it again: it is gone, or another one has its name.
+    pub(super) fn leave(&mut self) {
+        self.left = true;
+    }
+
+    /// Whether the file is not there any more.
+    pub(super) fn is_gone(&self) -> bool {
+        self.left || !self.path.exists()
+    }
+
+    /// Closes what is open, and reads nothing: the file is gone.
+    pub(super) fn end_here(&mut self) {
+        self.given_to = self.resume_at;
+        self.ended = true;
+        self.close_row();
+    }
+
+    /// What earlier processes could not carry.
+    pub(super) fn take_known(&mut self) -> Skips {
+        self.losses.take_known()
     }
 
     /// Equal wall times: the row of the smaller one comes first.
@@ -212,18 +309,23 @@ impl Source {
         let file = match &mut self.file {
             Some(file) => file,
             None => {
-                let position =
-                    FilePosition { offset: self.at.offset, wall_time: self.at.wall_time, writer: self.writer.clone() };
-                self.file.insert(EventFile::open(&self.path, &position)?)
+                let Resume { offset, wall_time, before } = self.at;
+                let position = FilePosition { offset, wall_time, writer: self.writer.clone(), before };
+                let opened = self.file.insert(EventFile::open(&self.path, &position)?);
+                self.open_files.opened();
+                opened
             }
         };
         let mut tags = self.tags.lock().unwrap_or_else(PoisonError::into_inner);
         let next = file.next_event(&mut tags)?;
-        self.unfinished = None;
+        self.hindrance = None;
+        self.ends_oddly = matches!(next, Next::BadLength { .. } | Next::Zeros { .. });
         let (skips, at) = (&mut Skips::default(), self.at.offset);
+        let closed = self.closed.len();
+        let mut events = 0;
         let more = match next {
             Next::Event => {
-                self.events += 1;
+                events = 1;
                 let event = file.event();
                 let (wall_time, step) = (event.wall_time, event.step);
                 let taken = self.judge.judge(event, &self.path, |tag| self.rows.place(tag));
@@ -245,27 +347,107 @@ impl Source {
                 true
             }
             Next::BadLength { .. } => {
-                self.losses.found_damage(&next, &self.path, skips);
+                self.losses.found_damage(&next, &self.path);
                 false
             }
             Next::Incomplete { .. } => {
-                self.unfinished = reason(&next, &self.path, at);
+                self.hindrance = reason(&next, &self.path, at).map(|(_, first)| Hindrance::Tail(first));
                 false
             }
-            Next::NothingYet | Next::Zeros { .. } => false,
+            Next::NothingYet => {
+                // The size is asked of the file that is open: a network file system may have an old one.
+                if self.size < at && file.is_too_short()? {
+                    let why = format!("`{}`: {} bytes were read of it", self.path.display(), at);
+                    self.hindrance = Some(Hindrance::Shrunk(why));
+                }
+                false
+            }
+            Next::Zeros { .. } => false,
         };
+        // What was read before belongs to the rows that this event closed.
+        for _ in closed..self.closed.len() {
+            self.judge.take_counts_into(&mut self.tally);
+            self.of_closed.push_back(std::mem::take(&mut self.tally));
+        }
+        self.tally.events += events;
+        if !self.values.kinds.is_empty() {
+            self.tally.kinds_and_skips().0.merge(&std::mem::take(&mut self.values.kinds));
+        }
         if !skips.is_empty() {
             self.losses.add(at, skips);
-            self.skips.merge(skips);
+            self.tally.kinds_and_skips().1.merge(skips);
         }
         if more {
+            self.came = true;
             self.losses.passed_damage();
-            let position = file.position();
-            self.bytes += position.offset.saturating_sub(self.at.offset);
-            self.at = Resume { offset: position.offset, wall_time: position.wall_time };
-            self.writer = position.writer;
+            let bytes = file.offset().saturating_sub(self.at.offset);
+            self.bytes += bytes;
+            self.tally.bytes += bytes;
+            self.at = Resume { offset: file.offset(), wall_time: file.wall_time(), before: file.before() };
+            if self.writer.as_deref() != file.writer() {
+                self.writer = file.writer().map(str::to_owned);
+            }
         }
         Ok(more)
+    }
+
+    fn saw_its_end(&mut self) {
+        // What comes in the place of zeros or of damage leaves the size as it is, so another process has to look again.
+        self.seen_size = if self.ends_oddly { 0 } else { self.size };
+        self.seen_modified = Some(self.modified);
+    }
+
+    fn close_row(&mut self) {
+        if let Some(row) = self.rows.close(self.at) {
+            self.closed.push_back(row);
+            self.judge.take_counts_into(&mut self.tally);
+            self.of_closed.push_back(std::mem::take(&mut self.tally));
+        }
+    }
+
+    fn close_file(&mut self) {
+        if self.file.take().is_some() {
+            self.open_files.closed();
+        }
+    }
+
+    /// Gives a row away, after what was read up to it.
+    fn give(&mut self, mut row: SourceRow) -> Result<SourceRow, RecordError> {
+        let mut skips = Skips::default();
+        let mut tally = self.of_closed.pop_front().unwrap_or_default();
+        if !row.parts.is_empty() {
+            let kinds = &mut tally.kinds_and_skips().0;
+            self.values.finish(&mut row, &self.path, &self.beside, kinds, &mut skips)?;
+        }
+        if !skips.is_empty() {
+            let at = row.resume_at.map_or(self.at.offset, |resume| resume.offset.saturating_sub(1));
+            self.losses.add(at, &skips);
+            tally.kinds_and_skips().1.merge(&skips);
+        }
+        self.of_given.push_back(tally);
+        self.given_to = row.resume_at;
+        Ok(row)
+    }
+
+    /// A row without values: much was read, and no row came of it. It lets others have a look at how things are.
+    fn pause(&mut self) -> SourceRow {
+        if !self.rows.has_open_row() {
+            self.given_to = Some(self.at);
+            self.judge.take_counts_into(&mut self.tally);
+            self.of_given.push_back(std::mem::take(&mut self.tally));
+        } else {
+            self.of_given.push_back(Tally::default());
+        }
+        SourceRow {
+            axis: Arc::default(),
+            axis_value: 0,
+            timestamp: 0.0,
+            order: self.rows.latest().unwrap_or(self.first_due),
+            values: Vec::new(),
+            parts: Vec::new(),
+            events: 0,
+            resume_at: self.given_to,
+        }
     }
 }
 
@@ -297,38 +479,33 @@ impl RowSource for Source {
     }
 
     fn next_row(&mut self) -> Result<Option<SourceRow>, RecordError> {
-        loop {
-            if let Some(mut row) = self.closed.pop_front() {
-                let mut skips = Skips::default();
-                self.values.finish(&mut row, &self.path, &self.beside, &mut skips)?;
-                if !skips.is_empty() {
-                    let at = row.resume_at.map_or(self.at.offset, |resume| resume.offset.saturating_sub(1));
-                    self.losses.add(at, &skips);
-                    self.skips.merge(&skips);
-                }
-                return Ok(Some(row));
-            }
-            if self.ended {
-                return Ok(None);
-            }
+        if let Some(row) = self.closed.pop_front() {
+            return self.give(row).map(Some);
+        }
+        let limit = self.open_files.rows_at_once(self.file.is_some());
+        let mut reads = 0;
+        while !self.ended && self.closed.len() < limit && reads < READS_AT_ONCE {
+            reads += 1;
             match self.read() {
                 Ok(true) => continue,
-                Ok(false) => self.seen_size = self.size,
+                Ok(false) => self.saw_its_end(),
                 Err(ReadError::Record(error)) => return Err(error),
-                Err(ReadError::Source(error)) => {
-                    self.skips.add(SkippedReason::Unreadable, 1, || place_of_file(&self.path, &error));
-                }
+                Err(ReadError::Source(error)) => self.hindrance = Some(Hindrance::of(&self.path, &error)),
             }
             self.ended = true;
-            // A thousand files of one run are not open at the same time.
-            self.file = None;
             // After a row that began within an event there is no place to resume from, so it cannot be left open.
             if self.close_at_end || self.rows.began_within_event() {
-                self.closed.extend(self.rows.close(self.at));
-                if self.closed.is_empty() {
-                    return Ok(None);
-                }
+                self.close_row();
             }
+        }
+        // A thousand files of one run are not open at the same time.
+        if self.ended || limit > 1 {
+            self.close_file();
+        }
+        match self.closed.pop_front() {
+            Some(row) => self.give(row).map(Some),
+            None if self.ended => Ok(None),
+            None => Ok(Some(self.pause())),
         }
     }
 }

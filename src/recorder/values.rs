@@ -72,16 +72,15 @@ impl Values {
     }
 
     /// Puts together what came in parts, now that the row is whole.
+    /// `kinds` is where they were counted.
     pub(super) fn finish(
         &mut self,
         row: &mut SourceRow,
         path: &Path,
         beside: &Mutex<Beside>,
+        kinds: &mut Kinds,
         skips: &mut Skips,
     ) -> Result<(), RecordError> {
-        if row.parts.is_empty() {
-            return Ok(());
-        }
         for assembled in assemble(std::mem::take(&mut row.parts)) {
             match assembled.body {
                 Ok((value, files)) => {
@@ -97,7 +96,7 @@ impl Values {
                     row.values.push((key.into(), RowValue::Json(Box::new(value))));
                 }
                 Err(why) => {
-                    let count = self.kinds.of(ValueKind::Mesh.name());
+                    let count = kinds.of(ValueKind::Mesh.name());
                     count.sent = count.sent.saturating_sub(assembled.parts);
                     count.lost += assembled.parts;
                     skips.add(SkippedReason::BadValue, assembled.parts, || {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use crate::survey::Found;
-use crate::tfevents::{EventFileInfo, discover};
+use crate::tfevents::{EventFileInfo, discover_knowing};
 
 /// A root that was given, or the common parent of several.
 pub(super) struct Root {
@@ -26,23 +26,30 @@ pub(super) struct Member {
 
 /// Looks into the paths, which must exist. Each directory is there once, with its place: files of it that were named one
 /// by one are put together.
-pub(super) fn gather(paths: &[PathBuf], found: &mut Found) -> io::Result<Vec<(Root, Vec<Member>)>> {
+///
+/// Of files that are `known` well enough the file system is not asked.
+pub(super) fn gather(
+    paths: &[PathBuf],
+    known: &mut dyn FnMut(&Path) -> Option<EventFileInfo>,
+    found: &mut Found,
+) -> io::Result<Vec<(Root, Vec<Member>)>> {
     let mut seen: HashMap<PathBuf, (usize, usize)> = HashMap::new();
     let mut groups: Vec<(Root, Vec<Member>)> = Vec::new();
     for root in roots(paths)? {
         let group = groups.len();
         let mut members: Vec<Member> = Vec::new();
         for target in &root.targets {
-            let discovery = discover(target)?;
+            let discovery = discover_knowing(target, known)?;
+            found.directories += discovery.directories;
             found.other_files += discovery.other_files;
             found.unreadable.extend(discovery.unreadable);
             // A file that was named itself belongs to its directory.
             for run in discovery.runs {
-                if let Some((known, index)) = seen.get(&run.directory).copied() {
-                    let there = if known == group {
+                if let Some((other, index)) = seen.get(&run.directory).copied() {
+                    let there = if other == group {
                         Some(&mut members)
                     } else {
-                        groups.get_mut(known).map(|(_, members)| members)
+                        groups.get_mut(other).map(|(_, members)| members)
                     };
                     if let Some(member) = there.and_then(|members| members.get_mut(index)) {
                         member.add(run.files);

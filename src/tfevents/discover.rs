@@ -18,6 +18,7 @@ use bytes::Bytes;
 
 use crate::model::WallTime;
 use crate::tfevents::event::Event;
+use crate::tfevents::input::open_file;
 use crate::tfevents::reader::{Read, RecordReader};
 
 /// What is below a root.
@@ -25,6 +26,8 @@ use crate::tfevents::reader::{Read, RecordReader};
 pub struct Discovery {
     /// Sorted by relative path.
     pub runs: Vec<TbRun>,
+    /// How many directories were read.
+    pub directories: usize,
     /// How many files have other names.
     pub other_files: u64,
     /// What could not be looked at, and why.
@@ -72,11 +75,16 @@ pub struct FirstRecord {
 
 /// Looks below a root, which may also be an event file itself. Fails only when the root cannot be looked at.
 pub fn discover(root: &Path) -> io::Result<Discovery> {
+    discover_knowing(root, &mut |_| None)
+}
+
+/// The same. Of files that are `known` well enough the file system is not asked.
+pub fn discover_knowing(root: &Path, known: &mut dyn FnMut(&Path) -> Option<EventFileInfo>) -> io::Result<Discovery> {
     let metadata = fs::metadata(root)?;
     if !metadata.is_dir() {
         return Ok(single_file(root, &metadata));
     }
-    let mut walk = Walk { found: Discovery::default(), visited: HashSet::new(), links: VecDeque::new() };
+    let mut walk = Walk { found: Discovery::default(), visited: HashSet::new(), links: VecDeque::new(), known };
     fs::read_dir(root)?;
     walk.visited.insert(identity(root, &metadata));
     walk.directories(Place { directory: root.to_owned(), relative: PathBuf::new() });
@@ -89,6 +97,13 @@ pub fn discover(root: &Path) -> io::Result<Discovery> {
     found.runs.sort_by(|a, b| a.relative.as_os_str().cmp(b.relative.as_os_str()));
     found.unreadable.sort();
     Ok(found)
+}
+
+/// How long a file is and when it was written last, as its open handle says: a network file system asks its server when
+/// a file is opened, and may have an old answer otherwise.
+pub fn ask_anew(path: &Path) -> io::Result<(u64, SystemTime)> {
+    let metadata = open_file(path)?.metadata()?;
+    Ok((metadata.len(), metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH)))
 }
 
 /// Reads the first whole record of a file; `None` while there is none. An error of kind `InvalidData` says that the
@@ -113,10 +128,11 @@ pub fn peek(path: &Path) -> io::Result<Option<FirstRecord>> {
     }
 }
 
-/// Whether TensorBoard takes a file of this name for an event file.
+/// Whether TensorBoard takes a file of this name for an event file. Not those whose name begins with a dot: no writer makes
+/// them, but `rsync` does, of files that are on their way.
 pub fn is_event_file_name(name: &OsStr) -> bool {
     let name = name.as_encoded_bytes();
-    name.windows(8).any(|window| window == b"tfevents")
+    name.windows(8).any(|window| window == b"tfevents") && !name.starts_with(b".")
 }
 
 /// A file that only says: this directory is a run. The profiler leaves it.
@@ -152,17 +168,20 @@ impl Place {
     }
 }
 
-struct Walk {
+struct Walk<'a> {
     found: Discovery,
     visited: HashSet<Identity>,
     /// Links to directories that are still to be followed.
     links: VecDeque<Place>,
+    known: &'a mut dyn FnMut(&Path) -> Option<EventFileInfo>,
 }
 
 /// An entry of a directory.
 struct Entry {
     name: OsString,
     kind: EntryKind,
+    /// As the directory says; 0 where it does not.
+    inode: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -173,11 +192,12 @@ enum EntryKind {
     Other,
 }
 
-impl Walk {
+impl Walk<'_> {
     /// Looks at a directory and all real directories below it.
     fn directories(&mut self, start: Place) {
         let mut waiting = vec![start];
         while let Some(place) = waiting.pop() {
+            self.found.directories += 1;
             let entries = match entries(&place.directory) {
                 Ok(entries) => entries,
                 Err(error) => {
@@ -233,6 +253,13 @@ impl Walk {
                 self.found.other_files += u64::from(entry.kind == EntryKind::File);
                 continue;
             }
+            let is_plain = entry.kind == EntryKind::File && !is_marker_name(&entry.name);
+            let known = if is_plain { (self.known)(&path) } else { None };
+            if let Some(known) = known.filter(|known| known.inode == entry.inode) {
+                run = true;
+                files.push((false, known));
+                continue;
+            }
             match fs::metadata(&path) {
                 Ok(metadata) if metadata.is_file() => {
                     run = true;
@@ -267,6 +294,16 @@ fn each_once(mut files: Vec<(bool, EventFileInfo)>) -> Vec<EventFileInfo> {
     files
 }
 
+#[cfg(unix)]
+fn inode_of(entry: &fs::DirEntry) -> u64 {
+    std::os::unix::fs::DirEntryExt::ino(entry)
+}
+
+#[cfg(not(unix))]
+fn inode_of(_: &fs::DirEntry) -> u64 {
+    0
+}
+
 fn entries(directory: &Path) -> io::Result<Vec<Entry>> {
     let entry = |entry: io::Result<fs::DirEntry>| {
         let entry = entry?;
@@ -276,7 +313,7 @@ fn entries(directory: &Path) -> io::Result<Vec<Entry>> {
             kind if kind.is_symlink() => EntryKind::Link,
             _ => EntryKind::Other,
         };
-        Ok(Entry { name: entry.file_name(), kind })
+        Ok(Entry { name: entry.file_name(), kind, inode: inode_of(&entry) })
     };
     let mut entries = fs::read_dir(directory)?.map(entry).collect::<io::Result<Vec<Entry>>>()?;
     entries.sort_by(|a, b| a.name.cmp(&b.name));

@@ -25,6 +25,8 @@ pub(crate) struct Input {
     undecided: u64,
     /// Once the file was long enough to tell.
     compression: Option<Compression>,
+    /// What must stand before `offset` of a file that is not compressed.
+    before: Option<[u8; 4]>,
 }
 
 struct Open {
@@ -61,6 +63,13 @@ pub(crate) enum InputError {
     Damaged,
 }
 
+/// What stands in a file is not what was read of it.
+///
+/// It comes within an [`io::Error`]: whoever reads on from a position that knows what stood before it must be ready for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("it was written anew: before byte {0} stands something else than was read there")]
+pub struct Rewritten(pub u64);
+
 impl From<io::Error> for InputError {
     fn from(error: io::Error) -> Self {
         Self::Io(error)
@@ -74,8 +83,8 @@ impl From<Damaged> for InputError {
 }
 
 impl Input {
-    pub(crate) fn open(path: &Path, offset: u64) -> io::Result<Self> {
-        let mut input = Self { path: path.to_owned(), offset, open: None, undecided: 0, compression: None };
+    pub(crate) fn open(path: &Path, offset: u64, before: Option<[u8; 4]>) -> io::Result<Self> {
+        let mut input = Self { path: path.to_owned(), offset, open: None, undecided: 0, compression: None, before };
         input.open = Some(input.opened()?);
         Ok(input)
     }
@@ -88,9 +97,10 @@ impl Input {
         self.compression
     }
 
-    /// Goes to another uncompressed offset and lets go of the file; the next read opens it again.
-    pub(crate) fn seek(&mut self, offset: u64) {
-        self.offset = offset;
+    /// Goes to another uncompressed offset, before which these bytes must stand, and lets go of the file; the next read
+    /// opens it again.
+    pub(crate) fn seek(&mut self, offset: u64, before: Option<[u8; 4]>) {
+        (self.offset, self.before) = (offset, before);
         self.open = None;
     }
 
@@ -150,7 +160,7 @@ impl Input {
         };
         let stream = match &mut open.stream {
             Some(stream) => stream,
-            None => match begin(&mut open.file, self.offset)? {
+            None => match begin(&mut open.file, self.offset, self.before)? {
                 Begin::Undecided(bytes) => {
                     self.undecided = bytes;
                     return Ok(0);
@@ -167,24 +177,28 @@ impl Input {
             Stream::Compressed(compressed) => compressed.read(&mut open.file, out, at_most)?,
         };
         self.offset += count as u64;
+        // After an error of the file system it is opened again at an offset of which that is not known.
+        self.before = None;
         Ok(count)
     }
 
     fn opened(&self) -> io::Result<Open> {
-        let mut options = OpenOptions::new();
-        options.read(true);
-        // A pipe that carries the name of an event file must not block us; regular files do not care.
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::custom_flags(
-            &mut options,
-            rustix::fs::OFlags::NONBLOCK.bits().cast_signed(),
-        );
-        let file = options.open(&self.path)?;
-        if !file.metadata()?.is_file() {
-            return Err(io::Error::new(ErrorKind::InvalidInput, "not a regular file"));
-        }
-        Ok(Open { file, stream: None })
+        Ok(Open { file: open_file(&self.path)?, stream: None })
     }
+}
+
+/// Opens a regular file.
+pub(crate) fn open_file(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true);
+    // A pipe that carries the name of an event file must not block us; regular files do not care.
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, rustix::fs::OFlags::NONBLOCK.bits().cast_signed());
+    let file = options.open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(ErrorKind::InvalidInput, "not a regular file"));
+    }
+    Ok(file)
 }
 
 impl Compressed {
@@ -211,14 +225,27 @@ enum Begin {
 }
 
 /// Finds out what the file is and goes to the offset in it.
-fn begin(file: &mut File, offset: u64) -> Result<Begin, InputError> {
+fn begin(file: &mut File, offset: u64, before: Option<[u8; 4]>) -> Result<Begin, InputError> {
     file.seek(SeekFrom::Start(0))?;
     let mut head = Vec::with_capacity(HEADER);
     file.take(HEADER as u64).read_to_end(&mut head)?;
     let compression = match sniff(&head) {
         None => return Ok(Begin::Undecided(head.len() as u64)),
         Some(Compression::None) => {
-            file.seek(SeekFrom::Start(offset))?;
+            let Some(start) = offset.checked_sub(4) else {
+                file.seek(SeekFrom::Start(offset))?;
+                return Ok(Begin::Stream(Stream::Plain));
+            };
+            file.seek(SeekFrom::Start(start))?;
+            let mut there = Vec::with_capacity(4);
+            file.take(4).read_to_end(&mut there)?;
+            if there.len() < 4 {
+                // The file shrank. Beginning anew next time finds out whether it has grown back.
+                return Ok(Begin::Undecided(0));
+            }
+            if before.is_some_and(|before| *there != before) {
+                return Err(io::Error::new(ErrorKind::InvalidData, Rewritten(offset)).into());
+            }
             return Ok(Begin::Stream(Stream::Plain));
         }
         Some(compression) => compression,

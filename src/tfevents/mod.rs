@@ -24,10 +24,11 @@ pub mod tensor;
 mod wire;
 pub mod write;
 
-pub use discover::{Discovery, EventFileInfo, FirstRecord, TbRun, discover, peek};
+pub use discover::{Discovery, EventFileInfo, FirstRecord, TbRun, ask_anew, discover, discover_knowing, peek};
 pub use encoding::Encoding;
 pub use file_name::host_of;
 pub use inflate::Compression;
+pub use input::Rewritten;
 pub use kind::ValueKind;
 pub use source::{BadRecord, EventFile, FilePosition, Next, Point, SourceEvent};
 pub use tags::{TagId, TagTable};

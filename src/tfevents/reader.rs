@@ -35,6 +35,8 @@ pub struct RecordReader {
     at: usize,
     /// Offset in the file of the next record: of `chunk[at]`.
     offset: u64,
+    /// The bytes before `chunk`, where they are known.
+    before_chunk: Option<[u8; 4]>,
     limit: u64,
     read_size: usize,
     /// Zeros were seen to reach from this offset to the end of a file of this size.
@@ -83,11 +85,20 @@ pub(crate) enum Found {
 impl RecordReader {
     /// Opens a file at an offset that [`offset`](Self::offset) gave before, or at 0.
     pub fn open(path: &Path, offset: u64) -> io::Result<Self> {
+        Self::open_behind(path, offset, None)
+    }
+
+    /// The same, for a file in which these bytes must stand before the offset. Reading fails with [`Rewritten`] where
+    /// others do.
+    ///
+    /// [`Rewritten`]: crate::tfevents::Rewritten
+    pub fn open_behind(path: &Path, offset: u64, before: Option<[u8; 4]>) -> io::Result<Self> {
         Ok(Self {
-            input: Input::open(path, offset)?,
+            input: Input::open(path, offset, before)?,
             chunk: Bytes::new(),
             at: 0,
             offset,
+            before_chunk: before,
             limit: DEFAULT_LIMIT,
             read_size: FIRST_READ,
             zeros: None,
@@ -106,6 +117,21 @@ impl RecordReader {
         self.offset
     }
 
+    /// The bytes before [`offset`](Self::offset): the end of a record, which tells it from any other. `None` where they are
+    /// not known, or mean nothing because the file is compressed.
+    pub fn before(&self) -> Option<[u8; 4]> {
+        match self.input.compression() {
+            Some(Compression::None) => self.before_at(),
+            Some(_) => None,
+            None => self.before_chunk,
+        }
+    }
+
+    /// How long the file is now, on disk.
+    pub fn size_on_disk(&mut self) -> io::Result<u64> {
+        self.input.size_on_disk()
+    }
+
     /// The file's path, as it was given.
     pub fn path(&self) -> &Path {
         self.input.path()
@@ -120,10 +146,10 @@ impl RecordReader {
     ///
     /// Of a compressed file, all before the offset is then decompressed again.
     pub fn suspend(&mut self) {
-        self.chunk = Bytes::new();
-        self.at = 0;
+        let before = self.before();
+        self.forget_chunk();
         self.read_size = FIRST_READ;
-        self.input.seek(self.offset);
+        self.input.seek(self.offset, before);
     }
 
     /// Reads the next record.
@@ -195,6 +221,20 @@ impl RecordReader {
         }
     }
 
+    fn before_at(&self) -> Option<[u8; 4]> {
+        match self.at.checked_sub(4) {
+            Some(start) => self.chunk.get(start..self.at)?.try_into().ok(),
+            // No record is shorter than that.
+            None => self.before_chunk,
+        }
+    }
+
+    fn forget_chunk(&mut self) {
+        self.before_chunk = self.before_at();
+        self.chunk = Bytes::new();
+        self.at = 0;
+    }
+
     /// What a record may have by the size of the file that it is compressed in.
     fn limit_by_size(&mut self) -> io::Result<u64> {
         Ok(match self.input.compression() {
@@ -207,6 +247,7 @@ impl RecordReader {
 
     /// Reads more behind what is there and returns how much came.
     fn fill(&mut self, need: u64) -> Result<usize, InputError> {
+        self.before_chunk = self.before_at();
         // The old memory is used again unless somebody still holds a payload in it.
         let mut buffer = match std::mem::take(&mut self.chunk).try_into_mut() {
             Ok(mut buffer) => {
@@ -234,8 +275,7 @@ impl RecordReader {
         if bytes > 0 || self.input.is_cut() {
             return Read::Incomplete { bytes };
         }
-        self.chunk = Bytes::new();
-        self.at = 0;
+        self.forget_chunk();
         Read::NothingYet
     }
 

@@ -39,6 +39,10 @@ pub struct FilePosition {
     /// The program that wrote the file, as its first event says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub writer: Option<String>,
+    /// The bytes before the offset, where they are known. Reading on fails with [`Rewritten`](crate::tfevents::Rewritten)
+    /// where others stand there now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub before: Option<[u8; 4]>,
 }
 
 /// One event file.
@@ -50,7 +54,7 @@ pub struct EventFile {
     writer: Option<String>,
     event: SourceEvent,
     /// [`position`](Self::position) before the current event, but for the writer.
-    before: (u64, Option<WallTime>),
+    before: (u64, Option<WallTime>, Option<[u8; 4]>),
 }
 
 /// One event, without the tags' metadata.
@@ -145,7 +149,7 @@ impl EventFile {
         #[expect(clippy::cast_precision_loss, reason = "ten digits")]
         let named_time = start_of(&name).and_then(|seconds| WallTime::new(seconds as f64));
         Ok(Self {
-            reader: RecordReader::open(path, position.offset)?,
+            reader: RecordReader::open_behind(path, position.offset, position.before)?,
             named_time,
             wall_time: position.wall_time,
             writer: position.writer.clone(),
@@ -157,7 +161,7 @@ impl EventFile {
                 points: Vec::new(),
                 session: None,
             },
-            before: (position.offset, position.wall_time),
+            before: (position.offset, position.wall_time, position.before),
         })
     }
 
@@ -170,12 +174,12 @@ impl EventFile {
 
     /// Reads the next event. The table is that of the file's TB run.
     pub fn next_event(&mut self, tags: &mut TagTable) -> io::Result<Next> {
-        let at = self.reader.offset();
+        let (at, before) = (self.reader.offset(), self.reader.before());
         let payload = match self.reader.find()? {
             Found::Record(payload) => payload,
             Found::Other(read) => return Ok(self.no_record(read)),
         };
-        self.before = (at, self.wall_time);
+        self.before = (at, self.wall_time, before);
         self.event.at = at;
         self.event.session = None;
         if self.short_way(payload.clone(), tags) {
@@ -198,18 +202,39 @@ impl EventFile {
 
     /// Where to go on after the current event.
     pub fn position(&self) -> FilePosition {
-        FilePosition { offset: self.reader.offset(), wall_time: self.wall_time, writer: self.writer.clone() }
+        FilePosition {
+            offset: self.reader.offset(),
+            wall_time: self.wall_time,
+            writer: self.writer.clone(),
+            before: self.reader.before(),
+        }
     }
 
     /// Where to go on so that the current event is read again.
     pub fn position_before(&self) -> FilePosition {
-        let (offset, wall_time) = self.before;
-        FilePosition { offset, wall_time, writer: self.writer.clone() }
+        let (offset, wall_time, before) = self.before;
+        FilePosition { offset, wall_time, writer: self.writer.clone(), before }
     }
 
     /// The start of the next record.
     pub fn offset(&self) -> u64 {
         self.reader.offset()
+    }
+
+    /// The time of the last event.
+    pub fn wall_time(&self) -> Option<WallTime> {
+        self.wall_time
+    }
+
+    /// The bytes before [`offset`](Self::offset), where they are known.
+    pub fn before(&self) -> Option<[u8; 4]> {
+        self.reader.before()
+    }
+
+    /// Whether the file is shorter now than what was read of it.
+    pub fn is_too_short(&mut self) -> io::Result<bool> {
+        let is_plain = matches!(self.reader.compression(), None | Some(Compression::None));
+        Ok(self.reader.size_on_disk()? < self.reader.offset() && is_plain)
     }
 
     /// The program that wrote the file, as its first event says.

@@ -188,6 +188,7 @@ impl BatchBuilder {
                     }
                 }
                 Change::Preempting => self.preempting = true,
+                Change::Artifact => self.fold.artifacts.push(entry.start),
                 Change::Skipped(reason, count, what) => self.skip(reason, count, entry, what),
             },
             EntryKind::Unknown(number) => {

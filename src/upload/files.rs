@@ -230,7 +230,8 @@ fn run_of(directory: &Path) -> Option<PathBuf> {
 fn stays_at_home(directory: &Path, local: &Path) -> bool {
     let Ok(real) = local.canonicalize() else { return true };
     let Some(run) = run_of(directory) else { return false };
-    if real.starts_with(&run) {
+    let is_event_file = |name: &str| name.contains("tfevents") && local.file_name().is_some_and(|local| local == name);
+    if real.starts_with(&run) || real.file_name().and_then(|name| name.to_str()).is_some_and(is_event_file) {
         return true;
     }
     let folder = run.parent().filter(|folder| folder.ends_with("wandb") || folder.ends_with(".wandb"));

@@ -49,6 +49,9 @@ pub(crate) struct Fold {
     environment: Environment,
     /// The files that the run wants to keep, by their path below its `files/`, and when they are to be uploaded.
     pub(crate) files: BTreeMap<String, Policy>,
+    /// Where in the log artifacts are recorded.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) artifacts: Vec<LogPosition>,
     /// How often each of these changed.
     pub(crate) revisions: Revisions,
     skips: Vec<(SkippedReason, Count)>,
@@ -149,6 +152,8 @@ pub(crate) enum Change {
     Alert,
     /// The process will be stopped and go on later.
     Preempting,
+    /// An artifact is recorded, at the place of the record.
+    Artifact,
     /// It is not carried.
     Skipped(SkippedReason, u64, &'static str),
 }
@@ -194,7 +199,7 @@ impl Fold {
                 self.alerts += 1;
                 return Change::Alert;
             }
-            RecordType::Artifact(_) => return not_carried("artifacts"),
+            RecordType::Artifact(_) => return Change::Artifact,
             RecordType::Tbrecord(_) => return not_carried("tensorboard directories named in a log"),
             // What was printed is for `print`; with the others the official client does nothing either.
             RecordType::Output(_)

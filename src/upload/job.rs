@@ -12,6 +12,7 @@ use crate::model::{LogPosition, Skips};
 use crate::state_file::StateFileError;
 use crate::state_file::lock::LockError;
 use crate::state_file::place::StatePlace;
+use crate::upload::artifacts::ArtifactError;
 use crate::wandb_format::LogError;
 
 /// One log to upload.
@@ -253,6 +254,14 @@ pub enum UploadError {
         /// Why.
         source: LogError,
     },
+    /// An artifact of the run did not get there. Its class says whether trying again helps.
+    #[error("the artifact `{name}` was not uploaded")]
+    Artifact {
+        /// Its name.
+        name: String,
+        /// Why not.
+        source: ArtifactError,
+    },
     /// What was acknowledged cannot be read or written down.
     #[error(transparent)]
     State(#[from] StateFileError),
@@ -288,6 +297,7 @@ impl UploadError {
     pub fn class(&self) -> Option<Class> {
         match self {
             Self::Api(error) | Self::Stopped(error) => Some(error.class()),
+            Self::Artifact { source, .. } => Some(source.class()),
             _ => None,
         }
     }

@@ -12,6 +12,7 @@ use url::Url;
 
 use crate::api::Bucket;
 use crate::cleaned::Cleaned;
+use crate::model::LogPosition;
 use crate::state_file::place::StatePlace;
 use crate::state_file::{self, StateFileError};
 use crate::upload::fold::{Fold, Revisions};
@@ -132,8 +133,26 @@ pub(crate) struct Sent {
     pub(crate) failed_alerts: u64,
     /// The size of a summary that is too large to be sent.
     pub(crate) summary_too_large: Option<u64>,
+    /// What became of the artifacts of the log, by the place of their records. Those that are not here wait.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) artifacts: BTreeMap<LogPosition, ArtifactNote>,
     /// The exit code with which the run was completed there.
     pub(crate) finished: Option<i32>,
+}
+
+/// What became of an artifact.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ArtifactNote {
+    /// It is there, under this id.
+    Done(String),
+    /// It could not be brought there.
+    Failed {
+        /// Its name, and why.
+        why: String,
+        /// A file without which it cannot be made: it is tried again when that is there.
+        missing: Option<PathBuf>,
+    },
 }
 
 /// Enough to see that a file changed.

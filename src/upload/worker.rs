@@ -7,6 +7,7 @@
 //!
 //! One request of a run is on its way at a time; the next batch is read meanwhile. Where nothing is new, nothing is sent.
 
+mod artifacts;
 mod keep;
 mod requests;
 
@@ -30,6 +31,7 @@ use crate::upload::fleet::Fleet;
 use crate::upload::fold::{Exit, Fold, RunParameters};
 use crate::upload::job::{Cleaning, Close, LogEnd, Progress, RunState, UploadError, UploadJob, UploadOutcome};
 use crate::upload::state::{Base, RunAddress, Target, UploadState, state_path};
+use crate::upload::worker::artifacts::Going;
 use crate::upload::worker::keep::Keep;
 use crate::wandb_format::{LogError, mark_synced};
 
@@ -81,6 +83,8 @@ struct Worker<'a> {
     to_delete: Vec<String>,
     incomplete: bool,
     abandoned: bool,
+    /// The artifacts that are on their way.
+    artifacts: Going,
 }
 
 /// The place in the log: at hand, or with a thread that reads on.
@@ -124,6 +128,7 @@ impl<'a> Worker<'a> {
             to_delete: Vec::new(),
             incomplete: false,
             abandoned: false,
+            artifacts: Going::default(),
         }
     }
 
@@ -222,6 +227,7 @@ impl<'a> Worker<'a> {
             info!(log = %self.job.log.display(), "the log is another one than what was acknowledged; starting over");
             self.state = UploadState { logs: self.state.logs, ..UploadState::default() };
         }
+        self.forget_artifacts_to_try_again();
         if self.job.cleaning == Cleaning::AsAcknowledged {
             // What a process that ended in between did not come to.
             self.to_delete = self.state.sent.files.keys().cloned().collect();
@@ -235,7 +241,8 @@ impl<'a> Worker<'a> {
         plan.due.extend(self.changed_files(&batch.after));
         let changed = batch.after.revisions != self.state.sent.revisions;
         let alerts = batch.after.alerts > self.state.sent.alerts;
-        if !batch.has_lines() && !changed && !alerts && plan == Plan::default() {
+        let artifacts = batch.after.artifacts.len() > self.state.fold.artifacts.len();
+        if !batch.has_lines() && !changed && !alerts && !artifacts && plan == Plan::default() {
             let moved = self.state.fold.position != batch.after.position;
             self.state.fold = batch.after;
             if moved {
@@ -281,6 +288,7 @@ impl<'a> Worker<'a> {
             self.state.fold = batch.after;
             self.acknowledged(0, 0);
         }
+        self.go_on_with_artifacts()?;
         self.touch();
         if self.keep.as_ref().is_some_and(Keep::is_due) {
             self.save().await?;
@@ -295,9 +303,14 @@ impl<'a> Worker<'a> {
             (Some(Exit { code, .. }), _) | (None, Close::Fail(code) | Close::Ended(code)) => Some(code),
         };
         let fold = self.state.fold.clone();
+        let artifacts = self.has_artifacts_left();
         let Some(code) = code else {
-            if self.opened {
+            if self.opened || artifacts {
                 self.take_place().await?;
+                if !self.opened {
+                    self.open(&fold, end).await?;
+                }
+                self.finish_artifacts().await?;
                 self.tell_changes(&fold).await?;
                 self.flush_summary(&fold).await?;
             }
@@ -311,8 +324,12 @@ impl<'a> Worker<'a> {
         // What this program makes itself is tried again when it did not arrive.
         let failed = |path: &&str| self.state.sent.failed_files.contains(*path);
         let again: Vec<&str> = files::GENERATED.into_iter().filter(failed).collect();
+        if finished && !again.is_empty() {
+            // It may be missing there because it could not even be written here.
+            self.write_generated(&fold, end).await;
+        }
         let named = files::plan_at_end(&fold, &again, &self.state.sent, &self.job.files_dir);
-        if !finished || !named.due.is_empty() {
+        if !finished || !named.due.is_empty() || artifacts {
             self.take_place().await?;
             if !self.opened {
                 let from = self.open(&fold, end).await?;
@@ -370,17 +387,9 @@ impl<'a> Worker<'a> {
     /// Files, then the last request.
     async fn complete(&mut self, fold: &Fold, code: i32, end: LogEnd) -> Result<(), UploadError> {
         self.tell_changes(fold).await?;
-        let (to_write, log, directory) = (fold.clone(), self.job.log.clone(), self.job.files_dir.clone());
-        let write = move || files::write_generated(&to_write, &log, end.position, &directory);
-        let written = spawn_blocking(write).await.unwrap_or_default();
-        let mut generated = Vec::new();
-        for (path, result) in written {
-            if let Err(error) = result {
-                debug!(path, %error, "not written");
-            }
-            // One that could not be written is missing, or is an old one that is better than none.
-            generated.push(path);
-        }
+        self.finish_artifacts().await?;
+        // One that could not be written is missing, or is an old one that is better than none.
+        let generated = self.write_generated(fold, end).await;
         let plan = files::plan_at_end(fold, &generated, &self.state.sent, &self.job.files_dir);
         self.upload_files(plan).await?;
         let summary = self.new_summary(fold, MAX_LINE);
@@ -389,6 +398,20 @@ impl<'a> Worker<'a> {
         self.state.sent.finished = Some(code);
         self.touch();
         self.save().await
+    }
+
+    /// Writes what this program makes itself of a run; returns its paths, written or not.
+    async fn write_generated(&self, fold: &Fold, end: LogEnd) -> Vec<&'static str> {
+        let (to_write, log, directory) = (fold.clone(), self.job.log.clone(), self.job.files_dir.clone());
+        let write = move || files::write_generated(&to_write, &log, end.position, &directory);
+        let written = spawn_blocking(write).await.unwrap_or_default();
+        let tell = |(path, result): (&'static str, std::io::Result<()>)| {
+            if let Err(error) = result {
+                debug!(path, %error, "not written");
+            }
+            path
+        };
+        written.into_iter().map(tell).collect()
     }
 
     /// Waits for more at the end of the log. Meanwhile a running run says that it lives, and late changes are told.
@@ -408,6 +431,7 @@ impl<'a> Worker<'a> {
                     changed.then(|| self.last_upsert + UPSERT_INTERVAL),
                     summary.then(|| self.last_request + self.fleet.send_interval()),
                     files.then_some(self.next_live),
+                    self.artifacts.look_again(),
                 ]
                 .into_iter()
                 .flatten()
@@ -417,6 +441,7 @@ impl<'a> Worker<'a> {
                 return Ok(());
             }
             self.take_place().await?;
+            self.go_on_with_artifacts()?;
             let fold = self.state.fold.clone();
             if self.last_upsert.elapsed() >= UPSERT_INTERVAL {
                 self.tell_changes(&fold).await?;
@@ -590,6 +615,7 @@ impl<'a> Worker<'a> {
         let mut skips = self.state.fold.skips();
         let failed = &self.state.sent.failed_files;
         skips.add(SkippedReason::File, failed.len() as u64, || failed.first().cloned().unwrap_or_default());
+        self.skip_artifacts(&mut skips);
         let summary = self.state.sent.summary_too_large;
         skips.add(SkippedReason::RowTooLarge, u64::from(summary.is_some()), || {
             format!("the summary, of {} bytes", summary.unwrap_or_default())

@@ -7,6 +7,7 @@ mod support;
 mod artifacts;
 mod config;
 mod crash;
+mod files;
 mod filters;
 mod habits;
 mod hostile;

@@ -140,6 +140,18 @@ impl Call {
         self.env("WANDB_BASE_URL", server.url()).env("WANDB_API_KEY", server.key()).env("WANDB_BRIDGE_TPSLIMIT", "0")
     }
 
+    /// Lets it open so few files at once, whatever it asks for.
+    #[cfg(unix)]
+    pub fn with_open_files(mut self, files: u32) -> Self {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", &format!("ulimit -n {files}; exec \"$0\" \"$@\"")]);
+        command.env_clear().envs(self.command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.arg(self.command.get_program()).args(self.command.get_args()).stdin(Stdio::null());
+        command.current_dir(self.command.get_current_dir().unwrap_or(&self.root));
+        self.command = command;
+        self
+    }
+
     pub fn envs(self, variables: impl IntoIterator<Item = (&'static str, OsString)>) -> Self {
         variables.into_iter().fold(self, |call, (name, value)| call.env(name, value))
     }

@@ -24,11 +24,16 @@ use crate::settings::Output;
 
 pub use lines::{Addresses, Destination, Found, Progress, first_lines, progress_line};
 pub use report::{Report, RunReport, RunState, SummaryReport};
-pub use text::{command_line, counted, elapsed, grouped, printable, size};
+pub use text::{command_line, counted, elapsed, grouped, on_one_line, printable, size};
 pub use totals::{Totals, last_lines};
 
 /// How often progress makes a plain line where there is no terminal.
 const PLAIN_PROGRESS_EVERY: Duration = Duration::from_secs(30);
+
+/// How many different warnings are remembered. Whoever watches for months may be told of one again.
+const WARNINGS: usize = 10_000;
+
+const WARNING: Style = AnsiColor::Yellow.on_default().bold();
 
 /// The screen.
 pub struct Ui {
@@ -79,7 +84,7 @@ impl Ui {
     /// Says something that is good to know.
     pub fn note(&self, text: impl Display) {
         if !self.quiet {
-            self.say("", Style::new(), &text.to_string());
+            self.say("", Style::new(), &on_one_line(&text.to_string()));
         }
     }
 
@@ -92,13 +97,16 @@ impl Ui {
 
     /// Says that something is odd.
     pub fn warning(&self, text: impl Display) {
-        self.say("warning: ", AnsiColor::Yellow.on_default().bold(), &text.to_string());
+        self.say("warning: ", WARNING, &on_one_line(&text.to_string()));
     }
 
     /// Says that something is odd, once for each `key`.
     pub fn warn_once(&self, key: &str, text: impl FnOnce() -> String) {
         let is_new = {
             let mut talk = lock(&self.talk);
+            if talk.warned.len() >= WARNINGS {
+                talk.warned.clear();
+            }
             !talk.warned.contains(key) && talk.warned.insert(key.to_owned())
         };
         if is_new {
@@ -108,7 +116,7 @@ impl Ui {
 
     /// Says what went wrong but stops nothing.
     pub fn warn_of(&self, error: &CommandError) {
-        self.warning(error.details());
+        self.say("warning: ", WARNING, &error.details());
     }
 
     /// Says what went wrong.
@@ -282,9 +290,9 @@ mod tests {
         ui.note("nobody hears this");
         ui.warn_once("a", || "first".to_owned());
         ui.warn_once("a", || "second".to_owned());
-        ui.warn_once("b", || "a\x1b[31mb".to_owned());
+        ui.warn_once("b", || "a\x1b[31mb\nerror: c".to_owned());
         ui.error(&CommandError::new(ExitCode::Failed, "no").hint("try"));
-        assert_eq!(talk.text(), "warning: first\nwarning: a\u{fffd}[31mb\nerror: no\nhint: try\n");
+        assert_eq!(talk.text(), "warning: first\nwarning: a\u{fffd}[31mb\u{fffd}error: c\nerror: no\nhint: try\n");
         assert_eq!(data.text(), "");
     }
 

@@ -62,6 +62,11 @@ fn shell_word(word: &str) -> Cow<'_, str> {
     }
 }
 
+/// A text that stays on its line: what follows a line break in a name must not look like something that we say.
+pub fn on_one_line(text: &str) -> Cow<'_, str> {
+    if text.contains('\n') { Cow::Owned(text.replace('\n', "\u{fffd}")) } else { Cow::Borrowed(text) }
+}
+
 /// A text in which nothing moves the cursor or changes colors: names in logs are written by others.
 pub fn printable(text: &str) -> Cow<'_, str> {
     if text.contains(is_harmful) { Cow::Owned(text.replace(is_harmful, "\u{fffd}")) } else { Cow::Borrowed(text) }

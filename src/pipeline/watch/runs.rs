@@ -22,7 +22,7 @@ use crate::pipeline::stopping::Stopping;
 use crate::pipeline::uploads::Uploads;
 use crate::pipeline::watch::{WatchEnd, WatchOptions};
 use crate::recorder::{End, OpenRow, Pass, RecordError};
-use crate::survey::{PlannedRun, PlannedSource};
+use crate::survey::{PlannedRun, PlannedSource, Survey};
 use crate::watch::plan::Snapshot;
 
 /// How long the last row of a step stays open for more values once nothing comes. A writer flushes the values of a step
@@ -148,7 +148,7 @@ impl<'a> Runs<'a> {
     pub(super) fn waits_for_a_turn(&self, plan: &PlannedRun) -> bool {
         let waits = |watched: &Watched| match watched {
             Watched::Behind(_) | Watched::Held(_) | Watched::Waiting { .. } => true,
-            Watched::Growing(growing) => growing.paused.is_some(),
+            Watched::Growing(growing) => growing.paused.is_some() || growing.run.recorder.has_unreadable(),
             Watched::Ended(_) | Watched::LeftOut | Watched::Failed => false,
         };
         self.runs.values().any(waits)
@@ -162,6 +162,16 @@ impl<'a> Runs<'a> {
         }
         let count = plans.iter().filter(|plan| !self.leaves_out(plan)).count();
         (count > most).then_some(count)
+    }
+
+    /// Says which files, by path and first record, are still there: runs let go of the others.
+    pub(super) fn only_there(&mut self, is_there: impl Fn(&Path, &Fingerprint) -> bool) {
+        for watched in self.runs.values_mut() {
+            if let Watched::Growing(growing) = watched {
+                growing.plan.sources.retain(|source| is_there(&source.path, &source.fingerprint));
+                growing.run.recorder.only_there(&is_there);
+            }
+        }
     }
 
     /// The runs that some files belong to, with these as they are now. `None` when one belongs to no run that grows.
@@ -309,6 +319,7 @@ impl<'a> Runs<'a> {
             end => end.exit_code(),
         };
         self.read_config_again(&mut growing);
+        Survey::ask_anew(&mut growing.plan);
         growing.is_last = true;
         let failed = match code {
             Some(code) => growing.pass(End::Exit(code), self.stopping).err(),
@@ -566,13 +577,12 @@ impl Growing {
                 go
             }
         };
-        let result = run.recorder.pass(sources, end, committed, go_on);
+        let (pass, result) = run.recorder.pass(sources, end, committed, go_on);
         gate_cell.into_inner().rest();
         let verdict = verdict.take();
         self.paused = (verdict != Verdict::Go).then_some(verdict);
-        let pass = result?;
         total.merge(&pass);
-        Ok(pass)
+        result.map(|()| pass)
     }
 
     /// Tells W&B that the run goes on later.
@@ -588,7 +598,8 @@ impl Growing {
     /// Nothing more is recorded of it for now.
     fn end(self: Box<Self>, error: Option<RecordError>) -> Watched {
         let Self { plan, run, published, halves, total, gate, .. } = *self;
-        let recorded = Recorded::new(&plan, &run, total);
+        // That files are gone was said, and they are not there to be read.
+        let recorded = Recorded::new(&plan, &run, total, false);
         let failed = error.is_some();
         // The lock and the log go before anyone is told.
         drop(run);

@@ -94,7 +94,7 @@ impl Place {
     }
 
     fn pass(&self, recorder: &mut Recorder, end: End) {
-        recorder.pass(&self.plan().sources, end, |_| {}, |_| true).unwrap();
+        recorder.pass(&self.plan().sources, end, |_| {}, |_| true).1.unwrap();
     }
 
     fn log(&self) -> PathBuf {
@@ -199,10 +199,10 @@ fn a_recorder_that_failed_does_no_more_and_nothing_is_lost() {
     let in_the_way = place.checkpoint().with_extension("json.tmp");
     fs::create_dir(&in_the_way).unwrap();
     let sources = place.plan().sources;
-    let failed = recorder.pass(&sources, End::CloseRow, |_| {}, |_| true);
+    let (_, failed) = recorder.pass(&sources, End::CloseRow, |_| {}, |_| true);
     assert!(matches!(failed, Err(RecordError::State(_))), "{failed:?}");
     fs::remove_dir(&in_the_way).unwrap();
-    let again = recorder.pass(&sources, End::Exit(0), |_| panic!("a commit"), |_| true);
+    let (_, again) = recorder.pass(&sources, End::Exit(0), |_| panic!("a commit"), |_| true);
     assert!(matches!(again, Err(RecordError::Broken)), "{again:?}");
     assert!(matches!(recorder.preempt(|_| panic!("a commit")), Err(RecordError::Broken)));
     drop(recorder);

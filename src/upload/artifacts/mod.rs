@@ -11,7 +11,6 @@
 
 mod files;
 mod put;
-#[cfg(test)]
 mod record;
 
 use std::collections::BTreeMap;
@@ -30,6 +29,7 @@ use crate::api::{
 use crate::artifact::{HashError, Manifest, Multipart, md5_base64};
 
 pub use put::{PutArtifact, PutError, PutRequest, put_artifact};
+pub(crate) use record::from_record;
 
 /// The server's feature of knowing artifacts of other projects.
 const FOREIGN_ARTIFACTS: &str = "USE_ARTIFACT_WITH_ENTITY_AND_PROJECT_INFORMATION";

@@ -62,7 +62,8 @@ fn recorder_and_uploader_are_killed_by_chance() {
     let mut streams = several(&place.path("logs"));
     let record = || place.call(["watch", "logs", "--dir", "out", "--mode", "offline", "-p", "p", "--poll", "50ms"]);
     let upload = || place.sync(&server).args(["--live", "--poll", "50ms"]);
-    let half = |call| Half { call, disk: Disk::new(&place.path("out")), life: None, deaths: 0 };
+    let half =
+        |call| Half { call, disk: Disk::new(&place.path("out")).slow(Duration::from_millis(3)), life: None, deaths: 0 };
     let (mut recorder, mut uploader) = (half(Box::new(record) as Box<dyn Fn() -> Call>), half(Box::new(upload)));
     let times = kills(50);
     let mut chance = dice.chance.part();

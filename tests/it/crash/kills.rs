@@ -49,6 +49,11 @@ impl Death {
     }
 }
 
+/// How long a disk takes to make something last: often nothing, or as long as a busy one does.
+pub(super) fn any_slowness(chance: &mut Chance) -> Duration {
+    Duration::from_millis(if chance.one_in(2) { 0 } else { chance.below(20) })
+}
+
 /// Whatever may go wrong with an answer, to any kind of request.
 pub(super) fn lose_an_answer(server: &FakeServer, chance: &mut Chance) {
     let route = match chance.below(4) {
@@ -109,7 +114,7 @@ fn killed_again_and_again(times: u64, command: impl Fn(&Place) -> Call, last: im
         if chance.one_in(3) {
             lose_an_answer(&server, &mut chance);
         }
-        let disk = Disk::new(&place.path("out"));
+        let disk = Disk::new(&place.path("out")).slow(any_slowness(&mut chance));
         let mut image = disk.image();
         let power = chance.one_in(4);
         dice.scene(format!("in round {round}, after {deaths} deaths: {death:?}, the power failed: {power}"));

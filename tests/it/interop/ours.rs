@@ -54,7 +54,9 @@ fn fixtures_arrive_the_same_by_either_client() {
     }
     let rows: usize = official.values().map(|run| run.history.len()).sum();
     assert!(rows > 1500, "{rows} rows");
-    assert!(official.values().all(|run| run.status == RunStatus::Finished && run.exit_code == Some(0)));
+    for run in official.values() {
+        assert_eq!((run.status, run.exit_code), (RunStatus::Finished, Some(0)), "{}", run.display_name);
+    }
     assert_same_runs(&ours, imported_online(), &Compared::default());
     assert_same_runs(&official, &with_official_numbers(ours), &Compared::default());
 }

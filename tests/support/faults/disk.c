@@ -14,6 +14,7 @@
  *     fail=N       operation N fails with `error`
  *     full=N       every operation from N on that needs space fails with ENOSPC, a write after its first half
  *     error=E      the number of the error of `fail`; EIO without it
+ *     slow=T       making something last takes T microseconds
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -38,7 +39,7 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static char under[PATH_MAX];
 static size_t under_length;
 static int trace = -1;
-static long operations, before, within, fail, full;
+static long operations, before, within, fail, full, slow;
 static int failure = EIO;
 
 static void *real(const char *name) {
@@ -59,6 +60,7 @@ __attribute__((constructor)) static void begin(void) {
         sscanf(word, "fail=%ld", &fail);
         sscanf(word, "full=%ld", &full);
         sscanf(word, "error=%d", &failure);
+        sscanf(word, "slow=%ld", &slow);
     }
 }
 
@@ -338,6 +340,7 @@ static int do_sync(int fd, char what, int (*otherwise)(int)) {
     char path[PATH_MAX];
     struct stat is;
     if (!open_place(fd, &is, path)) return otherwise(fd);
+    if (slow) usleep(slow);
     enum how how = enter(0);
     if (how == FAILS) return -1;
     if (what == 'A') note_path('A', 0, 0, path);

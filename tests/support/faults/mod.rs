@@ -12,6 +12,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 pub use chance::Chance;
 pub use power::Image;
@@ -37,6 +38,7 @@ pub enum Plan {
 /// The directory whose operations count, and the trace of one process.
 pub struct Disk {
     under: PathBuf,
+    slow: Duration,
     trace: tempfile::NamedTempFile,
 }
 
@@ -44,7 +46,17 @@ impl Disk {
     /// Operations below `under` count. It need not be there yet.
     pub fn new(under: &Path) -> Self {
         let parent = under.parent().unwrap().canonicalize().unwrap();
-        Self { under: parent.join(under.file_name().unwrap()), trace: tempfile::NamedTempFile::new().unwrap() }
+        Self {
+            under: parent.join(under.file_name().unwrap()),
+            slow: Duration::ZERO,
+            trace: tempfile::NamedTempFile::new().unwrap(),
+        }
+    }
+
+    /// Making something last takes so long: time for others to do what they should not do yet.
+    pub fn slow(mut self, slow: Duration) -> Self {
+        self.slow = slow;
+        self
     }
 
     /// The variables that put a process on this disk.
@@ -60,7 +72,7 @@ impl Disk {
             ("LD_PRELOAD", library().into()),
             ("DISK_UNDER", self.under.clone().into()),
             ("DISK_TRACE", self.trace.path().into()),
-            ("DISK_PLAN", plan.into()),
+            ("DISK_PLAN", format!("{plan},slow={}", self.slow.as_micros()).into()),
         ]
     }
 

@@ -223,10 +223,12 @@ impl Context<'_> {
         let named = |items: &[Value], name: &str| {
             items.iter().filter_map(|item| item.get(name)?.as_str().map(str::to_owned)).collect::<Vec<_>>()
         };
+        // The official client names no entity when it syncs what was logged offline.
+        let (entity, project) = self.place(input.text("entityName"), input.text("projectName"));
         let fresh = Artifact {
             id: encode(&format!("Artifact:{}", self.world.artifacts.len() + 1)),
-            entity: required("entityName")?,
-            project: required("projectName")?,
+            entity,
+            project,
             kind: required("artifactTypeName")?,
             name: required("artifactCollectionName")?,
             run: input.text("runName"),
@@ -288,12 +290,8 @@ impl Context<'_> {
 
     pub(super) fn create_artifact_manifest(&mut self, input: &Input) -> Result<Value, String> {
         let artifact = self.pending(input, "a manifest")?;
-        let [entity, project, run] = ["entityName", "projectName", "runName"].map(|name| input.text(name));
-        self.run_must_be_there(
-            &entity.ok_or("`entityName` is missing")?,
-            &project.ok_or("`projectName` is missing")?,
-            &run.ok_or("`runName` is missing")?,
-        )?;
+        let (entity, project) = self.place(input.text("entityName"), input.text("projectName"));
+        self.run_must_be_there(&entity, &project, &input.text("runName").ok_or("`runName` is missing")?)?;
         let digest = input.text("digest").filter(|digest| !digest.is_empty());
         if digest.is_some() {
             self.files_first(&artifact)?;
@@ -373,6 +371,12 @@ impl Context<'_> {
             });
             let parts = spec.0.get("uploadPartsInput").and_then(Value::as_array).cloned();
             let headers = vec![format!("Content-MD5:{md5}")];
+            // Somebody else may have brought what was wanted before.
+            if birth.is_some()
+                && let Some(held) = self.world.artifact_mut(&artifact.id)
+            {
+                held.wanted.remove(&name);
+            }
             if birth.is_none() {
                 node["uploadHeaders"] = json!(headers);
                 if let Some(held) = self.world.artifact_mut(&artifact.id) {
@@ -503,9 +507,9 @@ impl Context<'_> {
     }
 
     pub(super) fn use_artifact(&mut self, input: &Input) -> Result<Value, String> {
-        let [entity, project, run] = ["entityName", "projectName", "runName"].map(|name| input.text(name));
-        let run = run.ok_or("`runName` is missing")?;
-        self.run_must_be_there(&entity.unwrap_or_default(), &project.unwrap_or_default(), &run)?;
+        let (entity, project) = self.place(input.text("entityName"), input.text("projectName"));
+        let run = input.text("runName").ok_or("`runName` is missing")?;
+        self.run_must_be_there(&entity, &project, &run)?;
         let artifact = self.artifact_of(input)?.clone();
         if artifact.version.is_none() {
             return Err(self.world.disorder(&artifact.name, "used before it was committed"));

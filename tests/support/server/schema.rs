@@ -98,7 +98,7 @@ impl Context<'_> {
     }
 
     /// Entity and project as a run of theirs is kept under.
-    fn place(&self, entity: Option<String>, project: Option<String>) -> (String, String) {
+    pub fn place(&self, entity: Option<String>, project: Option<String>) -> (String, String) {
         (
             entity.filter(|name| !name.is_empty()).unwrap_or_else(|| self.options.entity.clone()),
             project.filter(|name| !name.is_empty()).unwrap_or_else(|| "uncategorized".to_owned()),

@@ -1,0 +1,123 @@
+//! Artifacts of logs: `sync` brings what the official client brings, once, and says what is not there.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::support::bridge::{Call, Place};
+use crate::support::official::{copy_tree, logs_below};
+use crate::support::python::{script, wandb};
+use crate::support::server::{Artifact, FakeServer, Fault, Gate, Route};
+
+/// Records the run, and returns its directory. Staged files lie below `home/`.
+fn record(place: &Place) -> PathBuf {
+    let (work, home) = (place.path("work"), place.path("staging"));
+    fs::create_dir(&work).unwrap();
+    script("record_artifacts.py").args(["--many", "12"]).directory(&work).home(&home).run().ok();
+    logs_below(&work).pop().unwrap().parent().unwrap().to_owned()
+}
+
+/// `sync` of a copy, from where the run was recorded.
+fn sync(place: &Place, server: &FakeServer, run: &Path) -> Call {
+    place.call(["sync"]).arg(run).server(server).directory(&place.path("work"))
+}
+
+/// All that is held of each version, by name and number, but for the server's own ids.
+fn held(server: &FakeServer) -> BTreeMap<String, String> {
+    let ids: BTreeMap<String, String> = server.look(|world| {
+        let name = |artifact: &Artifact| format!("{}:v{}", artifact.name, artifact.version.unwrap());
+        world.artifacts.iter().map(|artifact| (hex(&artifact.id), name(artifact))).collect()
+    });
+    let describe = |artifact: &Artifact| {
+        let entry = |(path, entry): (String, Value)| {
+            let mut reference = entry["ref"].to_string();
+            ids.iter().for_each(|(id, name)| reference = reference.replace(id, name));
+            format!("{path} {} {} {reference} {}", entry["digest"], entry["size"], entry["extra"])
+        };
+        let entries: Vec<String> = artifact.entries().into_iter().map(entry).collect();
+        let mut aliases = artifact.aliases.clone();
+        aliases.sort();
+        let metadata: Value =
+            artifact.metadata.as_deref().map_or(Value::Null, |text| serde_json::from_str(text).unwrap());
+        let words = (&artifact.kind, &artifact.digest, aliases, &artifact.tags, &artifact.description, metadata);
+        format!("{words:?} {:?} {:?} {entries:#?}", artifact.ttl_seconds, artifact.run)
+    };
+    server.look(|world| {
+        let name = |artifact: &Artifact| format!("{}:v{}", artifact.name, artifact.version.unwrap());
+        world.artifacts.iter().map(|artifact| (name(artifact), describe(artifact))).collect()
+    })
+}
+
+fn hex(id: &str) -> String {
+    use base64::Engine as _;
+    base64::prelude::BASE64_STANDARD.decode(id).unwrap().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[test]
+fn the_official_client_brings_the_same() {
+    let place = Place::new();
+    let run = record(&place);
+    let (ours, theirs) = (FakeServer::start(), FakeServer::start());
+    let copy = place.path("work/wandb/offline-run-20260101_000000-copy");
+    copy_tree(&run, &copy);
+    // Ours first: the official client deletes the list of a large manifest when it has read it.
+    sync(&place, &ours, &copy).run();
+    ours.assert_content();
+    // One of the artifacts names its file relative to where it was recorded.
+    let log = logs_below(&run).pop().unwrap();
+    wandb().args(["sync", "--yes"]).arg(log).directory(&place.path("work")).server(&theirs).run().ok();
+    theirs.assert_content();
+    assert_eq!(held(&ours), held(&theirs));
+    let names: Vec<String> = held(&ours).into_keys().collect();
+    let expected = ["data:v0", "data:v1", "immutable:v0", "linked:v0", "many:v0", "run-art1-table:v0", "tables:v0"];
+    assert_eq!(names, expected);
+
+    // A second pass asks for none of them.
+    let before = ours.operations("CreateArtifact").len();
+    sync(&place, &ours, &copy).arg("--include-synced").run();
+    assert_eq!(ours.operations("CreateArtifact").len(), before);
+}
+
+#[test]
+fn missing_files_are_named_and_brought_when_they_are_here_again() {
+    let place = Place::new();
+    let (run, server) = (record(&place), FakeServer::start());
+    let staging = place.path("staging/.local/share/wandb/artifacts/staging");
+    fs::rename(&staging, place.path("away")).unwrap();
+    let partial = sync(&place, &server, &run).run().code(3);
+    assert!(partial.stderr.contains("× artifact that could not be uploaded, first: `data`"), "{}", partial.stderr);
+    assert!(partial.stderr.contains("are not here any more"), "{}", partial.stderr);
+    fs::rename(place.path("away"), &staging).unwrap();
+    sync(&place, &server, &run).args(["--include-synced"]).run();
+    server.assert_content();
+    let whole = server.look(|world| world.artifacts.iter().filter(|artifact| artifact.version.is_some()).count());
+    assert!(whole >= 5, "{whole}");
+}
+
+#[test]
+fn killed_at_any_request_the_next_sync_makes_them_whole() {
+    let place = Place::new();
+    let run = record(&place);
+    let whole = FakeServer::start();
+    let copy = |name: String| {
+        let copy = place.path("work/wandb").join(name);
+        copy_tree(&run, &copy);
+        copy
+    };
+    sync(&place, &whole, &copy("offline-run-20260101_000000-whole".to_owned())).run();
+    let (expected, all) = (held(&whole), whole.requests().len());
+    // Every fifth: five is no divisor of the steps of an artifact, so all kinds of requests come up.
+    for at in (0..all).step_by(5) {
+        let (server, copy) = (FakeServer::start(), copy(format!("offline-run-20260101_000000-{at}")));
+        server.fault(Fault::stall(Route::Any, &Gate::default()).skip(at));
+        let running = sync(&place, &server, &copy).spawn();
+        server.wait_until(std::time::Duration::from_secs(60), |world| world.requests.len() > at);
+        drop(running);
+        server.behave();
+        sync(&place, &server, &copy).run();
+        server.assert_content();
+        assert_eq!(held(&server), expected, "killed at request {at}");
+    }
+}
