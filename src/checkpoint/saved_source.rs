@@ -94,7 +94,7 @@ mod tests {
             file_name: "events.out.tfevents.1.h".to_owned(),
             fingerprint: Fingerprint::of(b"record"),
             rule: KeyRule::default(),
-            position: FilePosition { offset: 70, wall_time: WallTime::new(5.0), writer: None },
+            position: FilePosition { offset: 70, wall_time: WallTime::new(5.0), ..FilePosition::default() },
             latest: WallTime::new(5.0),
             seen_size: 70,
             lost: Vec::new(),
