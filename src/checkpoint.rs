@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::convert::axes::AxisRule;
 use crate::convert::filters::Filters;
@@ -22,6 +22,10 @@ use crate::model::{Count, Json, LogPosition, RunId, SkippedReason, WallTime, jso
 use crate::state_file::place::StatePlace;
 use crate::state_file::{self, StateFileError};
 use crate::tfevents::{FilePosition, TagTable};
+
+mod saved_source;
+
+use saved_source::SavedSource;
 
 /// No log has more bytes, rows or records, and no file more bytes.
 const LARGEST_COUNT: u64 = 1 << 60;
@@ -112,7 +116,8 @@ pub struct Ending {
 }
 
 /// One source of a run.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(from = "SavedSource")]
 pub struct SourceCheckpoint {
     /// Path below the experiment's directory, for people and for telling copies apart.
     pub label: String,
@@ -129,8 +134,13 @@ pub struct SourceCheckpoint {
     /// Size of the file when it was last read to its end, in bytes; nothing is new while it stays the same.
     pub seen_size: u64,
     /// What is lost of everything before `position`: it is still not on the server when nothing is new.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lost: Vec<(SkippedReason, Count)>,
+}
+
+impl Serialize for SourceCheckpoint {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        SavedSource::of(self).serialize(serializer)
+    }
 }
 
 impl SourceCheckpoint {

@@ -110,6 +110,22 @@ pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     }
 }
 
+/// Makes a directory and those above it that are missing, durably: what is kept in them must be found again.
+pub fn create_directories(directory: &Path) -> io::Result<()> {
+    let above = directory.parent().unwrap_or(Path::new(""));
+    let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
+    if directory.is_dir() {
+        return Ok(());
+    }
+    create_directories(above)?;
+    match fs::create_dir(directory) {
+        // Another process is as quick.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && directory.is_dir() => {}
+        made => made?,
+    }
+    sync_directory(above)
+}
+
 /// Makes the entries of a directory durable, where the system and the file system can.
 pub fn sync_directory(directory: &Path) -> io::Result<()> {
     if cfg!(not(unix)) {
@@ -141,6 +157,19 @@ mod tests {
             assert_eq!(load(&path).expect("read"), Some(State { rows }));
         }
         assert_eq!(fs::read_dir(directory.path()).expect("listed").count(), 1, "no temporary file stays");
+    }
+
+    #[test]
+    fn directories_are_made_with_those_above() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let deep = directory.path().join("a/b/c");
+        for _ in 0..2 {
+            create_directories(&deep).expect("made");
+            assert!(deep.is_dir());
+        }
+        fs::write(directory.path().join("file"), "").expect("written");
+        create_directories(&directory.path().join("file/d")).expect_err("a file is in the way");
+        create_directories(&directory.path().join("file")).expect_err("a file is in the way");
     }
 
     #[test]

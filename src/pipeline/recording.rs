@@ -21,8 +21,8 @@ use crate::pipeline::spool::Meter;
 use crate::pipeline::uploads::RunToUpload;
 use crate::recorder::{AskedDescription, Described, End, RecordError, RecordOptions, Recorder, check_generation};
 use crate::settings::SingleRun;
-use crate::state_file::StateFileError;
 use crate::state_file::lock::{Lock, LockError};
+use crate::state_file::{StateFileError, create_directories};
 use crate::survey::PlannedRun;
 use crate::upload::{Close, LogEnd, Overrides};
 use crate::wandb_format::{create_offline, point_latest_run_at};
@@ -373,7 +373,9 @@ impl Recording {
     fn lock_making(&self, last: &mut String) -> Result<Lock, RecordError> {
         let path = self.options.state.making_lock(&self.wandb_directory);
         let failed = |source| RecordError::Io { path: path.clone(), source };
-        std::fs::create_dir_all(path.parent().unwrap_or(&path)).map_err(failed)?;
+        for directory in [self.wandb_directory.as_path(), path.parent().unwrap_or(&path)] {
+            create_directories(directory).map_err(failed)?;
+        }
         let lock = Lock::wait(&path, self.options.state.locking, WAIT_FOR_OTHERS).map_err(|error| match error {
             LockError::Held(_) => RecordError::Making(error),
             LockError::Unsupported(_) => RecordError::NoLocks(error),

@@ -274,7 +274,7 @@ impl Watch<'_> {
                 }
                 paths = self.hints.next() => {
                     hinted.extend(paths);
-                    heed_hints.get_or_insert_with(|| Instant::now() + AFTER_HINT);
+                    heed_hints.get_or_insert_with(|| Instant::now() + AFTER_HINT.max(self.runs.pause()));
                 }
             }
         }

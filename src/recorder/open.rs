@@ -20,7 +20,7 @@ use crate::recorder::{Described, RecordError, Recorder};
 use crate::sink::Sink;
 use crate::state_file::lock::{Lock, LockError};
 use crate::state_file::place::{StateHome, StatePlace};
-use crate::state_file::{StateFileError, sync_directory};
+use crate::state_file::{StateFileError, create_directories, sync_directory};
 use crate::survey::PlannedRun;
 use crate::wandb_format::{is_synced, unmark_synced};
 
@@ -172,7 +172,7 @@ pub fn check_generation(checkpoint: &Checkpoint, asked: u32) -> Result<(), Recor
 
 fn lock_writer(place: &StatePlace) -> Result<Lock, RecordError> {
     let failed = |source| RecordError::Io { path: place.directory().to_owned(), source };
-    fs::create_dir_all(place.directory()).map_err(failed)?;
+    create_directories(place.directory()).map_err(failed)?;
     let path = place.writer_lock();
     Lock::take(&path, place.locking()).map_err(|error| match error {
         LockError::Held(_) => RecordError::Locked(error),

@@ -34,8 +34,10 @@ pub struct FilePosition {
     /// Where the next record starts, in uncompressed bytes.
     pub offset: u64,
     /// The time of the last event, for events without one.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub wall_time: Option<WallTime>,
     /// The program that wrote the file, as its first event says.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub writer: Option<String>,
     /// The bytes before the offset, where they are known. Reading on fails with [`Rewritten`](crate::tfevents::Rewritten)
     /// where others stand there now.

@@ -6,8 +6,6 @@
 #[cfg(unix)]
 mod command;
 #[cfg(unix)]
-mod crash;
-#[cfg(unix)]
 mod ending;
 #[cfg(unix)]
 mod growing;

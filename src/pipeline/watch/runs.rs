@@ -30,6 +30,9 @@ use crate::watch::plan::Snapshot;
 const OPEN_ROW: Duration = Duration::from_millis(400);
 /// How long it stays open at most: a writer that trickles must not keep what came first from being seen.
 const OPEN_ROW_AT_MOST: Duration = Duration::from_millis(700);
+/// A checkpoint names all files of its run, some 200 bytes each: by so much for each file commits are further apart, so
+/// that a run of 10,000 files writes about a megabyte a second and not many.
+const PAUSE_FOR_FILE: Duration = Duration::from_micros(200);
 /// Loggers write config files at any time, and they are small: a run that grows has its read again this often.
 const CONFIG_AGAIN: Duration = Duration::from_secs(10);
 /// File systems may give times that lag a little behind the clock.
@@ -254,7 +257,11 @@ impl<'a> Runs<'a> {
     /// When a row that waits for more values is to be closed.
     pub(super) fn next_close(&self) -> Option<Instant> {
         let read = self.growing().filter(|growing| growing.paused.is_none());
-        read.flat_map(|growing| growing.run.recorder.open_rows()).map(close_at).min()
+        let first = |growing: &Growing| {
+            let pause = pause(growing.plan.sources.len());
+            growing.run.recorder.open_rows().map(close_at).min().map(|at| at + pause)
+        };
+        read.filter_map(first).min()
     }
 
     /// Closes the rows whose files have been quiet for long enough.
@@ -265,11 +272,13 @@ impl<'a> Runs<'a> {
             if growing.paused.is_some() {
                 return;
             }
-            let due: Vec<PathBuf> = growing
+            let pause = pause(growing.plan.sources.len());
+            // A run may have thousands of files, each with a row that is open.
+            let due: HashSet<PathBuf> = growing
                 .run
                 .recorder
                 .open_rows()
-                .filter(|row| close_at(*row) <= now)
+                .filter(|row| close_at(*row) + pause <= now)
                 .map(|row| row.path.to_owned())
                 .collect();
             if due.is_empty() {
@@ -324,6 +333,11 @@ impl<'a> Runs<'a> {
         let failed = failed.or(paused);
         let failed = failed.or_else(|| if end == WatchEnd::Terminated { growing.preempt() } else { None });
         growing.end(failed);
+    }
+
+    /// How long to wait at least after a hint.
+    pub(super) fn pause(&self) -> Duration {
+        self.growing().map(|growing| pause(growing.plan.sources.len())).max().unwrap_or_default()
     }
 
     fn growing(&self) -> impl Iterator<Item = &Growing> {
@@ -600,6 +614,11 @@ fn close_at(row: OpenRow<'_>) -> Instant {
     Instant::from_std((row.grown + OPEN_ROW).min(row.opened + OPEN_ROW_AT_MOST))
 }
 
+/// The pause between two commits of a run of so many files.
+fn pause(files: usize) -> Duration {
+    PAUSE_FOR_FILE * u32::try_from(files).unwrap_or(u32::MAX)
+}
+
 /// What went wrong, with its causes: who holds a run stands in them.
 fn trouble(directory: &Path, error: &RecordError) -> Note {
     let mut text = format!("`{}`: {error}", directory.display());
@@ -633,6 +652,13 @@ mod tests {
         assert!(!is_recent(Some(now - 3610.0), hour));
         assert!(is_recent(Some(now + 1000.0), hour), "a clock ahead of ours");
         assert!(!is_recent(None, hour));
+    }
+
+    #[test]
+    fn runs_of_many_files_are_committed_less_often() {
+        assert!(pause(100) < OPEN_ROW / 10);
+        assert_eq!(pause(10_000), Duration::from_secs(2));
+        assert!(pause(usize::MAX) > pause(10_000));
     }
 
     #[test]

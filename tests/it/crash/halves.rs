@@ -1,11 +1,14 @@
 //! A recorder and an uploader are two processes on one directory, and either is killed by chance.
 
+use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use super::input::several;
 use super::kills::{Death, lose_an_answer};
-use super::verdict::{assert_acknowledged, assert_marked, assert_recorded, assert_server_has};
+use super::verdict::{
+    assert_acknowledged, assert_marked, assert_recorded, assert_server_has, assert_server_is_not_ahead,
+};
 use super::{Dice, kills};
 use crate::support::bridge::{Call, Place, Running};
 use crate::support::faults::{Chance, Disk};
@@ -29,12 +32,12 @@ struct Life {
 }
 
 impl Half<'_> {
-    fn live(&mut self, server: &FakeServer, chance: &mut Chance) {
+    fn live(&mut self, server: &FakeServer, out: &Path, chance: &mut Chance) {
         let requests = server.look(|world| world.requests.len());
         let life = self.life.get_or_insert_with(|| {
             let death = Death::any(chance);
             let running = (self.call)().envs(self.disk.variables(death.plan())).spawn();
-            let age = if let Death::Moment(moment) = death { moment } else { Duration::from_millis(1500) };
+            let age = if let Death::Moment(moment) = death { moment } else { Duration::from_millis(500) };
             let enough = if let Death::Request(more) = death { requests + more } else { usize::MAX };
             Life { running, death, old: Instant::now() + age, enough, asked: false }
         });
@@ -51,6 +54,8 @@ impl Half<'_> {
             let ended = if to_kill { running.kill() } else { running.wait() };
             assert!(!ended.stderr.contains("panicked"), "{}", ended.stderr);
             self.deaths += u64::from(ended.code.is_none());
+            // Either may be at work: what the server holds is asked first, and what counts only becomes more.
+            assert_server_is_not_ahead(server, out);
         }
     }
 }
@@ -72,9 +77,9 @@ fn recorder_and_uploader_are_killed_by_chance() {
         if chance.one_in(40) {
             lose_an_answer(&server, &mut chance);
         }
-        recorder.live(&server, &mut chance);
-        uploader.live(&server, &mut chance);
-        if chance.one_in(6) {
+        recorder.live(&server, &place.path("out"), &mut chance);
+        uploader.live(&server, &place.path("out"), &mut chance);
+        if chance.one_in(20) {
             let stream = chance.below(streams.len() as u64) as usize;
             streams[stream].grow(&mut chance);
         }

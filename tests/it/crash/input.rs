@@ -12,6 +12,7 @@ use wandb_bridge::tfevents::write::write_event;
 
 use crate::support::events::START;
 use crate::support::faults::Chance;
+use crate::support::official::copy_tree;
 use crate::support::server::hex;
 
 /// What a tag holds at a step.
@@ -183,19 +184,25 @@ pub(super) fn several(logs: &Path) -> Vec<Stream> {
 }
 
 /// A small input that is all there: numbers and images over two runs, one with so many images that the file system is
-/// synced as a whole.
-pub(super) fn small(logs: &Path) -> Vec<Stream> {
+/// synced as a whole. `before` gets what was there at an earlier time.
+pub(super) fn small(logs: &Path, before: &Path) -> Vec<Stream> {
     let chance = &mut Chance::new(4);
     let stream = |run, own| Stream::new(logs, START, run, "", own);
     let mut streams = [stream("a", "first"), stream("a", "second"), stream("b", "train")];
-    for stream in &mut streams {
-        for step in 0..if stream.run == "a" { 4 } else { 17 } {
-            stream.step(chance, stream.run == "b" || step == 2);
-        }
-        stream.flush(0);
-    }
     for run in ["a", "b"] {
         fs::write(logs.join(run).join("hparams.yaml"), CONFIG).unwrap();
+    }
+    for part in 0..2 {
+        for stream in &mut streams {
+            let steps = if stream.run == "a" { [2, 2] } else { [2, 17] };
+            for step in 0..steps[part] {
+                stream.step(chance, stream.run == "b" || (part, step) == (1, 0));
+            }
+            stream.flush(0);
+        }
+        if part == 0 {
+            copy_tree(logs, before);
+        }
     }
     streams.into()
 }

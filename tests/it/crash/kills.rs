@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use super::input::{Stream, several};
-use super::verdict::{assert_acknowledged, assert_marked, assert_recorded, assert_server_has};
+use super::verdict::{
+    assert_acknowledged, assert_marked, assert_recorded, assert_server_has, assert_server_is_not_ahead,
+};
 use super::{Dice, kills};
 use crate::support::bridge::{Call, Place, Running};
 use crate::support::faults::{Chance, Disk, Plan};
@@ -54,7 +56,7 @@ pub(super) fn any_slowness(chance: &mut Chance) -> Duration {
     Duration::from_millis(if chance.one_in(2) { 0 } else { chance.below(20) })
 }
 
-/// Whatever may go wrong with an answer, to any kind of request.
+/// Whatever may go wrong with an answer, to any kind of request: at most one at a time, or nothing would ever arrive.
 pub(super) fn lose_an_answer(server: &FakeServer, chance: &mut Chance) {
     let route = match chance.below(4) {
         0 => Route::AnyGraphql,
@@ -63,6 +65,7 @@ pub(super) fn lose_an_answer(server: &FakeServer, chance: &mut Chance) {
     };
     let fault = if chance.one_in(3) { Fault::status(route, 502) } else { Fault::reset(route) };
     let fault = if chance.one_in(4) { fault } else { fault.applied() };
+    server.behave();
     server.fault(fault.skip(chance.below(6) as usize));
 }
 
@@ -75,12 +78,12 @@ pub(super) fn live_and_die(
     chance: &mut Chance,
 ) -> bool {
     // What dies of something that never comes dies of old age.
-    let old = Instant::now() + if let Death::Moment(moment) = death { moment } else { Duration::from_millis(1500) };
+    let old = Instant::now() + if let Death::Moment(moment) = death { moment } else { Duration::from_millis(700) };
     let requests = || server.look(|world| world.requests.len());
     let enough = if let Death::Request(more) = death { requests() + more } else { usize::MAX };
     let mut asked = false;
     while running.is_running() {
-        if !asked && chance.one_in(3) {
+        if !asked && chance.one_in(5) {
             let stream = chance.below(streams.len() as u64) as usize;
             streams[stream].grow(chance);
         }
@@ -127,6 +130,7 @@ fn killed_again_and_again(times: u64, command: impl Fn(&Place) -> Call, last: im
             image.lose_power(&mut chance);
         }
         server.assert_content();
+        assert_server_is_not_ahead(&server, &place.path("out"));
     }
     eprintln!("killed {deaths} times in {round} rounds, {losses} times by a loss of power");
     dice.scene("in the last, quiet round".to_owned());

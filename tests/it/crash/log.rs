@@ -21,7 +21,13 @@ pub(super) struct Log {
 /// Reads a log. Panics at anything that a log must not hold: a damaged record, a number out of order, a second exit, or
 /// anything behind it.
 pub(super) fn read(path: &Path) -> Log {
-    let bytes = fs::read(path).unwrap();
+    read_up_to(path, usize::MAX)
+}
+
+/// The same for the first bytes of a log, which must end between two records.
+pub(super) fn read_up_to(path: &Path, length: usize) -> Log {
+    let mut bytes = fs::read(path).unwrap();
+    bytes.truncate(length);
     let mut log = Log { length: bytes.len() as u64, rows: Vec::new(), files: Vec::new(), exit: None, next_num: 1 };
     for record in records(&bytes) {
         let record = Record::decode(&*record).unwrap();

@@ -2,10 +2,13 @@
 //! the same command is given again, and all must be there.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::Dice;
 use super::input::{Stream, small};
-use super::verdict::{assert_acknowledged, assert_marked, assert_recorded, assert_server_has};
+use super::verdict::{
+    assert_acknowledged, assert_marked, assert_recorded, assert_server_has, assert_server_is_not_ahead,
+};
 use crate::support::bridge::{Call, Ended, Place};
 use crate::support::faults::{Disk, Plan};
 use crate::support::official::copy_tree;
@@ -20,6 +23,8 @@ enum Command {
     ImportOffline,
     Import,
     Sync,
+    /// What was imported, uploaded and marked before has grown. It is imported offline, and then synced.
+    ImportGrown,
 }
 
 /// What all stories of a test share.
@@ -39,7 +44,7 @@ struct Story<'a> {
 impl Shelf {
     fn new(command: Command) -> Self {
         let place = Place::new();
-        let streams = small(&place.path("logs"));
+        let streams = small(&place.path("logs"), &place.path("before"));
         if command == Command::Sync {
             place.import_offline(["logs"]).args(["-p", "p"]).run().ok();
         }
@@ -51,7 +56,15 @@ impl Shelf {
         if self.command == Command::Sync {
             copy_tree(&self.place.path("out"), &place.path("out"));
         }
-        Story { shelf: self, place, server: FakeServer::start() }
+        let server = FakeServer::start();
+        copy_tree(&self.place.path("before"), &place.path("logs"));
+        if self.command == Command::ImportGrown {
+            let disk = Disk::new(&place.path("out"));
+            place.import(&server, ["logs"]).envs(disk.variables(Plan::Trace)).run().ok();
+            assert_marked(&place.path("out"));
+        }
+        copy_tree(&self.place.path("logs"), &place.path("logs"));
+        Story { shelf: self, place, server }
     }
 
     /// How many operations the command has when nothing happens.
@@ -74,10 +87,9 @@ impl Story<'_> {
     }
 
     fn command(&self) -> Call {
-        let logs = self.shelf.place.path("logs");
         match self.shelf.command {
-            Command::ImportOffline => self.place.import_offline([logs]).args(["-p", "p"]),
-            Command::Import => self.place.import(&self.server, [logs]),
+            Command::ImportOffline | Command::ImportGrown => self.place.import_offline(["logs"]).args(["-p", "p"]),
+            Command::Import => self.place.import(&self.server, ["logs"]),
             Command::Sync => self.place.sync(&self.server),
         }
     }
@@ -86,13 +98,14 @@ impl Story<'_> {
         let ended = self.command().envs(disk.variables(plan)).run();
         assert!(!ended.stderr.contains("panicked"), "{}", ended.stderr);
         self.server.assert_content();
+        assert_server_is_not_ahead(&self.server, &self.out());
         ended
     }
 
     /// Marks are for people and for the official client; a full disk may keep one from being made.
     fn assert_whole(&self) {
         assert_recorded(&self.out(), &self.shelf.streams);
-        if self.shelf.command != Command::ImportOffline {
+        if matches!(self.shelf.command, Command::Import | Command::Sync) {
             assert_server_has(&self.server, &self.shelf.streams);
             assert_acknowledged(&self.out());
         }
@@ -102,7 +115,18 @@ impl Story<'_> {
     fn end_well(&self) {
         self.call(&Disk::new(&self.out()), Plan::Trace).ok();
         self.assert_whole();
+        self.sync_the_rest();
+    }
+
+    /// Whatever is not on the server yet goes there now.
+    fn sync_the_rest(&self) {
+        if self.shelf.command == Command::ImportGrown {
+            let disk = Disk::new(&self.out());
+            self.place.sync(&self.server).envs(disk.variables(Plan::Trace)).run().ok();
+        }
         if self.shelf.command != Command::ImportOffline {
+            assert_server_has(&self.server, &self.shelf.streams);
+            assert_acknowledged(&self.out());
             assert_marked(&self.out());
         }
     }
@@ -144,12 +168,13 @@ fn loses_power_at_every_operation(command: Command) {
             ended.ok();
             for _ in 0..LOSSES_AT_END {
                 image.lose_power(&mut dice.chance);
-                assert_recorded(&story.out(), &shelf.streams);
-                if command != Command::ImportOffline {
-                    assert_acknowledged(&story.out());
-                }
+                story.assert_whole();
             }
-            story.end_well();
+            // Not after another import: what was recorded is found as it is.
+            match command {
+                Command::ImportGrown => story.sync_the_rest(),
+                _ => story.end_well(),
+            }
             break;
         }
         image.lose_power(&mut dice.chance);
@@ -234,4 +259,57 @@ fn the_disk_fails_at_every_operation_of_import() {
 #[test]
 fn the_disk_fails_at_every_operation_of_sync() {
     disk_fails_at_every_operation(Command::Sync);
+}
+
+#[test]
+fn import_of_more_dies_at_every_operation() {
+    dies_at_every_operation(Command::ImportGrown);
+}
+
+#[test]
+fn import_of_more_loses_power_at_every_operation() {
+    loses_power_at_every_operation(Command::ImportGrown);
+}
+
+#[test]
+fn the_disk_fails_at_every_operation_of_import_of_more() {
+    disk_fails_at_every_operation(Command::ImportGrown);
+}
+
+/// A run with so few files that nothing syncs the whole file system.
+#[test]
+fn what_was_recorded_lasts_with_all_directories_above() {
+    let mut dice = Dice::new();
+    let shelf = Shelf::new(Command::ImportOffline);
+    let story = shelf.story();
+    let streams: Vec<Stream> = shelf.streams.iter().filter(|stream| stream.run == "a").cloned().collect();
+    let disk = Disk::new(&story.place.path("deep"));
+    let mut image = disk.image();
+    let import = story.place.call(["import", "logs/a", "--dir", "deep/down", "--mode", "offline", "-p", "p"]);
+    import.envs(disk.variables(Plan::Trace)).run().ok();
+    dice.scene(disk.tell());
+    disk.apply(&mut image);
+    for _ in 0..LOSSES_AT_END {
+        image.lose_power(&mut dice.chance);
+        assert_recorded(&story.place.path("deep/down"), &streams);
+    }
+}
+
+/// The disk is slow, so whoever sends too early has the time for it.
+#[test]
+fn nothing_is_sent_before_it_lasts() {
+    let (mut dice, shelf) = (Dice::new(), Shelf::new(Command::Import));
+    for number in 1.. {
+        let story = shelf.story();
+        let disk = Disk::new(&story.out()).slow(Duration::from_millis(60));
+        let import = story.place.import(&story.server, ["logs/a"]);
+        let ended = import.envs(disk.variables(Plan::Before(number))).run();
+        dice.scene(format!("a slow import dies after:\n{}", disk.tell()));
+        story.server.assert_content();
+        assert_server_is_not_ahead(&story.server, &story.out());
+        if ended.code.is_some() {
+            ended.ok();
+            break;
+        }
+    }
 }

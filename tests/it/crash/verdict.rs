@@ -70,6 +70,29 @@ pub(super) fn assert_recorded(out: &Path, streams: &[Stream]) {
     assert_eq!(sorted(names), sorted(wanted.keys().cloned().collect::<Vec<_>>()), "recorded runs: {logs:?}");
 }
 
+/// Panics if the server holds a row that a crash may still take back: one that is not in a log that counts.
+#[track_caller]
+pub(super) fn assert_server_is_not_ahead(server: &FakeServer, out: &Path) {
+    let runs = server.runs();
+    let mut rows: BTreeMap<String, Vec<Json>> = BTreeMap::new();
+    for path in if out.exists() { logs_below(out) } else { Vec::new() } {
+        let directory = path.parent().unwrap();
+        if let Some(checkpoint) = Checkpoint::load(&StateHome::default().of(directory)).unwrap() {
+            let log = log::read_up_to(&path, checkpoint.position.0 as usize);
+            rows.insert(checkpoint.run_id.to_string(), log.rows);
+        }
+    }
+    for run in runs {
+        let ours = rows.get(&run.id).map(Vec::as_slice).unwrap_or_default();
+        let theirs = run.history_rows();
+        let name = &run.display_name;
+        assert!(theirs.len() <= ours.len(), "run {name}: {} rows are there, and {} count", theirs.len(), ours.len());
+        for (index, (theirs, ours)) in theirs.iter().zip(ours).enumerate() {
+            assert_eq!(theirs.to_string(), ours.to_string(), "row {index} of run {name}");
+        }
+    }
+}
+
 /// Panics unless the state of every upload says that all was acknowledged.
 #[track_caller]
 pub(super) fn assert_acknowledged(out: &Path) {

@@ -1,9 +1,9 @@
 /* A disk that can be watched, that fills up, that breaks, and under which the process dies: loaded into the program under
  * test in front of the C library.
  *
- * Every call that changes something under one directory is one operation. Operations have numbers, in the order in which
- * they happen; one happens at a time. What was done is appended to a trace, from which a test can tell what a disk would
- * hold if the power had failed. Calls that would copy within the kernel are refused, so that all bytes pass through
+ * Every call that changes something under one directory, or syncs its name, is one operation. Operations have numbers, in
+ * the order in which they happen; one happens at a time. What was done is appended to a trace, from which a test can tell
+ * what a disk would hold if the power had failed. Calls that would copy within the kernel are refused, so that all bytes pass through
  * writes. Reads are nobody's business.
  *
  *   DISK_UNDER   the directory, without links in it
@@ -101,6 +101,8 @@ static int place(int directory, const char *path, char *out) {
 /* Whether a descriptor is of a regular file or directory under the directory; where, and what it is. */
 static int open_place(int fd, struct stat *is, char *out) {
     char link[64];
+    *out = 0;
+    is->st_mode = 0;
     if (!under_length || fstat(fd, is) != 0 || !(S_ISREG(is->st_mode) || S_ISDIR(is->st_mode))) return 0;
     snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
     ssize_t length = readlink(link, out, PATH_MAX - 1);
@@ -339,7 +341,14 @@ ssize_t sendfile64(int to, int from, off64_t *at, size_t length) { return sendfi
 static int do_sync(int fd, char what, int (*otherwise)(int)) {
     char path[PATH_MAX];
     struct stat is;
-    if (!open_place(fd, &is, path)) return otherwise(fd);
+    /* The directory above holds the name of the one that is watched. */
+    int above = 0;
+    if (!open_place(fd, &is, path)) {
+        size_t length = strlen(path);
+        above = under_length && S_ISDIR(is.st_mode) && strncmp(under, path, length) == 0 && under[length] == '/' &&
+                !strchr(under + length + 1, '/');
+        if (!above) return otherwise(fd);
+    }
     if (slow) usleep(slow);
     enum how how = enter(0);
     if (how == FAILS) return -1;
