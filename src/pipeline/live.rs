@@ -97,8 +97,13 @@ pub async fn sync_live(
     if stopping.signal().is_some() {
         watcher.note(Note::Ending(options.drain));
     }
-    tokio::task::block_in_place(|| live.look_once_more(find()));
-    let delivered = uploads.deliver(stopping).await;
+    let delivered = loop {
+        tokio::task::block_in_place(|| live.look_once_more(find()));
+        let delivered = uploads.deliver(stopping).await;
+        if !delivered || !tokio::task::block_in_place(|| live.is_behind()) {
+            break delivered;
+        }
+    };
     live.end();
     LiveEnd { time_limit, delivered }
 }
@@ -165,6 +170,22 @@ impl Live<'_> {
         for upload in self.logs.values().filter_map(|followed| followed.upload.as_ref()) {
             upload.end.send_modify(|end| end.complete = true);
         }
+    }
+
+    /// Whether a log counted farther at the last look than what was uploaded of it: an upload that was under way then, to
+    /// an end that was taken back, has not heard of the next one.
+    fn is_behind(&mut self) -> bool {
+        let state = self.uploads.state();
+        for (log, followed) in &mut self.logs {
+            followed.take_outcome(log, state, self.watcher);
+        }
+        self.logs.values().any(|followed| match (&followed.delivered, &followed.look) {
+            (Some(told), Some(Ok(look))) if followed.failed.is_none() => {
+                let end = look.live_end();
+                (told.position, told.close) != (end.position, end.close)
+            }
+            _ => false,
+        })
     }
 
     /// Says what became of the logs that nothing was said of yet.

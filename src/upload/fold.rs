@@ -246,7 +246,7 @@ impl Fold {
     }
 
     /// The same run before anything of its log was read.
-    pub(crate) fn from_the_start(&self) -> Self {
+    pub(crate) fn at_the_beginning(&self) -> Self {
         let mut fold = Self::default();
         if self.inherited != Inherited::default() {
             fold.inherit(self.inherited.clone());

@@ -120,7 +120,8 @@ struct Worker<'a> {
 enum Reading {
     Not,
     At(Box<Cursor>),
-    Ahead(JoinHandle<(Box<Cursor>, Result<Batch, LogError>)>),
+    /// And up to where, as it was known then.
+    Ahead(JoinHandle<(Box<Cursor>, Result<Batch, LogError>)>, LogEnd),
 }
 
 /// How a run was opened.
@@ -192,7 +193,7 @@ impl<'a> Worker<'a> {
             }
             self.pace().await?;
             let end = self.end();
-            let batch = match self.next_batch(end).await {
+            let (batch, known) = match self.next_batch(end).await {
                 // The log is another one than the state speaks of: what the server holds decides.
                 Err(UploadError::Log { source: LogError::Shorter { .. }, .. })
                     if !self.opened && self.state.run.is_some() && self.cleaned.is_none() =>
@@ -204,7 +205,8 @@ impl<'a> Worker<'a> {
                 }
                 other => other?,
             };
-            let at_end = batch.at_end;
+            // What was read ahead may have ended where there is more by now.
+            let at_end = batch.at_end && known == end;
             self.incomplete = batch.incomplete;
             if let Delivered::ReadAgain(from) = self.deliver(batch, end).await? {
                 self.read_from(self.state.fold.clone(), from);
@@ -558,7 +560,7 @@ impl<'a> Worker<'a> {
             let end = self.end();
             let at = match &self.reading {
                 Reading::At(cursor) => cursor.position(),
-                Reading::Ahead(_) | Reading::Not => return Ok(()),
+                Reading::Ahead(..) | Reading::Not => return Ok(()),
             };
             let waiting = end.position.map_or(u64::MAX, |position| position.0.saturating_sub(at.0));
             let due = self.last_request + self.fleet.send_interval();
@@ -614,22 +616,27 @@ impl<'a> Worker<'a> {
 
     fn read_ahead(&mut self, end: LogEnd) {
         self.reading = match std::mem::replace(&mut self.reading, Reading::Not) {
-            Reading::At(mut cursor) => Reading::Ahead(spawn_blocking(move || {
-                let batch = cursor.next_batch(end);
-                (cursor, batch)
-            })),
+            Reading::At(mut cursor) => {
+                let read = move || {
+                    let batch = cursor.next_batch(end);
+                    (cursor, batch)
+                };
+                Reading::Ahead(spawn_blocking(read), end)
+            }
             other => other,
         };
     }
 
-    async fn next_batch(&mut self, end: LogEnd) -> Result<Batch, UploadError> {
+    /// The next batch, and the end that was known when it was read.
+    async fn next_batch(&mut self, end: LogEnd) -> Result<(Batch, LogEnd), UploadError> {
         self.read_ahead(end);
-        let Reading::Ahead(reading) = std::mem::replace(&mut self.reading, Reading::Not) else {
+        let Reading::Ahead(reading, known) = std::mem::replace(&mut self.reading, Reading::Not) else {
             return Err(ApiError::Cancelled.into());
         };
         let (cursor, batch) = reading.await.map_err(|error| self.log_error(std::io::Error::other(error).into()))?;
         self.reading = Reading::At(cursor);
-        batch.map_err(|source| self.log_error(source))
+        let batch = batch.map_err(|source| self.log_error(source))?;
+        Ok((batch, known))
     }
 
     async fn take_place(&mut self) -> Result<(), UploadError> {

@@ -69,7 +69,7 @@ impl Worker<'_> {
         if from < acknowledged {
             info!(from, acknowledged, "the server lost rows, which are sent again");
             self.media_before().await?;
-            self.state.fold = self.state.fold.from_the_start();
+            self.state.fold = self.state.fold.at_the_beginning();
         }
         if started_over || inherits || from != acknowledged || self.base() != before {
             return Ok(Opened::ReadAgain(from));

@@ -125,6 +125,20 @@ fn rows_are_appended_once() {
     }
 }
 
+/// Two more rows come for the run `a`.
+fn two_more_rows(place: &Place) {
+    let file = "events.out.tfevents.1784016000.trainer-a.1.0";
+    let mut more = crate::support::events::Writer::create(&place.path("scratch"), file);
+    more.now += 1000.0;
+    more.scalars("loss", [(100, 1.0), (101, 2.0)]);
+    let bytes = fs::read(more.path()).unwrap();
+    // Behind the version event, which is there already.
+    let behind = 12 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize + 4;
+    let path = place.path("logs/a").join(file);
+    let old = fs::read(&path).unwrap();
+    fs::write(&path, [&old[..], &bytes[behind..]].concat()).unwrap();
+}
+
 #[test]
 fn a_run_that_was_deleted_and_made_again_is_not_gone_on_with() {
     let (place, server) = (Place::new(), FakeServer::start());
@@ -137,16 +151,7 @@ fn a_run_that_was_deleted_and_made_again_is_not_gone_on_with() {
     let all = server.run(&id).unwrap().history;
     server.forget_run(&id);
     // More comes, so the run is opened again.
-    let file = "events.out.tfevents.1784016000.trainer-a.1.0";
-    let mut more = crate::support::events::Writer::create(&place.path("scratch"), file);
-    more.now += 1000.0;
-    more.scalars("loss", [(100, 1.0), (101, 2.0)]);
-    let bytes = fs::read(more.path()).unwrap();
-    // Behind the version event, which is there already.
-    let behind = 12 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize + 4;
-    let path = place.path("logs/a").join(file);
-    let old = fs::read(&path).unwrap();
-    fs::write(&path, [&old[..], &bytes[behind..]].concat()).unwrap();
+    two_more_rows(&place);
 
     let ended = watch_part(1, "fail");
     assert!(ended.stderr.contains("deleted") && ended.stderr.contains("--generation"), "{}", ended.stderr);
@@ -158,6 +163,43 @@ fn a_run_that_was_deleted_and_made_again_is_not_gone_on_with() {
     assert_eq!((run.history.len(), &run.history[..ROWS], run.status), (ROWS + 2, &all[..], RunStatus::Finished));
     assert!(run.files.contains_key("config.yaml"));
     server.assert_content();
+}
+
+#[test]
+fn rows_that_the_server_lost_are_sent_again_and_leave_no_gap() {
+    let (place, server) = (Place::new(), FakeServer::start());
+    three_runs(&place);
+    let import = || place.import(&server, ["logs/a"]).args(["--json"]).run();
+    import().ok();
+    let id = server.runs()[0].id.clone();
+    let all = server.run(&id).unwrap().history;
+    server.lose_history(&id, 10);
+    two_more_rows(&place);
+    import().ok();
+    let run = server.run(&id).unwrap();
+    assert_eq!((run.history.len(), &run.history[..ROWS], run.status), (ROWS + 2, &all[..], RunStatus::Finished));
+    assert_eq!((run.resent_lines, run.rewritten_lines), (0, 0));
+    server.assert_content();
+}
+
+#[test]
+fn rows_that_the_server_lost_and_that_are_not_here_any_more_are_a_conflict() {
+    let (place, server) = (Place::new(), FakeServer::start());
+    three_runs(&place);
+    let import =
+        |arguments: &[&str]| place.import(&server, ["logs/a"]).args(["--json", "--clean"]).args(arguments).run();
+    import(&[]).ok();
+    let id = server.runs()[0].id.clone();
+    server.lose_history(&id, 10);
+    let before = server.run(&id).unwrap().history;
+    two_more_rows(&place);
+    for what in ["fail", "append", "new-id"] {
+        let ended = import(&["--on-conflict", what]).code(1);
+        let error = ended.json_runs()[0]["error"].as_str().unwrap().to_owned();
+        assert!(error.contains("cannot be sent again from here"), "{what}: {error}");
+    }
+    assert_eq!(server.run(&id).unwrap().history, before);
+    assert_eq!(server.runs().len(), 1);
 }
 
 #[test]

@@ -271,6 +271,16 @@ impl FakeServer {
         });
     }
 
+    /// Forgets all history lines of a run but so many.
+    pub fn lose_history(&self, id: &str, kept: usize) {
+        self.shared.change(|world| {
+            let run = world.runs.values_mut().find(|run| run.id == id).unwrap();
+            run.history.truncate(kept);
+            // Where steps go on is told by the lines that are left.
+            run.last_step = None;
+        });
+    }
+
     /// Forgets a run altogether.
     pub fn forget_run(&self, id: &str) {
         self.shared.change(|world| world.runs.retain(|_, run| run.id != id));
