@@ -147,16 +147,15 @@ fn buckets(center: f32) -> Vec<u8> {
 fn noise(seed: f32) -> Vec<u8> {
     const SIDE: u32 = 128;
     let mut state = u64::from(seed.to_bits()) | 1 << 40;
-    let mut pixels = Vec::with_capacity(50_000);
-    for _ in 0..SIDE {
-        pixels.push(0);
-        for _ in 0..3 * SIDE {
-            // Xorshift.
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            pixels.push(state as u8);
-        }
+    // Each row begins with a 0: not filtered.
+    let row = 1 + 3 * SIDE as usize;
+    let mut pixels = vec![0; row * SIDE as usize];
+    for color in pixels.chunks_mut(row).flat_map(|row| &mut row[1..]) {
+        // Xorshift.
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        *color = state as u8;
     }
     let mut packed = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::none());
     packed.write_all(&pixels).expect("memory takes all");
