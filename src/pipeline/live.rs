@@ -309,6 +309,7 @@ fn mark_of(log: &Path, state: &StateHome) -> Option<(SystemTime, u64)> {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 
