@@ -24,6 +24,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "recorder",
         &[
+            "artifact",
             "checkpoint",
             "cleaned",
             "convert",
@@ -38,7 +39,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     ("watch", &[]),
     ("api", &[]),
-    ("artifact", &[]),
+    ("artifact", &["convert"]),
     ("upload", &["api", "artifact", "cleaned", "proto", "state_file", "wandb_format"]),
     ("cli", &["convert", "free_space"]),
     ("settings", &["api", "cli", "convert", "free_space"]),
@@ -46,6 +47,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "pipeline",
         &[
             "api",
+            "artifact",
             "checkpoint",
             "cleaned",
             "config_files",

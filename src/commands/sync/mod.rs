@@ -9,6 +9,7 @@ use std::sync::Arc;
 use crate::api::project_url;
 use crate::cleaned::{self, Cleaned};
 use crate::cli::{Mode, SyncArgs};
+use crate::commands::attach;
 use crate::commands::error::{CommandError, ExitCode};
 use crate::commands::session::{self, Stop};
 use crate::commands::ui::{Destination, Ui, counted};
@@ -31,6 +32,7 @@ pub(super) fn run(
         ui.note("W&B is disabled: nothing was read, written or sent");
         return Ok(ExitCode::Success);
     }
+    attach::check(&arguments.artifacts)?;
     let overrides = overrides(arguments, settings)?;
     let client = match if arguments.dry_run { None } else { session::client(settings)? } {
         Some(client) if arguments.live => return live::run(arguments, typed, settings, &overrides, client, ui),
@@ -71,15 +73,16 @@ pub(super) fn run(
     );
     reporter.found(0, chosen.logs.len(), 0);
     let Some(client) = client else {
-        let code = plan::show(&chosen.logs, &overrides, settings, ui);
+        let code = plan::show(&chosen.logs, &overrides, &arguments.artifacts, settings, ui);
         return Ok(ExitCode::combine([code].into_iter().chain(not_looked_at)));
     };
     let runtime = session::start_runtime()?;
     let watcher: Arc<dyn Watcher> = reporter.clone();
     let uploads = session::uploads(&runtime, client, settings, &watcher);
     let stop = Stop::listen(&runtime, settings.max_duration, Some(&uploads))?;
-    pipeline::sync(chosen.logs, &overrides, arguments.stale_after, &uploads, &watcher);
+    pipeline::sync(chosen.logs, &overrides, arguments.stale_after, &arguments.artifacts, &uploads, &watcher);
     runtime.block_on(uploads.finish(None));
+    reporter.say_idle(&arguments.artifacts);
     Ok(reporter.finish("synced", stop.exit_code().into_iter().chain(not_looked_at)))
 }
 
