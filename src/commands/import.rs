@@ -7,6 +7,7 @@ use crate::cli::{ImportArgs, Mode};
 use crate::commands::error::{CommandError, ExitCode, IoContext as _};
 use crate::commands::session::{self, Stop};
 use crate::commands::ui::{Ui, counted};
+use crate::commands::verify;
 use crate::model::Skips;
 use crate::pipeline::{self, Watcher};
 use crate::settings::Settings;
@@ -23,6 +24,7 @@ pub(super) fn run(
         ui.note("W&B is disabled: nothing was read, written or sent");
         return Ok(ExitCode::Success);
     }
+    verify::check(arguments.verify, settings)?;
     let shape = session::shape(settings)?;
     let client = if arguments.dry_run { None } else { session::client(settings)? };
     session::check_paths(&arguments.paths)?;
@@ -64,7 +66,12 @@ pub(super) fn run(
     if !keys.is_empty() {
         session::warn_of_idle_globs(settings, &keys, ui);
     }
-    Ok(reporter.finish("imported", stop.exit_code()))
+    let verified = verify::afterwards(arguments.verify, settings, (&runtime, &stop), ui, || {
+        // Read anew: it knows the runs that were made just now.
+        let recording = session::recording(settings, true, runs.len(), ui)?;
+        Ok(verify::of_plans(&runs, &recording, settings, ui))
+    })?;
+    Ok(reporter.finish("imported", stop.exit_code().into_iter().chain(verified)))
 }
 
 /// Names what could not be read, and counts it and what was not to be read.

@@ -15,6 +15,7 @@ mod spool;
 mod stopping;
 mod sync;
 mod uploads;
+mod verify;
 mod watch;
 
 pub use child::RunningCommand;
@@ -27,4 +28,5 @@ pub use spool::Spool;
 pub use stopping::Stopping;
 pub use sync::{id_of, sync};
 pub use uploads::{Uploads, open_many_files, runtime};
+pub use verify::{RunToVerify, RunVerified, Standing, VerifyError, runs_of_logs, verify};
 pub use watch::{Ending, WatchEnd, WatchOptions, watch};
