@@ -108,8 +108,7 @@ impl ApiClient {
     pub async fn run_facts(&self, run: &RunName, cancel: &CancellationToken) -> Result<Option<RunFacts>, ApiError> {
         const NAME: &str = "Run";
         let or_null = |text: &str| if text.is_empty() { Value::Null } else { Value::from(text) };
-        let variables =
-            json!({"project": or_null(&run.project), "entity": or_null(&run.entity), "name": run.run_id});
+        let variables = json!({"project": or_null(&run.project), "entity": or_null(&run.entity), "name": run.run_id});
         let asked = self.graphql::<Answer<RunNode>>(Call::Query, NAME, RUN, Some(variables), cancel).await;
         let (data, errors) = match asked {
             // No such project.

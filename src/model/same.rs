@@ -11,12 +11,9 @@ impl Json {
             (Self::Number(number), Self::String(text)) | (Self::String(text), Self::Number(number)) => {
                 non_finite(text).is_some_and(|said| is_same_number(as_f64(*number), said))
             }
-            (Self::Array(a), Self::Array(b)) => {
-                a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.is_same_value(b))
-            }
+            (Self::Array(a), Self::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.is_same_value(b)),
             (Self::Object(a), Self::Object(b)) => {
-                a.len() == b.len()
-                    && a.iter().zip(b).all(|((key, a), (other, b))| key == other && a.is_same_value(b))
+                a.len() == b.len() && a.iter().zip(b).all(|((key, a), (other, b))| key == other && a.is_same_value(b))
             }
             _ => self == other,
         }

@@ -304,12 +304,6 @@ impl Recording {
         recorder.newest_event()
     }
 
-    /// How many rows a run has that was never recorded. Reads all of it, and writes nothing.
-    pub fn count_rows(&self, plan: &PlannedRun) -> Option<u64> {
-        let (pass, read) = self.open_dry(plan)?.pass(&plan.sources, End::Exit(0), |_| {}, |_| true);
-        read.ok().map(|()| pass.rows)
-    }
-
     /// Whether filters leave out all there is of a run that was never recorded: then it is not to be made.
     pub fn left_out(&self, plan: &PlannedRun) -> Option<LeftOut> {
         if self.options.filter.takes_all() || self.place_of(plan).is_ok_and(|(_, known)| known.is_some()) {

@@ -1,5 +1,6 @@
 //! Verify: what is here of each run is read, the server is asked, and both are compared; several runs at once.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -256,11 +257,12 @@ async fn artifacts(
             continue;
         }
         let name = (artifact.kind.as_str(), artifact.name.as_str());
-        if !known.contains_key(&name) {
-            known.insert(name, api.artifact_versions(place, name.0, name.1, cancel).await?);
-        }
+        let versions = match known.entry(name) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => new.insert(api.artifact_versions(place, name.0, name.1, cancel).await?),
+        };
         let same = |version: &&VersionFacts| version.digest == artifact.digest;
-        let versions = known.get(&name).into_iter().flatten().filter(same);
+        let versions = versions.iter().filter(same);
         found.push(versions.min_by_key(|version| version.state != ArtifactState::Committed).cloned());
     }
     Ok(found)

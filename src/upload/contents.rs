@@ -112,8 +112,8 @@ impl RunContents {
                 Base { first_step: first_step(&log.log).or(rewound).unwrap_or_default(), ..Base::default() }
             }
         };
-        if rewinds.is_some() {
-            self.expected.rows = Default::default();
+        if let Some(step) = rewinds {
+            self.expected.rows.rewind(step);
         }
         let mut fold = Fold::default();
         let mut rows_gone = 0;
@@ -208,9 +208,7 @@ impl RunContents {
     /// What is known of files and artifacts of logs that were deleted.
     fn add_what_was_sent(&mut self, state: &UploadState) {
         for (path, mark) in &state.sent.files {
-            self.expected
-                .files
-                .insert(path.clone(), ExpectedFile { size: Some(mark.size), ..ExpectedFile::default() });
+            self.expected.files.insert(path.clone(), ExpectedFile { size: Some(mark.size), ..ExpectedFile::default() });
         }
         for note in state.sent.artifacts.values() {
             if let ArtifactNote::Done(id) = note {
@@ -287,9 +285,7 @@ impl Before {
 
 fn name_of(target: Target, state: &UploadState) -> RunName {
     match &state.run {
-        Some(run) => {
-            RunName { entity: run.entity.clone(), project: run.project.clone(), run_id: run.run_id.clone() }
-        }
+        Some(run) => RunName { entity: run.entity.clone(), project: run.project.clone(), run_id: run.run_id.clone() },
         None => RunName { entity: target.entity, project: target.project, run_id: target.run_id },
     }
 }

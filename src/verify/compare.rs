@@ -114,7 +114,9 @@ fn summary(here: &Json, there: &Json, verdict: &mut Verdict) {
 fn config(here: &Json, there: &Json, verdict: &mut Verdict) {
     let plain = |config: &Json| {
         let members = config.as_object().into_iter().flatten();
-        Json::Object(members.filter(|(key, _)| *key != "_wandb").map(|(key, value)| (key.clone(), value.clone())).collect())
+        Json::Object(
+            members.filter(|(key, _)| *key != "_wandb").map(|(key, value)| (key.clone(), value.clone())).collect(),
+        )
     };
     for Difference { key, why } in differences(&plain(here), &plain(there)) {
         verdict.add(What::Config, key, why);
@@ -297,14 +299,20 @@ mod tests {
         };
         check(&|found| drop(found.rows[0].pop()), &["Rows _step 6: missing"]);
         check(&|found| drop(found.rows[0].drain(2..5)), &["Rows _step 2 to 4: 3 missing"]);
-        check(&|found| found.rows[0][3] = line(3).replace("30", "31"), &["Rows _step 3: `loss` is 31 there, and 30 here"]);
+        check(
+            &|found| found.rows[0][3] = line(3).replace("30", "31"),
+            &["Rows _step 3: `loss` is 31 there, and 30 here"],
+        );
         check(
             &|found| {
                 found.rows[0].pop();
                 found.run.history_lines = 5;
                 found.run.last_step = Some(5);
             },
-            &["Rows _step 6: missing", "Rows 1 rows: 5 of 7 rows are there; these are among those that are only counted"],
+            &[
+                "Rows _step 6: missing",
+                "Rows 1 rows: 5 of 7 rows are there; these are among those that are only counted",
+            ],
         );
         check(&|found| found.run.last_step = Some(3), &["Rows _step 6: the last `_step` there is 3"]);
         check(&|found| found.run.summary = r#"{"loss":3}"#.into(), &["Summary deep.er: missing"]);
@@ -316,10 +324,7 @@ mod tests {
         check(&|found| found.run.console_lines = 0, &["Console 3 console lines: 0 of 3 are there"]);
         check(&|found| found.files.clear(), &["File f: missing"]);
         check(&|found| found.files.get_mut("f").unwrap().size = 9, &["File f: 9 bytes there, and 1 here"]);
-        check(
-            &|found| found.files.get_mut("f").unwrap().md5 = Some("other".into()),
-            &["File f: its content differs"],
-        );
+        check(&|found| found.files.get_mut("f").unwrap().md5 = Some("other".into()), &["File f: its content differs"]);
         check(&|found| found.artifacts[0] = None, &["Artifact a: missing"]);
         check(
             &|found| found.artifacts[0].as_mut().unwrap().state = ArtifactState::Pending,

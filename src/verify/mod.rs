@@ -188,4 +188,3 @@ impl Verdict {
         self.findings.is_empty()
     }
 }
-

@@ -61,6 +61,15 @@ impl Rows {
         }
     }
 
+    /// Drops the rows behind a step. Of very many rows nobody knows here how many are left, so none are.
+    pub fn rewind(&mut self, step: f64) {
+        let left = if self.is_cut { Vec::new() } else { std::mem::take(&mut self.first) };
+        *self = Self::default();
+        for row in left.into_iter().filter(|row| row.step as f64 <= step) {
+            self.push(Some(row.step), row.line.as_bytes());
+        }
+    }
+
     /// How many there are.
     pub fn count(&self) -> u64 {
         self.count
@@ -137,6 +146,16 @@ mod tests {
         assert_eq!((large.kept(), large.count()), (6000, 20_000));
         let last = large.ranges().pop().map(|range| (range.from, range.to));
         assert_eq!(last, Some((38_000, 39_999)));
+    }
+
+    #[test]
+    fn what_is_wound_back_is_gone() {
+        let mut rows = rows(10, 1);
+        rows.rewind(6.0);
+        assert_eq!((rows.count(), rows.kept(), rows.last_step()), (4, 4, Some(6)));
+        let mut large = self::rows(20_000, 1);
+        large.rewind(6.0);
+        assert_eq!(large.count(), 0);
     }
 
     #[test]

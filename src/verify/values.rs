@@ -90,6 +90,10 @@ mod tests {
             r#"{"a":2,"b":{"e":0}}"#,
             &["a is 2 there, and 1 here", "b.c missing", "d missing"],
         );
-        check(&format!(r#"{{"a":"{}"}}"#, "ü".repeat(100)), r#"{"a":1}"#, &[&format!("a is 1 there, and \"{}… here", "ü".repeat(59))]);
+        check(
+            &format!(r#"{{"a":"{}"}}"#, "ü".repeat(100)),
+            r#"{"a":1}"#,
+            &[&format!("a is 1 there, and \"{}… here", "ü".repeat(59))],
+        );
     }
 }

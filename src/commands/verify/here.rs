@@ -3,20 +3,23 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
+use rayon::prelude::*;
+
 use crate::api::RunName;
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, SourceCheckpoint};
 use crate::cleaned::{self, Cleaned};
 use crate::cli::VerifyArgs;
 use crate::commands::error::{CommandError, ExitCode, IoContext as _};
 use crate::commands::import::say_unreadable;
 use crate::commands::session;
 use crate::commands::sync::overrides_of;
-use crate::commands::ui::{Ui, counted, size};
-use crate::model::{RunId, Skips};
-use crate::pipeline::{Planned, Recording, RunToVerify, id_of, runs_of_logs};
+use crate::commands::ui::{Ui, counted};
+use crate::model::{RunId, SkippedReason};
+use crate::pipeline::{Planned, Recording, RunToVerify, Unrecorded, id_of, runs_of_logs};
+use crate::recorder::RecordError;
 use crate::settings::Settings;
 use crate::state_file::place::StateHome;
-use crate::survey::{PlannedRun, Survey};
+use crate::survey::{PlannedRun, PlannedSource, Survey};
 use crate::upload::{Overrides, RunContents, RunLog};
 use crate::verify::{Finding, What};
 use crate::wandb_format::{RunDir, find_logs};
@@ -49,7 +52,7 @@ pub(super) fn find(
     let logs = find_logs(&arguments.paths);
     for (path, error) in &logs.failed {
         ui.warning(format!("cannot look at `{}`: {error}", path.display()));
-        skips.add(crate::model::SkippedReason::Unreadable, 1, || path.display().to_string());
+        skips.add(SkippedReason::Unreadable, 1, || path.display().to_string());
     }
     let state = session::state_home(settings);
     let gone = cleaned::find(&arguments.paths, &state);
@@ -91,44 +94,55 @@ pub(in crate::commands) fn of_plans(
     settings: &Settings,
     ui: &Ui,
 ) -> Vec<RunToVerify> {
-    let mut runs = Vec::new();
-    for plan in plans {
-        match recording.planned(plan) {
-            Ok(planned) if planned.recorded.is_none() => match recording.left_out(plan) {
-                Some(left_out) => ui.note(format!("left out: `{}` (by filters)", left_out.name)),
-                None => runs.push(not_recorded(&planned, recording)),
-            },
-            Ok(planned) => runs.extend(recorded(&planned, &session::state_home(settings))),
-            Err(error) => {
-                let why = Finding { what: What::EventFile, name: plan.name(), why: error.to_string() };
-                runs.push(RunToVerify {
-                    source: plan.directory.clone(),
-                    without_log: Some(RunContents::default()),
-                    not_recorded: vec![why],
-                    ..RunToVerify::default()
-                });
-            }
+    let state = session::state_home(settings);
+    let look = |plan: &PlannedRun| {
+        let planned = recording.planned(plan)?;
+        if planned.recorded.is_none()
+            && let Some(left_out) = recording.left_out(plan)
+        {
+            ui.note(format!("left out by filters: `{}`", left_out.name));
+            return Ok(None);
         }
-    }
-    runs
+        let new = Unrecorded::of(&planned, &recording.options)?;
+        Ok::<_, RecordError>(Some(match &planned.recorded {
+            Some((directory, checkpoint)) => recorded(&planned, directory, checkpoint, new, &state),
+            None => not_recorded(&planned, new),
+        }))
+    };
+    let looked = plans.par_iter().filter_map(|plan| match look(plan) {
+        Ok(run) => run,
+        Err(error) => {
+            let name = plan.directory.display().to_string();
+            let why = error.to_string();
+            Some(RunToVerify {
+                source: plan.directory.clone(),
+                without_log: Some(RunContents::default()),
+                not_recorded: vec![Finding { what: What::EventFile, name, why }],
+                ..RunToVerify::default()
+            })
+        }
+    });
+    looked.collect()
 }
 
 /// A run that was never recorded here may have been sent from elsewhere: then its rows are there.
-fn not_recorded(planned: &Planned<'_>, recording: &Recording) -> RunToVerify {
+fn not_recorded(planned: &Planned<'_>, new: Unrecorded) -> RunToVerify {
     let Planned { plan, id, description, .. } = planned;
-    let name = RunName {
-        entity: description.entity.clone(),
-        project: description.project.clone(),
-        run_id: id.to_string(),
-    };
-    let rows = recording.count_rows(plan).unwrap_or_default();
-    let contents = RunContents::counted(name, description.name.clone(), rows);
-    RunToVerify { source: plan.directory.clone(), without_log: Some(contents), ..RunToVerify::default() }
+    let (entity, project) = (description.entity.clone(), description.project.clone());
+    let name = RunName { entity, project, run_id: id.to_string() };
+    let contents = RunContents::counted(name, description.name.clone(), new.rows);
+    let source = plan.directory.clone();
+    RunToVerify { source, without_log: Some(contents), skips: new.skips, ..RunToVerify::default() }
 }
 
 /// A run that was recorded here: its log, and what of its event files is not in there.
-fn recorded(planned: &Planned<'_>, state: &StateHome) -> Option<RunToVerify> {
-    let (directory, checkpoint) = planned.recorded.as_ref()?;
+fn recorded(
+    planned: &Planned<'_>,
+    directory: &Path,
+    checkpoint: &Checkpoint,
+    new: Unrecorded,
+    state: &StateHome,
+) -> RunToVerify {
     let log = RunLog {
         log: RunDir::new(directory, checkpoint.run_id.clone()).log(),
         state: state.of(directory),
@@ -140,37 +154,38 @@ fn recorded(planned: &Planned<'_>, state: &StateHome) -> Option<RunToVerify> {
         project: chosen(&planned.description.project),
         ..Overrides::default()
     };
-    let lost = checkpoint.sources.iter().flat_map(|source| source.lost.iter().cloned());
-    Some(RunToVerify {
+    RunToVerify {
         source: planned.plan.directory.clone(),
         logs: vec![log],
         overrides,
         without_log: None,
-        not_recorded: what_is_new(planned.plan, checkpoint),
-        skips: lost.collect::<Skips>(),
-    })
+        not_recorded: what_is_new(planned.plan, checkpoint, &new).into_iter().collect(),
+        skips: new.skips,
+    }
 }
 
-/// What of the event files was written since they were recorded.
-fn what_is_new(plan: &PlannedRun, checkpoint: &Checkpoint) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    let mut files: Vec<_> = checkpoint.sources.iter().collect();
-    for source in &plan.sources {
-        let place = files
-            .iter()
-            .position(|known| known.fingerprint == source.fingerprint && known.file_name == source.file_name)
-            .or_else(|| files.iter().position(|known| known.fingerprint == source.fingerprint));
-        let why = match place.map(|place| files.swap_remove(place)) {
-            None => format!("not recorded: {}", size(source.size)),
-            Some(known) if source.size > known.seen_size => {
-                let new = source.size - known.seen_size;
-                format!("{} were added since it was recorded", counted(new, "byte"))
-            }
-            Some(_) => continue,
-        };
-        findings.push(Finding { what: What::EventFile, name: source.path.display().to_string(), why });
+/// What of the event files was written since they were recorded. Bytes alone say nothing: they may be damage, or the
+/// beginning of a record.
+fn what_is_new(plan: &PlannedRun, checkpoint: &Checkpoint, new: &Unrecorded) -> Option<Finding> {
+    if new.rows == 0 && new.values == 0 {
+        return None;
     }
-    findings
+    let has_more = |source: &&PlannedSource| {
+        let same = |known: &SourceCheckpoint| known.fingerprint == source.fingerprint;
+        let named = |known: &&SourceCheckpoint| same(known) && known.file_name == source.file_name;
+        let known = checkpoint.sources.iter().find(named);
+        known.is_none_or(|known| known.seen_size < source.size)
+    };
+    let files: Vec<&PlannedSource> = plan.sources.iter().filter(has_more).collect();
+    let place = match files.as_slice() {
+        [] => plan.directory.display().to_string(),
+        [only] => only.path.display().to_string(),
+        [first, others @ ..] => {
+            format!("{} and {} more", first.path.display(), counted(others.len() as u64, "file"))
+        }
+    };
+    let what = if new.rows > 0 { counted(new.rows, "row") } else { counted(new.values, "value") };
+    Some(Finding { what: What::EventFile, name: place, why: format!("{what} not recorded yet") })
 }
 
 /// The id in the name of a log, for runs of which nothing else is known.

@@ -88,13 +88,7 @@ struct Verifying {
 
 impl Verifying {
     /// Looks for runs, and shows what came of each as it is done.
-    fn run(
-        self,
-        runs: Vec<RunToVerify>,
-        runtime: &Runtime,
-        cancel: &CancellationToken,
-        ui: &Arc<Ui>,
-    ) -> Summary {
+    fn run(self, runs: Vec<RunToVerify>, runtime: &Runtime, cancel: &CancellationToken, ui: &Arc<Ui>) -> Summary {
         let api = Arc::new(self.client);
         let mut summary = Summary::default();
         let mut key_refused = false;
@@ -120,9 +114,8 @@ impl Verifying {
 /// What a person reads when a run could not be looked for.
 fn trouble(run: &RunVerified) -> Option<CommandError> {
     let error = run.error.as_ref()?;
-    let cannot = |code: ExitCode| {
-        CommandError::new(code, format!("cannot verify `{}`", run.source.display())).caused_by(error)
-    };
+    let cannot =
+        |code: ExitCode| CommandError::new(code, format!("cannot verify `{}`", run.source.display())).caused_by(error);
     Some(match error {
         VerifyError::Api(error) => match error.class() {
             Class::Auth => CommandError::new(ExitCode::Authentication, "W&B did not accept the API key")

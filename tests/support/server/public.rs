@@ -29,7 +29,8 @@ pub(super) fn add_to_run(answer: &mut Value, run: &RunSnapshot, asked: &Field) {
                 "mimetype": "", "updatedAt": "2026-01-01T00:00:00", "url": null, "directUrl": null,
             })
         };
-        let names: Vec<String> = serde_json::from_value(asked.argument("names").cloned().unwrap_or_default()).unwrap_or_default();
+        let names: Vec<String> =
+            serde_json::from_value(asked.argument("names").cloned().unwrap_or_default()).unwrap_or_default();
         let wanted = |path: &String| names.is_empty() || names.contains(path);
         answer["files"] = page(run.files.iter().filter(|(path, _)| wanted(path)).map(node).collect(), asked);
     }
