@@ -27,13 +27,17 @@ struct Options {
     form: Form,
 }
 
-/// How a scalar is written.
+/// What a value is, and how it is written.
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
 enum Form {
     /// As TF1, torch and tensorboardX do: `simple_value`
     Simple,
     /// As TF2 does: a tensor, with its metadata every time
     Tensor,
+    /// A histogram of 30 buckets as TF2 writes it
+    Histogram,
+    /// A PNG of noise, 128 by 128, as TF2 writes it
+    Image,
 }
 
 /// 2026-07-14 08:00 UTC.
@@ -66,7 +70,7 @@ fn write_run(directory: &Path, run: usize, options: &Options) -> Result<()> {
             double(1, START + step as f64 * SECONDS_A_STEP + number as f64 * 1e-4, &mut event);
             varint(2 << 3, &mut event);
             varint(step as u64, &mut event);
-            let value = scalar_value(tag, curve(run, number, step), options.form);
+            let value = value(tag, curve(run, number, step), options.form);
             // Event.summary holding one Summary.value
             let mut summary = Vec::with_capacity(value.len() + 4);
             field(1, &value, &mut summary);
@@ -85,7 +89,7 @@ fn curve(run: usize, tag: usize, step: i64) -> f32 {
 }
 
 /// `Summary.Value`: tag = 1, simple_value = 2, tensor = 8, metadata = 9.
-fn scalar_value(tag: &str, value: f32, form: Form) -> Vec<u8> {
+fn value(tag: &str, value: f32, form: Form) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(64);
     field(1, tag.as_bytes(), &mut bytes);
     match form {
@@ -93,21 +97,80 @@ fn scalar_value(tag: &str, value: f32, form: Form) -> Vec<u8> {
             varint(2 << 3 | 5, &mut bytes);
             bytes.extend(value.to_le_bytes());
         }
-        Form::Tensor => {
-            // dtype = 1 is DT_FLOAT, the shape = 2 is of rank 0, tensor_content = 4.
-            let mut tensor = vec![1 << 3, 1, 2 << 3 | 2, 0];
-            field(4, &value.to_le_bytes(), &mut tensor);
-            field(8, &tensor, &mut bytes);
-            // plugin_data = 1 with plugin_name = 1, data_class = 4 is SCALAR.
-            let mut plugin = Vec::new();
-            field(1, b"scalars", &mut plugin);
-            let mut metadata = Vec::new();
-            field(1, &plugin, &mut metadata);
-            metadata.extend([4 << 3, 1]);
-            field(9, &metadata, &mut bytes);
-        }
+        // DT_FLOAT of rank 0, DT_DOUBLE of 30 rows of three, DT_STRING of width, height and one picture.
+        Form::Tensor => tensor(1, &[], 4, &[&value.to_le_bytes()], (b"scalars", 1), &mut bytes),
+        Form::Histogram => tensor(2, &[30, 3], 4, &[&buckets(value)], (b"histograms", 2), &mut bytes),
+        Form::Image => tensor(7, &[3], 8, &[b"128", b"128", &noise(value)], (b"images", 3), &mut bytes),
     }
     bytes
+}
+
+/// A tensor (dtype = 1, shape = 2, tensor_content = 4, string_val = 8), and the metadata that says whose it is.
+fn tensor(
+    dtype: u64,
+    shape: &[u64],
+    content_field: u64,
+    content: &[&[u8]],
+    (plugin, class): (&[u8], u8),
+    into: &mut Vec<u8>,
+) {
+    let mut tensor = Vec::with_capacity(64);
+    varint(1 << 3, &mut tensor);
+    varint(dtype, &mut tensor);
+    let mut dims = Vec::new();
+    for size in shape {
+        let mut dim = vec![1 << 3];
+        varint(*size, &mut dim);
+        field(2, &dim, &mut dims);
+    }
+    field(2, &dims, &mut tensor);
+    for part in content {
+        field(content_field, part, &mut tensor);
+    }
+    field(8, &tensor, into);
+    // plugin_data = 1 with plugin_name = 1, data_class = 4.
+    let (mut name, mut metadata) = (Vec::new(), Vec::new());
+    field(1, plugin, &mut name);
+    field(1, &name, &mut metadata);
+    metadata.extend([4 << 3, class]);
+    field(9, &metadata, into);
+}
+
+/// Left edge, right edge and count of each bucket.
+fn buckets(center: f32) -> Vec<u8> {
+    let edge = |bucket: i32| f64::from(center) + f64::from(bucket - 15) * 0.037;
+    let count = |bucket: i32| (4096.0 * (-f64::from((bucket - 15).pow(2)) / 40.0).exp()).round();
+    (0..30).flat_map(|bucket| [edge(bucket), edge(bucket + 1), count(bucket)]).flat_map(f64::to_le_bytes).collect()
+}
+
+/// A picture that does not get smaller by compression.
+fn noise(seed: f32) -> Vec<u8> {
+    const SIDE: u32 = 128;
+    let mut state = u64::from(seed.to_bits()) | 1 << 40;
+    // Each row begins with a 0: not filtered.
+    let row = 1 + 3 * SIDE as usize;
+    let mut pixels = vec![0; row * SIDE as usize];
+    for color in pixels.chunks_mut(row).flat_map(|row| &mut row[1..]) {
+        // Xorshift.
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        *color = state as u8;
+    }
+    let mut packed = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::none());
+    packed.write_all(&pixels).expect("memory takes all");
+    let mut png = b"\x89PNG\r\n\x1a\n".to_vec();
+    // Eight bits of each of three colors.
+    let header = [&SIDE.to_be_bytes()[..], &SIDE.to_be_bytes(), &[8, 2, 0, 0, 0]].concat();
+    for (kind, data) in
+        [(b"IHDR", header), (b"IDAT", packed.finish().expect("memory takes all")), (b"IEND", Vec::new())]
+    {
+        png.extend((data.len() as u32).to_be_bytes());
+        let named = [kind, &data[..]].concat();
+        png.extend(&named);
+        png.extend(crc32fast::hash(&named).to_be_bytes());
+    }
+    png
 }
 
 /// u64 length, masked crc of the length, payload, masked crc of the payload.

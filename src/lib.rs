@@ -27,7 +27,7 @@
 //! | [`cleaned`] | runs whose log was deleted after it arrived | what was acknowledged |
 //! | [`side_files`] | what TensorBoard reads beside event files: projector, profiles | what a run is, copying |
 //! | [`known_runs`] | runs that were recorded before | the server |
-//! | [`artifact`] | which files go into an artifact, their digests, its manifest | runs, the network |
+//! | [`artifact`] | which files go into an artifact, their digests, its manifest | logs, the network |
 //! | [`watch`] | what changed between two looks (pure), hints to look sooner | what a run is |
 //! | [`api`] | GraphQL, file stream, signed URLs, retries, credentials: all HTTP | logs |
 //! | [`verify`] | what a run is to hold against what the server tells of it | logs, files, requests |

@@ -13,6 +13,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::convert::artifact_rule::ArtifactRule;
 use crate::convert::axes::AxisRule;
 use crate::convert::config::ConfigFlag;
 use crate::convert::filters::{KindName, Moment};
@@ -80,6 +81,10 @@ pub struct ImportArgs {
     /// Read and convert, but neither write nor upload
     #[arg(long)]
     pub dry_run: bool,
+    /// Attach files to each run as an artifact; GLOB is looked for below the run's own directory, NAME may hold placeholders;
+    /// may be repeated
+    #[arg(long = "artifact", value_name = "TYPE:NAME=GLOB")]
+    pub artifacts: Vec<ArtifactRule>,
     /// Whether to look afterwards if all is there.
     #[command(flatten)]
     pub verify: AlsoVerify,
@@ -202,6 +207,10 @@ pub struct SyncArgs {
     /// Show what would be uploaded, and upload nothing
     #[arg(long)]
     pub dry_run: bool,
+    /// Attach files to each run as an artifact; GLOB is looked for below the directory that the run was imported from, or in
+    /// the run's `files`; NAME may hold placeholders; may be repeated
+    #[arg(long = "artifact", value_name = "TYPE:NAME=GLOB", conflicts_with = "live")]
+    pub artifacts: Vec<ArtifactRule>,
     /// Delete the log and the files of each run once it is finished and all of it was acknowledged
     #[arg(long)]
     pub clean: bool,

@@ -1,6 +1,7 @@
 //! The commands: what each does with settings and paths, and how it ends.
 
 mod artifact;
+mod attach;
 pub mod error;
 mod import;
 mod inspect;

@@ -15,5 +15,6 @@ pub use json::Json;
 pub use number::Number;
 pub use outcome::{Count, KindCount, Kinds, Skipped, SkippedReason, Skips};
 pub use update::{
-    Exit, FileCategory, Host, MetricDefinition, MetricSummary, Row, RowValue, RunInfo, RunUpdate, SummaryItem,
+    ArtifactFile, ArtifactInfo, Exit, FileCategory, Host, MetricDefinition, MetricSummary, Row, RowValue, RunInfo,
+    RunUpdate, SummaryItem,
 };

@@ -24,6 +24,9 @@ use crate::upload::{Foreign, LogEnd, Overrides, RunState, UploadError, UploadOut
 /// The pause between two uploads of a log that has ended, when one could not go on.
 const TRY_AGAIN_AFTER: Duration = Duration::from_secs(30);
 
+/// The coarsest clock that a file system has for its files, seconds with some to spare.
+const AT_REST_AFTER: Duration = Duration::from_secs(3);
+
 /// Until when logs are followed, and how closely.
 #[derive(Debug, Clone, Copy)]
 pub struct LiveOptions {
@@ -287,6 +290,8 @@ fn start(log: &Path, look: &LogLook, foreign: Option<Foreign>, overrides: &Overr
         end: receiver,
         live: !look.live_end().complete,
         foreign,
+        // Files beside a run that grows are not whole yet.
+        attach: Vec::new(),
         meter: None,
     };
     let noted = outcome.clone();
@@ -296,8 +301,31 @@ fn start(log: &Path, look: &LogLook, foreign: Option<Foreign>, overrides: &Overr
     Upload { end, outcome }
 }
 
-/// Enough to see that the checkpoint beside a log was replaced.
+/// Enough to see that the checkpoint beside a log was replaced; none while it is so young that it may be replaced once
+/// more at the same time and at the same length, as far as the file system's clock can tell.
 fn mark_of(log: &Path, state: &StateHome) -> Option<(SystemTime, u64)> {
     let metadata = state.of_log(log).checkpoint().metadata().ok()?;
-    Some((metadata.modified().ok()?, metadata.len()))
+    let modified = metadata.modified().ok()?;
+    let at_rest = modified.elapsed().is_ok_and(|age| age >= AT_REST_AFTER);
+    at_rest.then_some((modified, metadata.len()))
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_young_checkpoint_is_read_again_at_each_look() {
+        let folder = tempfile::tempdir().unwrap();
+        let (state, log) = (StateHome::default(), folder.path().join("run-a.wandb"));
+        assert_eq!(mark_of(&log, &state), None);
+        let checkpoint = state.of_log(&log).checkpoint();
+        std::fs::create_dir_all(checkpoint.parent().unwrap()).unwrap();
+        let file = std::fs::File::create(&checkpoint).unwrap();
+        assert_eq!(mark_of(&log, &state), None, "it may be replaced again within one tick");
+        let earlier = SystemTime::now() - Duration::from_secs(60);
+        file.set_modified(earlier).unwrap();
+        assert_eq!(mark_of(&log, &state), Some((earlier, 0)));
+    }
 }

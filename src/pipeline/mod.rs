@@ -3,6 +3,7 @@
 //! The left half runs on rayon's threads, the right half on tokio's. They share a run's log and one number: how far it
 //! counts.
 
+mod attach;
 mod child;
 mod gate;
 mod import;
@@ -19,6 +20,7 @@ mod uploads;
 mod verify;
 mod watch;
 
+pub use attach::to_log as attachments_of_log;
 pub use child::RunningCommand;
 pub use import::import;
 pub use live::{LiveEnd, LiveOptions, sync_live};

@@ -118,12 +118,17 @@ pub struct RunStart {
     pub entity: String,
     /// Empty: the server's default.
     pub project: String,
+    /// The run's id.
+    pub run_id: String,
+    /// The name that people see; may be empty.
+    pub name: String,
 }
 
 /// What the first run record of a log says of its beginning; `None` without one.
 pub fn run_start(log: &Path) -> Option<RunStart> {
     let run = first_run(log, None, &CancellationToken::new()).ok()??;
-    Some(RunStart { time: run.start_time, entity: run.entity, project: run.project })
+    let (run_id, name) = (run.run_id, run.display_name);
+    Some(RunStart { time: run.start_time, entity: run.entity, project: run.project, run_id, name })
 }
 
 /// What the first run record of a log says; `None` when there is none yet, or nobody

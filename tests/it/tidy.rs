@@ -24,6 +24,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "recorder",
         &[
+            "artifact",
             "checkpoint",
             "cleaned",
             "convert",
@@ -38,7 +39,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     ("watch", &[]),
     ("api", &[]),
-    ("artifact", &[]),
+    ("artifact", &["convert"]),
     ("verify", &["api"]),
     ("upload", &["api", "artifact", "cleaned", "proto", "state_file", "verify", "wandb_format"]),
     ("cli", &["convert", "free_space"]),

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use crate::api::project_url;
 use crate::cleaned::{self, Cleaned};
 use crate::cli::{Mode, SyncArgs};
+use crate::commands::attach;
 use crate::commands::error::{CommandError, ExitCode};
 use crate::commands::session::{self, Stop};
 use crate::commands::ui::{Destination, Ui, counted};
@@ -33,6 +34,7 @@ pub(super) fn run(
         return Ok(ExitCode::Success);
     }
     verify::check(arguments.verify, settings)?;
+    attach::check(&arguments.artifacts)?;
     let overrides = overrides(arguments, settings)?;
     let client = match if arguments.dry_run { None } else { session::client(settings)? } {
         Some(client) if arguments.live => return live::run(arguments, typed, settings, &overrides, client, ui),
@@ -73,15 +75,17 @@ pub(super) fn run(
     );
     reporter.found(0, chosen.logs.len(), 0);
     let Some(client) = client else {
-        let code = plan::show(&chosen.logs, &overrides, settings, ui);
+        let code = plan::show(&chosen.logs, &overrides, &arguments.artifacts, settings, ui);
         return Ok(ExitCode::combine([code].into_iter().chain(not_looked_at)));
     };
     let runtime = session::start_runtime()?;
     let watcher: Arc<dyn Watcher> = reporter.clone();
     let uploads = session::uploads(&runtime, client, settings, &watcher);
     let stop = Stop::listen(&runtime, settings.max_duration, Some(&uploads))?;
-    pipeline::sync(chosen.logs.clone(), &overrides, arguments.stale_after, &uploads, &watcher);
+    let artifacts = &arguments.artifacts;
+    pipeline::sync(chosen.logs.clone(), &overrides, arguments.stale_after, artifacts, &uploads, &watcher);
     runtime.block_on(uploads.finish(None));
+    reporter.say_idle(artifacts);
     let verified = verify::afterwards(arguments.verify, settings, (&runtime, &stop), ui, || {
         // What was said to be synced before may be gone by now, and what was cleaned just now is gone here.
         let logs = chosen.logs.into_iter().chain(chosen.left_out).filter(|log| log.is_file()).collect();
