@@ -7,6 +7,7 @@
 mod artifact;
 mod values;
 mod variables;
+mod verify;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -27,6 +28,7 @@ pub use values::parse_duration;
 pub(crate) use variables::boolean;
 pub(crate) use variables::flag_variable;
 pub use variables::{ParseError, parse};
+pub use verify::{AlsoVerify, VerifyArgs};
 
 const AFTER_HELP: &str = "\
 Each `--some-flag` can be set as `WANDB_BRIDGE_SOME_FLAG`. Behind flags and these come the official client's variables, \
@@ -64,6 +66,8 @@ pub enum Command {
     Inspect(InspectArgs),
     /// Upload files as artifacts
     Artifact(ArtifactArgs),
+    /// Compare what is here with what the server holds
+    Verify(VerifyArgs),
     /// Print a completion script for a shell
     Completions(CompletionsArgs),
 }
@@ -81,6 +85,9 @@ pub struct ImportArgs {
     /// may be repeated
     #[arg(long = "artifact", value_name = "TYPE:NAME=GLOB")]
     pub artifacts: Vec<ArtifactRule>,
+    /// Whether to look afterwards if all is there.
+    #[command(flatten)]
+    pub verify: AlsoVerify,
     /// What a run is, and what it is called.
     #[command(flatten)]
     pub runs: RunArgs,
@@ -207,6 +214,9 @@ pub struct SyncArgs {
     /// Delete the log and the files of each run once it is finished and all of it was acknowledged
     #[arg(long)]
     pub clean: bool,
+    /// Whether to look afterwards if all is there.
+    #[command(flatten)]
+    pub verify: AlsoVerify,
     /// Where runs go.
     #[command(flatten)]
     pub target: TargetArgs,
@@ -479,6 +489,7 @@ impl Command {
             Self::Import(arguments) => Some(&arguments.runs),
             Self::Watch(arguments) => Some(&arguments.runs),
             Self::Inspect(arguments) => Some(&arguments.runs),
+            Self::Verify(arguments) => Some(&arguments.runs),
             Self::Sync(_) | Self::Artifact(_) | Self::Completions(_) => None,
         }
     }
@@ -489,6 +500,7 @@ impl Command {
             Self::Import(arguments) => Some(&arguments.data),
             Self::Watch(arguments) => Some(&arguments.data),
             Self::Inspect(arguments) => Some(&arguments.data),
+            Self::Verify(arguments) => Some(&arguments.data),
             Self::Sync(_) | Self::Artifact(_) | Self::Completions(_) => None,
         }
     }
@@ -504,6 +516,7 @@ impl Command {
                 let (dir, project) = (arguments.dir.clone(), arguments.project.clone());
                 TargetArgs { dir, project, ..TargetArgs::default() }
             }
+            Self::Verify(arguments) => arguments.target(),
             Self::Completions(_) => TargetArgs::default(),
         }
     }
@@ -515,6 +528,7 @@ impl Command {
             Self::Watch(arguments) => arguments.state.clone(),
             Self::Sync(arguments) => arguments.state.clone(),
             Self::Inspect(arguments) => StateArgs { state_dir: arguments.state_dir.clone(), ..StateArgs::default() },
+            Self::Verify(arguments) => StateArgs { state_dir: arguments.state_dir.clone(), ..StateArgs::default() },
             Self::Artifact(_) | Self::Completions(_) => StateArgs::default(),
         }
     }
@@ -525,7 +539,7 @@ impl Command {
             Self::Import(arguments) => arguments.disk,
             Self::Watch(arguments) => arguments.disk,
             Self::Sync(arguments) => DiskArgs { clean: arguments.clean, ..DiskArgs::default() },
-            Self::Artifact(_) | Self::Inspect(_) | Self::Completions(_) => DiskArgs::default(),
+            Self::Artifact(_) | Self::Inspect(_) | Self::Verify(_) | Self::Completions(_) => DiskArgs::default(),
         }
     }
 
@@ -541,6 +555,7 @@ impl Command {
             Self::Watch(arguments) => Some(&arguments.network),
             Self::Sync(arguments) => Some(&arguments.network),
             Self::Artifact(ArtifactArgs { action: ArtifactAction::Put(arguments) }) => Some(&arguments.network),
+            Self::Verify(arguments) => Some(&arguments.network),
             Self::Inspect(_) | Self::Completions(_) => None,
         }
     }
@@ -553,6 +568,7 @@ impl Command {
             Self::Sync(arguments) => arguments.output,
             Self::Artifact(ArtifactArgs { action: ArtifactAction::Put(arguments) }) => arguments.output,
             Self::Inspect(arguments) => arguments.output,
+            Self::Verify(arguments) => arguments.output,
             Self::Completions(_) => OutputArgs::default(),
         }
     }

@@ -8,6 +8,7 @@ use crate::commands::attach;
 use crate::commands::error::{CommandError, ExitCode, IoContext as _};
 use crate::commands::session::{self, Stop};
 use crate::commands::ui::{Ui, counted};
+use crate::commands::verify;
 use crate::model::Skips;
 use crate::pipeline::{self, Watcher};
 use crate::settings::Settings;
@@ -24,6 +25,7 @@ pub(super) fn run(
         ui.note("W&B is disabled: nothing was read, written or sent");
         return Ok(ExitCode::Success);
     }
+    verify::check(arguments.verify, settings)?;
     attach::check(&arguments.artifacts)?;
     let shape = session::shape(settings)?;
     let client = if arguments.dry_run { None } else { session::client(settings)? };
@@ -67,7 +69,12 @@ pub(super) fn run(
         session::warn_of_idle_globs(settings, &keys, ui);
     }
     reporter.say_idle(&arguments.artifacts);
-    Ok(reporter.finish("imported", stop.exit_code()))
+    let verified = verify::afterwards(arguments.verify, settings, (&runtime, &stop), ui, || {
+        // Read anew: it knows the runs that were made just now.
+        let recording = session::recording(settings, true, runs.len(), ui)?;
+        Ok(verify::of_plans(&runs, &recording, settings, ui))
+    })?;
+    Ok(reporter.finish("imported", stop.exit_code().into_iter().chain(verified)))
 }
 
 /// Names what could not be read, and counts it and what was not to be read.

@@ -7,6 +7,7 @@ pub mod json;
 pub mod json_text;
 mod number;
 mod outcome;
+mod same;
 mod update;
 
 pub use ids::{InvalidRunId, LogPosition, RunId, Step, WallTime};

@@ -15,7 +15,9 @@ mod signals;
 mod spool;
 mod stopping;
 mod sync;
+mod unrecorded;
 mod uploads;
+mod verify;
 mod watch;
 
 pub use attach::to_log as attachments_of_log;
@@ -28,5 +30,7 @@ pub use signals::{Signal, Signals};
 pub use spool::Spool;
 pub use stopping::Stopping;
 pub use sync::{id_of, sync};
+pub use unrecorded::Unrecorded;
 pub use uploads::{Uploads, open_many_files, runtime};
+pub use verify::{RunToVerify, RunVerified, Standing, VerifyError, runs_of_logs, verify};
 pub use watch::{Ending, WatchEnd, WatchOptions, watch};
