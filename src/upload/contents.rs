@@ -131,6 +131,9 @@ impl RunContents {
         } else if cleaned.is_some() {
             self.expected.exit = state.sent.finished;
         }
+        for (key, note) in &state.sent.attached {
+            self.expected.artifacts.extend(attached(key, &note.digest));
+        }
         self.take(&after, &state, base);
         let own = match (is_there, cleaned.is_some()) {
             (false, _) => 0,
@@ -293,6 +296,13 @@ fn name_of(target: Target, state: &UploadState) -> RunName {
 fn inherited(fold: &Fold, with_summary: bool) -> Inherited {
     let summary = if with_summary { fold.summary().into_owned() } else { Json::default() };
     Inherited { config: fold.whole_config(), summary }
+}
+
+/// What was attached, by its key: `kind:name=files`.
+fn attached(key: &str, digest: &str) -> Option<ExpectedArtifact> {
+    let (kind, rest) = key.split_once(':')?;
+    let (name, _) = rest.split_once('=')?;
+    Some(ExpectedArtifact { kind: kind.to_owned(), name: name.to_owned(), digest: digest.to_owned(), id: None })
 }
 
 fn policies(named: &FilesRecord) -> impl Iterator<Item = (String, Policy)> {
