@@ -84,6 +84,11 @@ impl RunContents {
     ) -> Result<Before, LogError> {
         // A note that cannot be read says nothing; the log, if there is one, does.
         let cleaned = Cleaned::load(&log.state).ok().flatten();
+        if let (Some(limit), Ok(metadata)) = (log.limit, log.log.metadata())
+            && metadata.len() < limit.0
+        {
+            return Err(LogError::Shorter { length: metadata.len(), position: limit.0 });
+        }
         let is_there = log.log.is_file() && log.limit != Some(LogPosition(0));
         let own = match &cleaned {
             Some(cleaned) => RunParameters {

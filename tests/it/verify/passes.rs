@@ -87,6 +87,19 @@ fn what_the_official_client_uploads_passes() {
 }
 
 #[test]
+fn what_the_official_client_drops_is_missing() {
+    let (place, server) = (Place::new(), FakeServer::start());
+    place.fixture("wandb_clients/0.16.6", "wandb");
+    official_sync(&place.path("wandb"), &server);
+    let line = line(&place.call(["verify", "--json", "wandb"]).server(&server).run().code(3));
+    let found = missing(&line);
+    // All of it stands behind the exit.
+    assert!(found.contains(&"summary best.loss: missing".to_owned()), "{found:#?}");
+    let what = |it: &String| ["summary ", "events "].iter().any(|what| it.starts_with(what));
+    assert!(found.iter().all(what), "{found:#?}");
+}
+
+#[test]
 fn cleaned_runs_are_verified_by_what_is_kept_of_them() {
     let (place, server) = (Place::new(), FakeServer::start());
     place.fixture("every_kind/torch", "logs");
@@ -254,6 +267,13 @@ fn what_cannot_be_read_is_said() {
     let logs = scalars(&place, 3);
     place.import(&server, [&logs]).run().ok();
     let log = place.log();
+    let whole = fs::read(&log).unwrap();
+    fs::write(&log, &whole[..whole.len() - 1]).unwrap();
+    for path in [&logs, &log] {
+        let line = line(&verify(&place, &server, &[path]).run().code(3));
+        assert_eq!(line["state"], "unknown", "{line:#}");
+    }
+    fs::write(&log, whole).unwrap();
     fs::write(log.parent().unwrap().join(".wandb-bridge/checkpoint.json"), "{").unwrap();
     for path in [&logs, &log] {
         let line = line(&verify(&place, &server, &[path]).run().code(3));
