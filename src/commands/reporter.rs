@@ -494,6 +494,9 @@ fn upload_trouble(error: &UploadError, source: &Path) -> CommandError {
         ),
         UploadError::Conflict { .. } => trouble.hint(format!("nothing was sent; {OTHER_RUN}")),
         UploadError::Vanished { .. } => trouble.hint(OTHER_RUN),
+        UploadError::Behind { .. } => {
+            trouble.hint("nothing was sent; a larger `--max-spool` gives room to all of its log")
+        }
         _ if error.class() == Some(Class::RunGone) => {
             trouble.hint(format!("the run may have been deleted on the server: {OTHER_RUN}"))
         }

@@ -277,6 +277,17 @@ pub enum UploadError {
         /// What does not fit.
         why: String,
     },
+    /// The log is being made anew, and is shorter yet than what the server holds of the run: nobody can tell yet whether
+    /// that is the same.
+    #[error("`{run}` holds {there} rows on the server, and so far only {here} are here to compare them with")]
+    Behind {
+        /// Entity, project and id.
+        run: String,
+        /// How many history lines the server has.
+        there: u64,
+        /// How many the log has so far.
+        here: u64,
+    },
     /// What was acknowledged is not there any more. A person has to choose: see [`OnConflict`].
     #[error("the server holds nothing of the {rows} rows that it acknowledged of `{run}`: the run was deleted there")]
     Vanished {
