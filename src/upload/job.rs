@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use crate::api::{ApiError, Class};
 use crate::artifact::{Attached, Attachment};
 use crate::cleaned::CleanError;
-use crate::model::{LogPosition, Skips};
+use crate::model::{InvalidRunId, LogPosition, Skips};
 use crate::state_file::StateFileError;
 use crate::state_file::lock::LockError;
 use crate::state_file::place::StatePlace;
@@ -167,6 +167,11 @@ pub enum Progress {
         /// The log up to here was acknowledged.
         position: LogPosition,
     },
+    /// All of it is there, and the mark that says so could not be set beside the log.
+    Unmarked {
+        /// What the system said, and of which file.
+        why: String,
+    },
     /// Files were not taken by the server, or not now: they stay.
     FilesRefused {
         /// Their sizes.
@@ -295,11 +300,19 @@ pub enum UploadError {
     #[error("the upload broke off: {0}")]
     Broken(String),
     /// An earlier log of the same run comes first, and could not be uploaded.
-    #[error("not tried, because `{}` comes before it and could not be uploaded", .0.display())]
+    #[error("not tried, because `{}` comes before it and could not be uploaded whole", .0.display())]
     NotItsTurn(PathBuf),
     /// The log names no run.
     #[error("`{}` holds no run record", .0.display())]
     NoRun(PathBuf),
+    /// The log names a run as no run can be called. `--id` chooses another id.
+    #[error("`{}` cannot be sent to a run of that id", log.display())]
+    RunId {
+        /// The log.
+        log: PathBuf,
+        /// What is wrong with it.
+        source: InvalidRunId,
+    },
     /// The log cannot be read.
     #[error("cannot read `{}`", log.display())]
     Log {

@@ -23,7 +23,7 @@ use tracing::{debug, info};
 
 use crate::api::{ApiError, Class, run_url};
 use crate::cleaned::{self, Cleaned};
-use crate::model::{LogPosition, SkippedReason, Skips};
+use crate::model::{LogPosition, RunId, SkippedReason, Skips};
 use crate::upload::batch::{Batch, MAX_BYTES, MAX_LINE};
 use crate::upload::contact::{self, blocking};
 use crate::upload::cursor::{Cursor, first_run, media_named_before};
@@ -38,7 +38,7 @@ use crate::upload::state::{Base, RunAddress, Target, UploadState, state_path};
 use crate::upload::worker::artifacts::Going;
 use crate::upload::worker::attached::Attaching;
 use crate::upload::worker::keep::Keep;
-use crate::wandb_format::{LogError, mark_synced};
+use crate::wandb_format::{LogError, mark_synced, synced_marker};
 
 /// A running run that is quiet for so long says that it lives.
 const HEARTBEAT: Duration = Duration::from_secs(30);
@@ -253,6 +253,9 @@ impl<'a> Worker<'a> {
             let read = move || first_run(&log, end.position, &cancel);
             if let Some(run) = blocking(&self.job.log, self.fleet.cancel(), read).await? {
                 self.target = contact::target(&run, &self.job.overrides);
+                // It becomes a part of addresses, where some ids lead elsewhere.
+                RunId::new(&*self.target.run_id)
+                    .map_err(|source| UploadError::RunId { log: self.job.log.clone(), source })?;
                 return Ok(());
             }
             if end.complete {
@@ -393,8 +396,13 @@ impl<'a> Worker<'a> {
         let fold = self.state.fold.clone();
         self.find_attachments().await;
         let artifacts = self.has_artifacts_left();
+        // All of the log was acknowledged before, and later ones may have been since: then the run is not to be opened for it.
+        let is_past = end.close == Close::Continued && !self.opened && self.state.run.is_some();
         let Some(code) = code else {
-            if self.opened || artifacts {
+            if artifacts && is_past {
+                self.take_place().await?;
+                self.finish_artifacts().await?;
+            } else if self.opened || artifacts {
                 self.take_place().await?;
                 if !self.opened
                     && let Opened::ReadAgain(from) = self.open(&fold, end).await?
@@ -421,7 +429,10 @@ impl<'a> Worker<'a> {
             self.write_generated(&fold, end).await;
         }
         let named = files::plan_at_end(&fold, &again, &self.state.sent, &self.job.files_dir);
-        if !finished || !named.due.is_empty() || artifacts {
+        if artifacts && is_past && finished && named.due.is_empty() {
+            self.take_place().await?;
+            self.finish_artifacts().await?;
+        } else if !finished || !named.due.is_empty() || artifacts {
             self.take_place().await?;
             if !self.opened
                 && let Opened::ReadAgain(from) = self.open(&fold, end).await?
@@ -445,7 +456,8 @@ impl<'a> Worker<'a> {
             return Ok(RunState::Partial);
         }
         if let Err(error) = mark_synced(&self.job.log) {
-            debug!(%error, "no `.synced` marker");
+            let why = format!("`{}`: {error}", synced_marker(&self.job.log).display());
+            (self.job.progress)(Progress::Unmarked { why });
         }
         if self.job.cleaning != Cleaning::No {
             self.clean(end).await?;
