@@ -235,18 +235,22 @@ async fn ask(
     contents: &mut RunContents,
     cancel: &CancellationToken,
 ) -> Result<Option<Found>, ApiError> {
-    let Some(run) = api.run_facts(&contents.name, cancel).await? else { return Ok(None) };
     let expected = &mut contents.expected;
-    let mut rows = Vec::new();
-    for range in expected.rows.ranges() {
+    // Most runs are seen whole with one request.
+    let mut ranges = expected.rows.ranges().into_iter();
+    let (first, wants_files) = (ranges.next(), !expected.files.is_empty());
+    let Some(seen) = api.run_facts(&contents.name, first, wants_files, cancel).await? else { return Ok(None) };
+    let run = seen.facts;
+    let mut rows = vec![seen.rows];
+    for range in ranges {
         rows.push(api.history_page(&run.name, range, cancel).await?);
     }
-    let mut files = BTreeMap::new();
-    if !expected.files.is_empty() {
-        let found = api.run_files(&run.name, cancel).await?;
+    let mut files: BTreeMap<String, RunFile> = seen.files.into_iter().map(|file| (file.path.clone(), file)).collect();
+    if let Some(more) = seen.more_files {
+        let found = api.run_files(&run.name, more, cancel).await?;
         files.extend(found.into_iter().map(|file| (file.path.clone(), file)));
-        hash_what_can_be_compared(expected, &files).await;
     }
+    hash_what_can_be_compared(expected, &files).await;
     let artifacts = artifacts(api, expected, [&run.name.entity, &run.name.project], cancel).await?;
     Ok(Some(Found { run, rows, files, artifacts }))
 }

@@ -82,6 +82,10 @@ impl Recorder {
             self.new = false;
         }
         self.checkpoint.save(&self.place)?;
+        if std::mem::take(&mut self.uncounted) {
+            // Beside a checkpoint it says nothing.
+            let _ = std::fs::remove_file(self.place.uncounted());
+        }
         self.dirty = false;
         committed(self.checkpoint.position);
         Ok(())
