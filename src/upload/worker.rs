@@ -24,7 +24,7 @@ use tracing::info;
 
 use crate::api::{ApiError, Class, run_url};
 use crate::cleaned::{self, Cleaned};
-use crate::model::{LogPosition, SkippedReason, Skips};
+use crate::model::{LogPosition, RunId, SkippedReason, Skips};
 use crate::upload::batch::{Batch, MAX_BYTES, MAX_LINE};
 use crate::upload::contact::{self, blocking};
 use crate::upload::cursor::{Cursor, first_run, media_named_before};
@@ -260,6 +260,9 @@ impl<'a> Worker<'a> {
             let read = move || first_run(&log, end.position, &cancel);
             if let Some(run) = blocking(&self.job.log, self.fleet.cancel(), read).await? {
                 self.target = contact::target(&run, &self.job.overrides);
+                // It becomes a part of addresses, where some ids lead elsewhere.
+                RunId::new(&*self.target.run_id)
+                    .map_err(|source| UploadError::RunId { log: self.job.log.clone(), source })?;
                 return Ok(());
             }
             if end.complete {

@@ -7,9 +7,9 @@ use crate::cleaned::{self, Cleaned};
 use crate::upload::batch::{Batch, MAX_LINE};
 use crate::upload::files::{self, Plan};
 use crate::upload::fold::{Exit, Fold};
-use crate::upload::job::{Cleaning, Close, LogEnd, RunState, UploadError};
+use crate::upload::job::{Cleaning, Close, LogEnd, Progress, RunState, UploadError};
 use crate::upload::worker::{Opened, Worker};
-use crate::wandb_format::mark_synced;
+use crate::wandb_format::{mark_synced, synced_marker};
 
 /// The exit code of a run whose log ends there; `None` when the run goes on.
 fn code(fold: &Fold, end: LogEnd) -> Option<i32> {
@@ -98,7 +98,8 @@ impl Worker<'_> {
             return Ok(RunState::Partial);
         }
         if let Err(error) = mark_synced(&self.job.log) {
-            debug!(%error, "no `.synced` marker");
+            let why = format!("`{}`: {error}", synced_marker(&self.job.log).display());
+            (self.job.progress)(Progress::Unmarked { why });
         }
         if self.job.cleaning != Cleaning::No {
             self.clean(end).await?;
