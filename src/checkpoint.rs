@@ -4,6 +4,7 @@
 //! ours, and cut back to it before anything is appended.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize, Serializer};
 
@@ -168,6 +169,15 @@ pub struct SideMark {
     pub modified_ns: u64,
 }
 
+/// The newest version of an artifact that was recorded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArtifactMark {
+    /// The digest of all of it.
+    pub digest: String,
+    /// What its files looked like: as long as they do, they need not be read.
+    pub look: String,
+}
+
 /// The recorded part of a run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Checkpoint {
@@ -215,6 +225,13 @@ pub struct Checkpoint {
     /// Files beside the event files that were copied or left out, by their path below `files/`, as they were then.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub side_files: BTreeMap<String, SideMark>,
+    /// Artifacts that were recorded, by type and name: what was in them then.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub artifacts: BTreeMap<String, ArtifactMark>,
+    /// The directories of the experiment, seen from the run directory, and what paths of their files begin with. Artifacts
+    /// are looked for there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub experiments: Vec<(String, PathBuf)>,
     /// Event files that are files of the run too, by their path below `files/`.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub saved_events: BTreeSet<String>,

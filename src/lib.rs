@@ -27,9 +27,10 @@
 //! | [`cleaned`] | runs whose log was deleted after it arrived | what was acknowledged |
 //! | [`side_files`] | what TensorBoard reads beside event files: projector, profiles | what a run is, copying |
 //! | [`known_runs`] | runs that were recorded before | the server |
-//! | [`artifact`] | which files go into an artifact, their digests, its manifest | runs, the network |
+//! | [`artifact`] | which files go into an artifact, their digests, its manifest | logs, the network |
 //! | [`watch`] | what changed between two looks (pure), hints to look sooner | what a run is |
 //! | [`api`] | GraphQL, file stream, signed URLs, retries, credentials: all HTTP | logs |
+//! | [`verify`] | what a run is to hold against what the server tells of it | logs, files, requests |
 //! | [`upload`] | log entries → requests, and what was acknowledged | event files |
 //! | [`free_space`] | how much of the disk is to stay free | what is written |
 //! | [`state_file`] | small state, replaced atomically; locks between processes | what they are used for |
@@ -78,5 +79,6 @@ pub mod state_file;
 pub mod survey;
 pub mod tfevents;
 pub mod upload;
+pub mod verify;
 pub mod wandb_format;
 pub mod watch;

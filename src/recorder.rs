@@ -8,6 +8,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::artifact::{Attached, Attachment};
 use crate::checkpoint::Checkpoint;
 use crate::convert::axes::Axes;
 use crate::convert::filters::Filter;
@@ -20,6 +21,7 @@ use crate::state_file::place::StatePlace;
 use crate::survey::PlannedSource;
 use crate::tfevents::TagTable;
 
+mod attach;
 mod commit;
 mod describe;
 mod disk;
@@ -78,6 +80,10 @@ pub struct Recorder {
     config: HashMap<Vec<String>, Json>,
     /// What is known of files beside the event files.
     side: Side,
+    /// What else is to be attached when the run ends.
+    attachments: Vec<Attachment>,
+    /// What of that there was.
+    attached: Vec<Attached>,
     /// Where config values stood that look like credentials.
     masked: BTreeSet<String>,
     dry_run: bool,

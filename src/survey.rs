@@ -27,7 +27,7 @@ mod roots;
 #[cfg(test)]
 mod tests;
 
-use draft::{Draft, Drafts, join_label};
+use draft::{Draft, Drafts, distinct_names, join_label};
 use evidence::Beginnings;
 use roots::{Member, Root, last_names, readable};
 
@@ -49,6 +49,8 @@ pub struct PlannedRun {
     pub session_of: Option<Vec<String>>,
     /// The experiment's directory.
     pub directory: PathBuf,
+    /// The same, and those of the experiments that were joined to it.
+    pub experiments: Vec<PathBuf>,
     /// What TensorBoard calls the TB runs that belong to it, also those that a filter leaves out.
     pub tb_runs: Vec<String>,
     /// Host name from the name of its first event file; empty when it has none.
@@ -82,6 +84,17 @@ impl PlannedRun {
         match &self.session_of {
             Some(of) => Place { root: &self.root, path: of }.name(),
             None => self.place().parent(),
+        }
+    }
+
+    /// The directories of its experiments, and what tells files below them apart: nothing, where there is one.
+    pub fn roots(&self) -> Vec<(String, PathBuf)> {
+        match self.experiments.as_slice() {
+            [only] => vec![(String::new(), only.clone())],
+            several => {
+                let names = distinct_names(several.iter()).into_iter().map(|names| names.join("/"));
+                names.zip(several.iter().cloned()).collect()
+            }
         }
     }
 

@@ -70,13 +70,15 @@ impl Rate {
     }
 
     fn learn(&mut self, status: u16, remaining: Option<f64>, reset: Option<f64>) {
+        if status == 429 {
+            self.current = self.current.min(BURST) / 2.0;
+        }
         match (remaining, reset) {
             (Some(remaining), Some(reset)) if reset > 1.0 && remaining >= 0.0 => {
                 // Smoothed, so that one odd answer does not stop all runs.
                 let allowed = (remaining / reset).clamp(FLOOR, self.limit);
                 self.current += 0.2 * (allowed - self.current);
             }
-            _ if status == 429 => self.current = self.current.min(BURST) / 2.0,
             _ if (200..300).contains(&status) => self.current *= 1.05,
             _ => {}
         }
@@ -121,6 +123,10 @@ mod tests {
             rate.learn(200, Some(10.0), Some(5.0));
         }
         assert!((rate.current - 2.0).abs() < 1e-3, "{}", rate.current);
+        rate.current = CEILING;
+        rate.learn(429, Some(1000.0), Some(5.0));
+        assert!(rate.current < 50.0, "{}: a refusal counts, whatever is said to remain", rate.current);
+        rate.current = 2.0;
         rate.learn(200, Some(0.0), Some(1.0));
         assert!(rate.current > 2.0, "a reset within a second says nothing");
     }

@@ -16,6 +16,7 @@ pub(crate) mod file_stream;
 mod graphql;
 mod patience;
 mod retry;
+mod run_facts;
 mod storage;
 
 pub use app_url::{app_url, artifact_url, project_url, run_url};
@@ -29,3 +30,4 @@ pub use error::{ApiError, Class};
 pub use graphql::{Alert, Bucket, Features, RunFiles, RunStatus, UpsertBucket, Viewer};
 pub use patience::Patience;
 pub use retry::RetryPolicy;
+pub use run_facts::{RunFacts, RunFile, RunName, StepRange, VersionFacts};

@@ -10,6 +10,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use crate::artifact::NameError;
+
 /// The files of an artifact.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Found {
@@ -67,6 +69,9 @@ pub enum CollectError {
     /// A name that no text can hold: have it renamed.
     #[error("the name of `{}` is not UTF-8", .0.display())]
     Name(PathBuf),
+    /// The artifact itself has no name that can be used: have it named differently.
+    #[error("the name of the artifact cannot be used")]
+    Unnamed(#[source] NameError),
     /// Two files want the same path: have one of them named differently.
     #[error("both `{}` and `{}` would be `{name}` in the artifact", first.display(), second.display())]
     Twice {
@@ -81,18 +86,27 @@ pub enum CollectError {
 
 /// Finds the files below paths. `keep` is asked with the path in the artifact; what it refuses is not told of.
 pub fn collect(paths: &[PathBuf], keep: &dyn Fn(&str) -> bool) -> Result<Found, CollectError> {
-    let mut walk = Walk { found: Found::default(), keep };
+    let mut walk = Walk { found: Found::default(), keep, enter: None };
     for path in paths {
         let failed = |source| CollectError::Read { path: path.clone(), source };
         if fs::metadata(path).map_err(failed)?.is_dir() {
-            let root: Rc<Path> = fs::canonicalize(path).map_err(failed)?.into();
-            walk.directory(path, &root)?;
+            walk.root(path)?;
         } else {
             let name = path.file_name().unwrap_or_default();
             let name = name.to_str().ok_or_else(|| CollectError::Name(path.clone()))?;
             walk.add(name.to_owned(), path.clone())?;
         }
     }
+    Ok(walk.found)
+}
+
+/// Which directories are entered, by their places and their paths in the artifact.
+type Enter<'a> = dyn Fn(&Path, &str) -> bool + 'a;
+
+/// Finds the files below one directory that `keep` takes, in those directories that `enter` takes. A link to a directory that would be entered, if it did not lead out, is told of.
+pub fn collect_below(directory: &Path, keep: &dyn Fn(&str) -> bool, enter: &Enter<'_>) -> Result<Found, CollectError> {
+    let mut walk = Walk { found: Found::default(), keep, enter: Some(enter) };
+    walk.root(directory)?;
     Ok(walk.found)
 }
 
@@ -105,6 +119,8 @@ pub fn inside(root: &Path, path: &Path) -> Option<PathBuf> {
 struct Walk<'a> {
     found: Found,
     keep: &'a dyn Fn(&str) -> bool,
+    /// Which directories are entered; all, where nothing is said.
+    enter: Option<&'a Enter<'a>>,
 }
 
 /// A directory on the way down.
@@ -118,6 +134,21 @@ struct Place {
 }
 
 impl Walk<'_> {
+    fn root(&mut self, path: &Path) -> Result<(), CollectError> {
+        let failed = |source| CollectError::Read { path: path.to_owned(), source };
+        let root: Rc<Path> = fs::canonicalize(path).map_err(failed)?.into();
+        self.directory(path, &root)
+    }
+
+    fn enters(&self, path: &Path, name: &str) -> bool {
+        self.enter.is_none_or(|enter| enter(path, name))
+    }
+
+    /// Whether a link that is not followed is to be told of.
+    fn is_wanted(&self, link: &Path, name: &str) -> bool {
+        (self.keep)(name) || self.enter.is_some_and(|enter| link.is_dir() && enter(link, name))
+    }
+
     fn directory(&mut self, path: &Path, root: &Rc<Path>) -> Result<(), CollectError> {
         let first = Place { path: path.to_owned(), name: String::new(), real: root.clone(), above: Vec::new() };
         let mut waiting = vec![first];
@@ -131,18 +162,24 @@ impl Walk<'_> {
                 let Some(own) = own.to_str() else { return Err(CollectError::Name(path)) };
                 let name = if place.name.is_empty() { own.to_owned() } else { format!("{}/{own}", place.name) };
                 if kind.is_dir() {
-                    waiting.push(place.below(path, name, place.real.join(own).into()));
+                    if self.enters(&path, &name) {
+                        waiting.push(place.below(path, name, place.real.join(own).into()));
+                    }
                 } else if kind.is_file() {
                     self.add(name, path)?;
-                } else if !(self.keep)(&name) {
+                } else if self.enter.is_none() && !(self.keep)(&name) {
                     // The user knows of it.
                 } else if kind.is_symlink() {
                     match follow(&path, root, &place) {
                         Ok(Target::File) => self.add(name, path)?,
-                        Ok(Target::Directory(real)) => waiting.push(place.below(path, name, real)),
-                        Err(why) => self.found.left_out.push(LeftOut { path, why }),
+                        Ok(Target::Directory(real)) if self.enters(&path, &name) => {
+                            waiting.push(place.below(path, name, real));
+                        }
+                        Ok(Target::Directory(_)) => {}
+                        Err(why) if self.is_wanted(&path, &name) => self.found.left_out.push(LeftOut { path, why }),
+                        Err(_) => {}
                     }
-                } else {
+                } else if (self.keep)(&name) {
                     self.found.left_out.push(LeftOut { path, why: WhyLeftOut::NotAFile });
                 }
             }

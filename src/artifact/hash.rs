@@ -10,7 +10,7 @@ use std::time::UNIX_EPOCH;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use md5::{Digest as _, Md5};
+use md5::{Digest, Md5};
 use rayon::prelude::*;
 
 /// How much is read at once.
@@ -97,6 +97,19 @@ impl Mark {
     /// What a file is now.
     pub fn of(path: &Path) -> io::Result<Self> {
         std::fs::metadata(path).map(|metadata| Self::from(&metadata))
+    }
+}
+
+impl Mark {
+    /// Feeds it to a hash.
+    pub(super) fn feed(&self, hash: &mut impl Digest) {
+        let (device, number, changed, changed_ns) = self.identity;
+        hash.update(self.size.to_le_bytes());
+        hash.update(self.modified_ns.to_le_bytes());
+        hash.update(device.to_le_bytes());
+        hash.update(number.to_le_bytes());
+        hash.update(changed.to_le_bytes());
+        hash.update(changed_ns.to_le_bytes());
     }
 }
 

@@ -5,12 +5,14 @@
 //!
 //! Pure but for reading files. This room has never heard of the network, of runs, or of what a log is.
 
+mod attach;
 mod collect;
 mod hash;
 mod manifest;
 mod names;
 
-pub use collect::{CollectError, Found, LeftOut, WhyLeftOut, collect, inside};
+pub use attach::{Attached, Attachment};
+pub use collect::{CollectError, Found, LeftOut, WhyLeftOut, collect, collect_below, inside};
 pub use hash::{HashError, Hashed, Mark, Multipart, Part, hash_file, hash_files, hash_parts, md5_base64};
 pub use manifest::{Entry, LocalFile, Manifest, STORAGE_POLICY};
 pub use names::{

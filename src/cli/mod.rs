@@ -7,11 +7,13 @@
 mod artifact;
 mod values;
 mod variables;
+mod verify;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::convert::artifact_rule::ArtifactRule;
 use crate::convert::axes::AxisRule;
 use crate::convert::config::ConfigFlag;
 use crate::convert::filters::{KindName, Moment};
@@ -26,6 +28,7 @@ pub use values::parse_duration;
 pub(crate) use variables::boolean;
 pub(crate) use variables::flag_variable;
 pub use variables::{ParseError, parse};
+pub use verify::{AlsoVerify, VerifyArgs};
 
 const AFTER_HELP: &str = "\
 Each `--some-flag` can be set as `WANDB_BRIDGE_SOME_FLAG`. Behind flags and these come the official client's variables, \
@@ -63,6 +66,8 @@ pub enum Command {
     Inspect(InspectArgs),
     /// Upload files as artifacts
     Artifact(ArtifactArgs),
+    /// Compare what is here with what the server holds
+    Verify(VerifyArgs),
     /// Print a completion script for a shell
     Completions(CompletionsArgs),
 }
@@ -76,6 +81,13 @@ pub struct ImportArgs {
     /// Read and convert, but neither write nor upload
     #[arg(long)]
     pub dry_run: bool,
+    /// Attach files to each run as an artifact; GLOB is looked for below the run's own directory, NAME may hold placeholders;
+    /// may be repeated
+    #[arg(long = "artifact", value_name = "TYPE:NAME=GLOB")]
+    pub artifacts: Vec<ArtifactRule>,
+    /// Whether to look afterwards if all is there.
+    #[command(flatten)]
+    pub verify: AlsoVerify,
     /// What a run is, and what it is called.
     #[command(flatten)]
     pub runs: RunArgs,
@@ -195,9 +207,16 @@ pub struct SyncArgs {
     /// Show what would be uploaded, and upload nothing
     #[arg(long)]
     pub dry_run: bool,
+    /// Attach files to each run as an artifact; GLOB is looked for below the directory that the run was imported from, or in
+    /// the run's `files`; NAME may hold placeholders; may be repeated
+    #[arg(long = "artifact", value_name = "TYPE:NAME=GLOB", conflicts_with = "live")]
+    pub artifacts: Vec<ArtifactRule>,
     /// Delete the log and the files of each run once it is finished and all of it was acknowledged
     #[arg(long)]
     pub clean: bool,
+    /// Whether to look afterwards if all is there.
+    #[command(flatten)]
+    pub verify: AlsoVerify,
     /// Where runs go.
     #[command(flatten)]
     pub target: TargetArgs,
@@ -470,6 +489,7 @@ impl Command {
             Self::Import(arguments) => Some(&arguments.runs),
             Self::Watch(arguments) => Some(&arguments.runs),
             Self::Inspect(arguments) => Some(&arguments.runs),
+            Self::Verify(arguments) => Some(&arguments.runs),
             Self::Sync(_) | Self::Artifact(_) | Self::Completions(_) => None,
         }
     }
@@ -480,6 +500,7 @@ impl Command {
             Self::Import(arguments) => Some(&arguments.data),
             Self::Watch(arguments) => Some(&arguments.data),
             Self::Inspect(arguments) => Some(&arguments.data),
+            Self::Verify(arguments) => Some(&arguments.data),
             Self::Sync(_) | Self::Artifact(_) | Self::Completions(_) => None,
         }
     }
@@ -495,6 +516,7 @@ impl Command {
                 let (dir, project) = (arguments.dir.clone(), arguments.project.clone());
                 TargetArgs { dir, project, ..TargetArgs::default() }
             }
+            Self::Verify(arguments) => arguments.target(),
             Self::Completions(_) => TargetArgs::default(),
         }
     }
@@ -506,6 +528,7 @@ impl Command {
             Self::Watch(arguments) => arguments.state.clone(),
             Self::Sync(arguments) => arguments.state.clone(),
             Self::Inspect(arguments) => StateArgs { state_dir: arguments.state_dir.clone(), ..StateArgs::default() },
+            Self::Verify(arguments) => StateArgs { state_dir: arguments.state_dir.clone(), ..StateArgs::default() },
             Self::Artifact(_) | Self::Completions(_) => StateArgs::default(),
         }
     }
@@ -516,7 +539,7 @@ impl Command {
             Self::Import(arguments) => arguments.disk,
             Self::Watch(arguments) => arguments.disk,
             Self::Sync(arguments) => DiskArgs { clean: arguments.clean, ..DiskArgs::default() },
-            Self::Artifact(_) | Self::Inspect(_) | Self::Completions(_) => DiskArgs::default(),
+            Self::Artifact(_) | Self::Inspect(_) | Self::Verify(_) | Self::Completions(_) => DiskArgs::default(),
         }
     }
 
@@ -532,6 +555,7 @@ impl Command {
             Self::Watch(arguments) => Some(&arguments.network),
             Self::Sync(arguments) => Some(&arguments.network),
             Self::Artifact(ArtifactArgs { action: ArtifactAction::Put(arguments) }) => Some(&arguments.network),
+            Self::Verify(arguments) => Some(&arguments.network),
             Self::Inspect(_) | Self::Completions(_) => None,
         }
     }
@@ -544,6 +568,7 @@ impl Command {
             Self::Sync(arguments) => arguments.output,
             Self::Artifact(ArtifactArgs { action: ArtifactAction::Put(arguments) }) => arguments.output,
             Self::Inspect(arguments) => arguments.output,
+            Self::Verify(arguments) => arguments.output,
             Self::Completions(_) => OutputArgs::default(),
         }
     }

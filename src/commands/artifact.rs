@@ -10,8 +10,8 @@ use serde::Serialize;
 
 use crate::api::{Class, artifact_url};
 use crate::artifact::{
-    CollectError, Entry, Found, HashError, LocalFile, Manifest, Multipart, NameError, check_alias, check_name,
-    check_tag, check_type, collect, hash_files,
+    CollectError, Found, HashError, Manifest, Multipart, NameError, check_alias, check_name, check_tag, check_type,
+    collect,
 };
 use crate::cli::{Mode, PutArgs};
 use crate::commands::error::{CommandError, ExitCode};
@@ -170,25 +170,14 @@ fn is_finite(json: &Json) -> bool {
 }
 
 fn hash(found: &Found) -> Result<Manifest, CommandError> {
-    let paths: Vec<_> = found.files.values().cloned().collect();
-    let hashed = hash_files(&paths).map_err(|error| {
+    found.manifest().map_err(|error| {
         let failed = |code| CommandError::new(code, error.to_string());
         match &error {
             HashError::Changed(_) => failed(ExitCode::Temporary).hint("try again when nobody writes to it any more"),
             HashError::Read { source, .. } => failed(ExitCode::Failed).caused_by(source),
             HashError::TooLarge { .. } => failed(ExitCode::Failed),
         }
-    })?;
-    let entries = found.files.iter().zip(hashed).map(|((name, path), hashed)| {
-        let entry = Entry {
-            digest: hashed.digest,
-            size: hashed.mark.size,
-            local: Some(LocalFile { path: path.clone(), mark: Some(hashed.mark) }),
-            ..Entry::default()
-        };
-        (name.clone(), entry)
-    });
-    Ok(Manifest { entries: entries.collect(), ..Manifest::default() })
+    })
 }
 
 fn cannot_collect(error: &CollectError) -> CommandError {
@@ -196,6 +185,7 @@ fn cannot_collect(error: &CollectError) -> CommandError {
         CollectError::Twice { .. } => CommandError::new(ExitCode::Usage, error.to_string())
             .hint("put them into one directory, under different names, and name that"),
         CollectError::Read { source, .. } => CommandError::new(ExitCode::Failed, error.to_string()).caused_by(source),
+        CollectError::Unnamed(error) => CommandError::new(ExitCode::Usage, "the name cannot be used").caused_by(error),
         CollectError::Name(_) => CommandError::new(ExitCode::Failed, error.to_string())
             .hint("rename it, or leave it out with `--exclude` of the directory that it is in"),
     }

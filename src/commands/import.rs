@@ -4,9 +4,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::cli::{ImportArgs, Mode};
+use crate::commands::attach;
 use crate::commands::error::{CommandError, ExitCode, IoContext as _};
 use crate::commands::session::{self, Stop};
 use crate::commands::ui::{Ui, counted};
+use crate::commands::verify;
 use crate::model::Skips;
 use crate::pipeline::{self, Watcher};
 use crate::settings::Settings;
@@ -23,6 +25,8 @@ pub(super) fn run(
         ui.note("W&B is disabled: nothing was read, written or sent");
         return Ok(ExitCode::Success);
     }
+    verify::check(arguments.verify, settings)?;
+    attach::check(&arguments.artifacts)?;
     let shape = session::shape(settings)?;
     let client = if arguments.dry_run { None } else { session::client(settings)? };
     session::check_paths(&arguments.paths)?;
@@ -55,7 +59,7 @@ pub(super) fn run(
     let watcher: Arc<dyn Watcher> = reporter.clone();
     let uploads = client.map(|client| session::uploads(&runtime, client, settings, &watcher));
     let stop = Stop::listen(&runtime, settings.max_duration, uploads.as_ref())?;
-    pipeline::import(&runs, &recording, uploads.as_ref(), &stop.token, &watcher);
+    pipeline::import(&runs, &recording, &arguments.artifacts, uploads.as_ref(), &stop.token, &watcher);
     if let Some(uploads) = &uploads {
         runtime.block_on(uploads.finish(None));
     }
@@ -64,7 +68,13 @@ pub(super) fn run(
     if !keys.is_empty() {
         session::warn_of_idle_globs(settings, &keys, ui);
     }
-    Ok(reporter.finish("imported", stop.exit_code()))
+    reporter.say_idle(&arguments.artifacts);
+    let verified = verify::afterwards(arguments.verify, settings, (&runtime, &stop), ui, || {
+        // Read anew: it knows the runs that were made just now.
+        let recording = session::recording(settings, true, runs.len(), ui)?;
+        Ok(verify::of_plans(&runs, &recording, settings, ui))
+    })?;
+    Ok(reporter.finish("imported", stop.exit_code().into_iter().chain(verified)))
 }
 
 /// Names what could not be read, and counts it and what was not to be read.

@@ -1,6 +1,7 @@
 //! The commands: what each does with settings and paths, and how it ends.
 
 mod artifact;
+mod attach;
 pub mod error;
 mod import;
 mod inspect;
@@ -8,6 +9,7 @@ mod reporter;
 mod session;
 mod sync;
 pub mod ui;
+mod verify;
 mod watch;
 
 use std::ffi::OsString;
@@ -75,6 +77,7 @@ fn dispatch(command: Command, typed: &[String], settings: &Settings, ui: &Arc<Ui
         Command::Artifact(ArtifactArgs { action: ArtifactAction::Put(arguments) }) => {
             artifact::put(&arguments, typed, settings, ui).map(Ended::Own)
         }
+        Command::Verify(arguments) => verify::run(&arguments, settings, ui).map(Ended::Own),
         Command::Inspect(arguments) => inspect::run(&arguments, settings, ui).map(Ended::Own),
         Command::Completions(arguments) => {
             let mut script = Vec::new();

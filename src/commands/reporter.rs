@@ -8,11 +8,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::api::{Class, project_url};
+use crate::artifact::Attached;
+use crate::commands::attach::Finds;
 use crate::commands::error::{CommandError, ExitCode};
 use crate::commands::ui::{
-    Addresses, Destination, Found, Progress as Shown, Report, RunReport, RunState, Totals, Ui, counted, elapsed,
-    first_lines, grouped, last_lines, printable, size,
+    Addresses, AttachedReport, Destination, Found, Progress as Shown, Report, RunReport, RunState, Totals, Ui, counted,
+    elapsed, first_lines, grouped, last_lines, printable, size,
 };
+use crate::convert::artifact_rule::ArtifactRule;
 use crate::model::{Kinds, RunId, Skips};
 use crate::pipeline::{Note, Recorded, RunEnd, Watcher};
 use crate::recorder::RecordError;
@@ -42,6 +45,7 @@ struct State {
     shown_at: HashSet<RunId>,
     repeated: u64,
     keys: BTreeSet<String>,
+    finds: Finds,
     /// The 401 is said once, not for every run that it stops.
     key_refused: bool,
     /// Whether it was said that there is no room to record.
@@ -92,6 +96,13 @@ impl Reporter {
     /// All keys that were met.
     pub(super) fn keys(&self) -> BTreeSet<String> {
         self.state().keys.clone()
+    }
+
+    /// Says which rules about artifacts found nothing, and counts those that found nothing of any run.
+    pub(super) fn say_idle(&self, rules: &[ArtifactRule]) {
+        let (skips, notes) = self.state().finds.idle(rules);
+        self.skip(&skips);
+        self.ui.notes(&notes);
     }
 
     /// Says the last lines. `more` are exit codes that the command itself knows of.
@@ -157,6 +168,7 @@ impl Watcher for Reporter {
             state.totals.bytes += left_out.pass.bytes;
             state.keys.extend(left_out.keys.iter().cloned());
         }
+        state.finds.add(attached_of(&run));
         state.totals.add(&report, &skips);
         state.shown.runs_done += 1;
         state.shown.runs = state.shown.runs.max(state.shown.runs_done);
@@ -262,15 +274,16 @@ fn planned(report: &RunReport, recorded: &Recorded) -> String {
         .collect();
     if kinds.is_empty() {
         text.push_str("  nothing new\n");
-        return text;
+    } else {
+        let _ = writeln!(
+            text,
+            "  new: {}, {} of log; {}",
+            counted(report.rows, "row"),
+            size(report.log_bytes),
+            kinds.join("; ")
+        );
     }
-    let _ = writeln!(
-        text,
-        "  new: {}, {} of log; {}",
-        counted(report.rows, "row"),
-        size(report.log_bytes),
-        kinds.join("; ")
-    );
+    report.artifacts.iter().for_each(|artifact| text.push_str(&artifact.line()));
     if report.run_files > 0 {
         let _ = writeln!(text, "  new files: {}, {}", grouped(report.run_files), size(report.run_file_bytes));
     }
@@ -296,6 +309,7 @@ fn report(run: &RunEnd) -> (RunReport, Skips, Option<CommandError>) {
         run_file_bytes: 0,
         log_bytes: 0,
         rows_before: None,
+        artifacts: attached_of(run).iter().filter(|attached| attached.files > 0).map(AttachedReport::from).collect(),
         skipped: Vec::new(),
         state: RunState::Offline,
         error: None,
@@ -347,6 +361,12 @@ fn report(run: &RunEnd) -> (RunReport, Skips, Option<CommandError>) {
     }
     report.skipped = all.report();
     (report, skips, trouble)
+}
+
+/// What there was of what is to be attached to a run.
+fn attached_of(run: &RunEnd) -> &[Attached] {
+    let recorded = run.recorded.as_ref().map(|recorded| recorded.attached.as_slice());
+    recorded.or(run.uploaded.as_ref().map(|uploaded| uploaded.attached.as_slice())).unwrap_or_default()
 }
 
 fn add_upload(report: &mut RunReport, run: &RunEnd, uploaded: &UploadOutcome) -> Option<CommandError> {

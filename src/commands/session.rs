@@ -131,7 +131,7 @@ pub(super) fn recording(settings: &Settings, dry_run: bool, runs: usize, ui: &Ui
     let mut naming = naming(settings)?;
     if runs != 1 {
         if let Some(warning) = naming.single.ignored_warning(runs) {
-            ui.warning(warning);
+            ui.warn_once(&warning.clone(), || warning);
         }
         naming.single = Default::default();
     }

@@ -3,6 +3,7 @@
 //! Pure: no files, no clock, no network. Whoever calls brings the facts (directories, tags, first records) and takes
 //! plans and [`RunUpdate`](crate::model::RunUpdate)s away.
 
+pub mod artifact_rule;
 pub mod axes;
 pub mod config;
 pub mod filters;

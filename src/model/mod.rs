@@ -7,6 +7,7 @@ pub mod json;
 pub mod json_text;
 mod number;
 mod outcome;
+mod same;
 mod update;
 
 pub use ids::{InvalidRunId, LogPosition, RunId, Step, WallTime};
@@ -14,5 +15,6 @@ pub use json::Json;
 pub use number::Number;
 pub use outcome::{Count, KindCount, Kinds, Skipped, SkippedReason, Skips};
 pub use update::{
-    Exit, FileCategory, Host, MetricDefinition, MetricSummary, Row, RowValue, RunInfo, RunUpdate, SummaryItem,
+    ArtifactFile, ArtifactInfo, Exit, FileCategory, Host, MetricDefinition, MetricSummary, Row, RowValue, RunInfo,
+    RunUpdate, SummaryItem,
 };

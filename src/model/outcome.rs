@@ -41,6 +41,8 @@ pub enum SkippedReason {
     File,
     /// An artifact that could not be uploaded.
     Artifact,
+    /// Files that were to be attached to runs, of which there are none for any run.
+    NoFiles,
     /// A record of a log that is newer than this program.
     UnknownRecord,
     /// A histogram with more bins than W&B takes, which were put together: its weight is all there.
@@ -59,7 +61,8 @@ impl SkippedReason {
             | Self::BadValue
             | Self::RowTooLarge
             | Self::File
-            | Self::Artifact => true,
+            | Self::Artifact
+            | Self::NoFiles => true,
             Self::LeftOut
             | Self::LeftOutFile
             | Self::NotShown
@@ -90,6 +93,7 @@ impl fmt::Display for SkippedReason {
             Self::RowTooLarge => "row above W&B's size limit",
             Self::File => "file that could not be uploaded",
             Self::Artifact => "artifact that could not be uploaded",
+            Self::NoFiles => "`--artifact` that finds no file of any run",
             Self::UnknownRecord => "record of a newer W&B client",
             Self::Rebinned => "histogram with more than 512 bins, put together to 512",
         };

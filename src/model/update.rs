@@ -1,5 +1,6 @@
 //! What happens to a run, one step at a time: the closed set that `convert` makes and `sink` writes down.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::model::{Json, Number, RunId};
@@ -15,6 +16,8 @@ pub enum RunUpdate {
     Metric(MetricDefinition),
     /// Files of the run, by their paths below its `files/`: they are there already.
     Files(Vec<(String, FileCategory)>),
+    /// A version of an artifact of the run.
+    Artifact(Box<ArtifactInfo>),
     /// One history row.
     Row(Row),
     /// Summary values that changed.
@@ -23,6 +26,42 @@ pub enum RunUpdate {
     Preempting,
     /// The run ended. Only ever the last update of a log.
     Exit(Exit),
+}
+
+/// A version of an artifact, as it is recorded: its files stay where they are until they are uploaded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ArtifactInfo {
+    /// The run that it belongs to.
+    pub run_id: RunId,
+    /// Empty: the server's default.
+    pub entity: String,
+    /// Empty: the server's default.
+    pub project: String,
+    /// Its type.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+    /// The digest of all of it.
+    pub digest: String,
+    /// What this version is known by before the server gives it an id.
+    pub client_id: String,
+    /// The same for the sequence of its versions.
+    pub sequence_client_id: String,
+    /// What is in it.
+    pub files: Vec<ArtifactFile>,
+}
+
+/// A file of an artifact.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ArtifactFile {
+    /// Its path in the artifact.
+    pub path: String,
+    /// The base64 of its MD5.
+    pub digest: String,
+    /// In bytes.
+    pub size: u64,
+    /// Where it is.
+    pub local: PathBuf,
 }
 
 /// What a file of a run is for.

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use rayon::prelude::*;
 use tokio_util::sync::CancellationToken;
 
+use crate::convert::artifact_rule::ArtifactRule;
+use crate::pipeline::attach;
 use crate::pipeline::gate::{Gate, Verdict};
 use crate::pipeline::recording::{Published, Recording};
 use crate::pipeline::report::{Halves, Note, Recorded, RunEnd, Watcher};
@@ -14,22 +16,25 @@ use crate::recorder::{End, Pass};
 use crate::survey::PlannedRun;
 
 /// Records all runs, several at once, and uploads them if there is anything to upload them with. Returns when all are
-/// recorded; uploads may still be under way. `stop` ends it early, between two commits.
+/// recorded; uploads may still be under way. `stop` ends it early, between two commits. `artifacts` are made of files beside
+/// the event files of each run.
 pub fn import(
     runs: &[PlannedRun],
     recording: &Recording,
+    artifacts: &[ArtifactRule],
     uploads: Option<&Uploads>,
     stop: &CancellationToken,
     watcher: &Arc<dyn Watcher>,
 ) {
     runs.par_iter()
         .filter(|_| !stop.is_cancelled())
-        .for_each(|plan| import_run(plan, recording, uploads, stop, watcher));
+        .for_each(|plan| import_run(plan, recording, artifacts, uploads, stop, watcher));
 }
 
 fn import_run(
     plan: &PlannedRun,
     recording: &Recording,
+    artifacts: &[ArtifactRule],
     uploads: Option<&Uploads>,
     stop: &CancellationToken,
     watcher: &Arc<dyn Watcher>,
@@ -63,6 +68,7 @@ fn import_run(
         }
     };
     gate.follow(&mut run);
+    run.recorder.attach(attach::to_planned(artifacts, plan));
     run.notes.drain(..).for_each(|note| watcher.note(note));
     let halves =
         Halves::new(watcher.clone(), plan.directory.clone(), run.id.clone(), if uploads.is_some() { 2 } else { 1 });

@@ -290,6 +290,8 @@ fn start(log: &Path, look: &LogLook, foreign: Option<Foreign>, overrides: &Overr
         end: receiver,
         live: !look.live_end().complete,
         foreign,
+        // Files beside a run that grows are not whole yet.
+        attach: Vec::new(),
         meter: None,
     };
     let noted = outcome.clone();

@@ -261,6 +261,7 @@ impl Recording {
                     run.modified = run.modified.max(plan.modified);
                     run.tb_runs.extend(plan.tb_runs);
                     run.sources.extend(plan.sources);
+                    run.experiments.extend(plan.experiments);
                 }
                 None => {
                     by_id.insert(id, assigned.len());
@@ -292,6 +293,8 @@ impl Recording {
             overrides: chosen_target(run.recorder.checkpoint()),
             end: published.0.subscribe(),
             foreign: None,
+            // They are recorded in the log.
+            attach: Vec::new(),
             live,
             meter,
         }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::artifact::Attached;
 use crate::model::RunId;
 use crate::pipeline::recording::OpenRun;
 use crate::recorder::{Pass, RecordError};
@@ -106,6 +107,8 @@ pub struct Recorded {
     pub masked: Vec<String>,
     /// Whether it is left open, to go on later.
     pub open: bool,
+    /// What there was of what is to be attached.
+    pub attached: Vec<Attached>,
 }
 
 impl Recorded {
@@ -126,6 +129,7 @@ impl Recorded {
             keys: run.recorder.keys().map(str::to_owned).collect(),
             masked: run.recorder.masked().iter().cloned().collect(),
             open: checkpoint.ending.is_none(),
+            attached: run.recorder.attached().to_vec(),
         }
     }
 }

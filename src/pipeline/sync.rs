@@ -8,7 +8,9 @@ use tokio::sync::watch;
 
 use crate::checkpoint::Checkpoint;
 use crate::cleaned::Cleaned;
+use crate::convert::artifact_rule::ArtifactRule;
 use crate::model::{LogPosition, RunId};
+use crate::pipeline::attach;
 use crate::pipeline::recording::chosen_target;
 use crate::pipeline::report::{RunEnd, Watcher};
 use crate::pipeline::segments::{self, Segment};
@@ -24,11 +26,13 @@ const DIED: i32 = 1;
 
 /// Starts the upload of each log. Several logs of one run are uploaded one after the other.
 ///
-/// A log of another client that has no exit and has not grown for `stale_after` is that of a run that died.
+/// A log of another client that has no exit and has not grown for `stale_after` is that of a run that died. `artifacts` are
+/// made of files beside each log.
 pub fn sync(
     logs: Vec<PathBuf>,
     overrides: &Overrides,
     stale_after: Duration,
+    artifacts: &[ArtifactRule],
     uploads: &Uploads,
     watcher: &Arc<dyn Watcher>,
 ) {
@@ -50,6 +54,7 @@ pub fn sync(
                 overrides: overrides.clone().or(chosen),
                 end: watch::channel(LogEnd { close, ..end }).1,
                 live: false,
+                attach: attach::to_log(artifacts, &log, uploads.state()),
                 foreign,
                 meter: None,
             };

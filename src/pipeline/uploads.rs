@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{ApiClient, Class};
+use crate::artifact::Attachment;
 use crate::checkpoint::Checkpoint;
 use crate::model::RunId;
 use crate::pipeline::report::{Note, Watcher};
@@ -67,6 +68,8 @@ pub struct RunToUpload {
     pub live: bool,
     /// What is special about the log where another client wrote it.
     pub foreign: Option<Foreign>,
+    /// What is made of files beside the log, and sent when all of it was.
+    pub attach: Vec<Attachment>,
     /// Its bytes in the spool, if it is read in this process.
     pub meter: Option<Meter>,
 }
@@ -278,6 +281,7 @@ impl RunToUpload {
             live: self.live,
             on_conflict,
             foreign: self.foreign,
+            attach: self.attach.clone(),
             cleaning,
             progress: Arc::new(move |progress| {
                 match (&meter, &progress) {

@@ -219,6 +219,7 @@ impl Watch<'_> {
     ) -> WatchEnd {
         let remote = self.options.paths.iter().any(|path| is_remote(&nearest_directory(path)));
         let poll = self.options.poll.unwrap_or(if remote { POLL_REMOTE } else { POLL });
+        tracing::debug!(remote, poll = poll.as_secs_f64(), "watching");
         let until_idle = self.options.until_idle.filter(|_| command.is_none());
         let mut next_look = Instant::now();
         let mut next_glance: Option<Instant> = None;

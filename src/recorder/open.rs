@@ -89,6 +89,8 @@ impl Recorder {
             other_keys: Default::default(),
             side_files: Default::default(),
             saved_events: Default::default(),
+            artifacts: Default::default(),
+            experiments: Vec::new(),
             config: Json::object(),
             target: None,
         });
@@ -131,6 +133,8 @@ impl Recorder {
             })),
             config: HashMap::new(),
             side: Side::new(options.save_events),
+            attachments: Vec::new(),
+            attached: Vec::new(),
             masked: BTreeSet::new(),
             dry_run: options.dry_run,
             bytes_per_commit: u64::MAX,
@@ -153,6 +157,7 @@ impl Recorder {
             recorder.checkpoint.description = description;
             recorder.write(&RunUpdate::Run(Box::new(recorder.run_info())))?;
         }
+        recorder.remember_place(&plan.roots());
         recorder.set_target(&described.asked)?;
         if !options.summaries.is_empty() && options.summaries != recorder.checkpoint.summaries {
             recorder.summarize_anew(&options.summaries)?;

@@ -181,6 +181,9 @@ impl Recorder {
                 })
             })?;
         }
+        if matches!(end, End::Exit(_)) && !stopped {
+            self.record_attachments(&mut of_sources)?;
+        }
         // Whatever is written has its place before the exit record.
         self.write_beside()?;
         if let (End::Exit(code), false) = (end, stopped) {

@@ -320,7 +320,7 @@ fn mode(
     lookup: &Lookup<'_>,
     warnings: &mut Vec<String>,
 ) -> Result<Setting<Mode>, SettingsError> {
-    let uploads_anyway = matches!(command, Command::Sync(_) | Command::Artifact(_));
+    let uploads_anyway = matches!(command, Command::Sync(_) | Command::Artifact(_) | Command::Verify(_));
     if let Some(value) = target.mode {
         let source = lookup.flag("--mode");
         return match (uploads_anyway && value == Mode::Offline, &source) {

@@ -91,6 +91,17 @@ impl Lock {
     }
 }
 
+/// Who holds a lock, if anybody does. Takes and writes nothing.
+///
+/// For a moment nobody else gets the lock, so it is not for those who ask often.
+pub fn who_holds(path: &Path) -> Option<String> {
+    let mut file = File::open(path).ok()?;
+    let Err(TryLockError::WouldBlock) = file.try_lock_shared() else { return None };
+    let mut holder = String::new();
+    let _ = (&mut file).take(200).read_to_string(&mut holder);
+    Some(Some(holder.trim().to_owned()).filter(|holder| !holder.is_empty()).unwrap_or("another process".to_owned()))
+}
+
 /// Whether the answer to a request for a lock is a lock; false where it is wanted to go on without.
 fn judge(answer: Result<(), TryLockError>, locking: Locking) -> Result<bool, LockError> {
     match answer {
@@ -141,8 +152,10 @@ mod tests {
             assert_eq!(by, format!("held by {}", first.holder()));
             assert!(by.starts_with(&format!("held by process {} on ", std::process::id())), "{by}");
         }
+        assert_eq!(who_holds(&path).as_deref(), Some(first.holder()));
         let name = first.holder().to_owned();
         drop(first);
+        assert_eq!((who_holds(&path), who_holds(&directory.path().join("none"))), (None, None));
         let second = Lock::take(&path, Locking::Required).unwrap();
         assert_eq!((second.previous(), second.holder() == name), (&*name, false));
     }

@@ -97,6 +97,7 @@ impl Drafts {
             path: draft.path,
             session_of: draft.session_of,
             directory: draft.directory,
+            experiments: draft.experiments,
             tb_runs: draft.tb_runs,
             sources: draft.sources,
             config,
@@ -120,7 +121,7 @@ impl Drafts {
 }
 
 /// As many of the last names of each path as it takes to tell them apart.
-fn distinct_names<'a>(directories: impl Iterator<Item = &'a PathBuf> + Clone) -> Vec<Vec<String>> {
+pub(super) fn distinct_names<'a>(directories: impl Iterator<Item = &'a PathBuf> + Clone) -> Vec<Vec<String>> {
     let names = |count: usize| directories.clone().map(|directory| last_names(directory, count)).collect::<Vec<_>>();
     let distinct = |names: &Vec<Vec<String>>| names.iter().collect::<HashSet<_>>().len() == names.len();
     (1..64).map(names).find(distinct).unwrap_or_else(|| names(64))

@@ -118,12 +118,17 @@ pub struct RunStart {
     pub entity: String,
     /// Empty: the server's default.
     pub project: String,
+    /// The run's id.
+    pub run_id: String,
+    /// The name that people see; may be empty.
+    pub name: String,
 }
 
 /// What the first run record of a log says of its beginning; `None` without one.
 pub fn run_start(log: &Path) -> Option<RunStart> {
     let run = first_run(log, None, &CancellationToken::new()).ok()??;
-    Some(RunStart { time: run.start_time, entity: run.entity, project: run.project })
+    let (run_id, name) = (run.run_id, run.display_name);
+    Some(RunStart { time: run.start_time, entity: run.entity, project: run.project, run_id, name })
 }
 
 /// What the first run record of a log says; `None` when there is none yet, or nobody
@@ -293,32 +298,8 @@ pub(crate) fn step_of(line: &Json) -> Option<i64> {
 /// Whether two lines say the same. Servers may write numbers in their own way, and order keys as they like.
 pub(crate) fn same_line(ours: &str, theirs: &str) -> bool {
     match (Json::parse(ours), Json::parse(theirs)) {
-        (Ok(ours), Ok(theirs)) => same(&ours, &theirs),
+        (Ok(ours), Ok(theirs)) => ours.is_same_value(&theirs),
         _ => false,
-    }
-}
-
-fn same(a: &Json, b: &Json) -> bool {
-    match (a, b) {
-        (Json::Number(a), Json::Number(b)) => {
-            // Other writers print -0.0 as -0, which reads back as the integer 0.
-            let (a, b) = (as_f64(*a), as_f64(*b));
-            a == b || (a.is_nan() && b.is_nan())
-        }
-        (Json::Array(a), Json::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b)),
-        (Json::Object(a), Json::Object(b)) => {
-            a.len() == b.len() && a.iter().zip(b).all(|((key, a), (other, b))| key == other && same(a, b))
-        }
-        _ => a == b,
-    }
-}
-
-fn as_f64(number: Number) -> f64 {
-    match number {
-        Number::F32(value) => f64::from(value),
-        Number::F64(value) => value,
-        Number::I64(value) => value as f64,
-        Number::U64(value) => value as f64,
     }
 }
 

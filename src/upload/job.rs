@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use crate::api::{ApiError, Class};
+use crate::artifact::{Attached, Attachment};
 use crate::cleaned::CleanError;
 use crate::model::{LogPosition, Skips};
 use crate::state_file::StateFileError;
@@ -33,6 +34,8 @@ pub struct UploadJob {
     pub on_conflict: OnConflict,
     /// What is special about it where another client wrote it.
     pub foreign: Option<Foreign>,
+    /// What is made of files beside it, and sent when all of it was.
+    pub attach: Vec<Attachment>,
     /// What becomes of it here once it was acknowledged.
     pub cleaning: Cleaning,
     /// Told of every step that a person may want to see.
@@ -199,6 +202,8 @@ pub struct UploadOutcome {
     pub rows_total: u64,
     /// What is not on the server, and why.
     pub skips: Skips,
+    /// What there was of what is to be attached, where it came to that.
+    pub attached: Vec<Attached>,
     /// Why some of that is not, where sending it again later helps.
     pub later: Option<ApiError>,
     /// Where people see it; empty when the server was never reached.
@@ -233,6 +238,7 @@ impl UploadOutcome {
             files_sent: 0,
             rows_total: 0,
             skips: Skips::default(),
+            attached: Vec::new(),
             later: None,
             url: String::new(),
             display_name: String::new(),

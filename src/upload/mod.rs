@@ -11,6 +11,7 @@ mod batch;
 mod console;
 mod console_file;
 mod contact;
+mod contents;
 mod cursor;
 mod damage;
 mod files;
@@ -28,6 +29,7 @@ pub use artifacts::{
     ArtifactError, ArtifactUpload, Manner, PutArtifact, PutError, PutRequest, UploadedArtifact, put_artifact, settled,
     upload_artifact,
 };
+pub use contents::{RunContents, RunLog};
 pub use cursor::{RunStart, run_start};
 pub use fleet::Fleet;
 pub use job::{

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use url::Url;
 
+use crate::artifact::{Attachment, Found};
 use crate::model::{Count, Json, LogPosition, SkippedReason, Skips};
 use crate::proto::wandb_internal::files_item::PolicyType;
 use crate::proto::wandb_internal::record::RecordType;
@@ -74,6 +75,8 @@ pub struct Acknowledged {
     pub position: LogPosition,
     /// The exit code with which the run is finished there.
     pub finished: Option<i32>,
+    /// What the files looked like of which something else was attached, by its key.
+    looks: BTreeMap<String, String>,
 }
 
 impl Acknowledged {
@@ -81,6 +84,12 @@ impl Acknowledged {
     pub fn has(&self, file: &FileOutlook) -> bool {
         let by_position = file.once && file.named_at <= self.position && !self.failed.contains(&file.path);
         by_position || self.files.contains(&file.path)
+    }
+
+    /// Whether the server has the version that these files make.
+    pub fn has_attached(&self, attachment: &Attachment, found: &Found) -> bool {
+        let known = self.looks.get(&attachment.key());
+        known.is_some_and(|known| found.look().is_ok_and(|look| look == *known))
     }
 }
 
@@ -177,6 +186,7 @@ fn acknowledged(path: &Path) -> Option<Acknowledged> {
         failed: state.sent.failed_files,
         position: state.fold.position,
         finished: state.sent.finished,
+        looks: state.sent.attached.into_iter().map(|(key, note)| (key, note.look)).collect(),
     })
 }
 

@@ -144,8 +144,20 @@ pub(crate) struct Sent {
     /// What became of the artifacts of the log, by the place of their records. Those that are not here wait.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) artifacts: BTreeMap<LogPosition, ArtifactNote>,
+    /// What was attached to the run besides, and what was in it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) attached: BTreeMap<String, AttachedNote>,
     /// The exit code with which the run was completed there.
     pub(crate) finished: Option<i32>,
+}
+
+/// The newest version of something that was attached.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct AttachedNote {
+    /// The digest of all of it.
+    pub(crate) digest: String,
+    /// What its files looked like: as long as they do, they need not be read.
+    pub(crate) look: String,
 }
 
 /// What became of an artifact.

@@ -8,6 +8,7 @@
 //! One request of a run is on its way at a time; the next batch is read meanwhile. Where nothing is new, nothing is sent.
 
 mod artifacts;
+mod attached;
 mod keep;
 mod requests;
 
@@ -35,6 +36,7 @@ use crate::upload::job::{
 use crate::upload::seat::Seat;
 use crate::upload::state::{Base, RunAddress, Target, UploadState, state_path};
 use crate::upload::worker::artifacts::Going;
+use crate::upload::worker::attached::Attaching;
 use crate::upload::worker::keep::Keep;
 use crate::wandb_format::{LogError, mark_synced};
 
@@ -114,6 +116,8 @@ struct Worker<'a> {
     abandoned: bool,
     /// The artifacts that are on their way.
     artifacts: Going,
+    /// What is to be attached beside them.
+    attaching: Attaching,
 }
 
 /// The place in the log: at hand, or with a thread that reads on.
@@ -171,6 +175,7 @@ impl<'a> Worker<'a> {
             later: None,
             abandoned: false,
             artifacts: Going::default(),
+            attaching: Attaching::default(),
         }
     }
 
@@ -384,6 +389,7 @@ impl<'a> Worker<'a> {
             (Some(Exit { code, .. }), _) | (None, Close::Fail(code) | Close::Ended(code)) => Some(code),
         };
         let fold = self.state.fold.clone();
+        self.find_attachments().await;
         let artifacts = self.has_artifacts_left();
         let Some(code) = code else {
             if self.opened || artifacts {
@@ -713,6 +719,7 @@ impl<'a> Worker<'a> {
         let failed = &self.state.sent.failed_files;
         skips.add(SkippedReason::File, failed.len() as u64, || failed.first().cloned().unwrap_or_default());
         self.skip_artifacts(&mut skips);
+        self.attaching.skip(&mut skips);
         let summary = self.state.sent.summary_too_large;
         skips.add(SkippedReason::RowTooLarge, u64::from(summary.is_some()), || {
             format!("the summary, of {} bytes", summary.unwrap_or_default())
@@ -751,6 +758,7 @@ impl<'a> Worker<'a> {
             files_sent: self.files_sent.len() as u64,
             rows_total: self.state.fold.history_lines,
             skips: self.skips(),
+            attached: self.attaching.seen.clone(),
             later: self.later.clone().filter(|_| !self.state.sent.failed_files.is_empty()),
             url: url.unwrap_or_default(),
             display_name: run.display_name,

@@ -6,7 +6,8 @@
 use prost::Message;
 
 use crate::model::{
-    Exit, FileCategory, Json, MetricDefinition, MetricSummary, Number, Row, RowValue, RunInfo, RunUpdate, SummaryItem,
+    ArtifactFile, ArtifactInfo, Exit, FileCategory, Json, MetricDefinition, MetricSummary, Number, Row, RowValue,
+    RunInfo, RunUpdate, SummaryItem,
 };
 use crate::proto::wandb_internal as proto;
 use crate::proto::wandb_internal::Record;
@@ -15,6 +16,9 @@ use crate::wandb_format::wire::{put_bytes, put_varint, varint_length};
 
 /// The oldest server that understands our logs; what the official client states in its own.
 const MIN_CONSUMER: &str = "0.70.0";
+
+/// The one way in which servers keep the files of artifacts.
+const STORAGE_POLICY: &str = "wandb-storage-policy-v1";
 
 /// Encodes updates; keeps its buffers from one to the next.
 #[derive(Debug, Default)]
@@ -33,6 +37,7 @@ impl RecordEncoder {
             RunUpdate::Run(run) => run_record(run),
             RunUpdate::Config(values) => config_record(values),
             RunUpdate::Files(files) => files_record(files),
+            RunUpdate::Artifact(artifact) => artifact_record(artifact),
             RunUpdate::Metric(metric) => metric_record(metric),
             RunUpdate::Summary(items) => summary_record(items),
             RunUpdate::Preempting => RecordType::Preempting(proto::RunPreemptingRecord {}),
@@ -132,6 +137,39 @@ pub fn files_record<S: AsRef<str>>(files: &[(S, FileCategory)]) -> RecordType {
         .into(),
     };
     RecordType::Files(proto::FilesRecord { files: files.iter().map(file).collect() })
+}
+
+/// A record of an artifact, as the official client writes one that is whole: to be committed, as the latest of its name.
+fn artifact_record(artifact: &ArtifactInfo) -> RecordType {
+    let entry = |file: &ArtifactFile| proto::ArtifactManifestEntry {
+        path: file.path.clone(),
+        digest: file.digest.clone(),
+        size: i64::try_from(file.size).unwrap_or(i64::MAX),
+        // Never sent: it only says where to read.
+        local_path: file.local.to_string_lossy().into_owned(),
+        ..proto::ArtifactManifestEntry::default()
+    };
+    let layout = proto::StoragePolicyConfigItem { key: "storageLayout".to_owned(), value_json: "\"V2\"".to_owned() };
+    RecordType::Artifact(proto::ArtifactRecord {
+        run_id: artifact.run_id.to_string(),
+        entity: artifact.entity.clone(),
+        project: artifact.project.clone(),
+        r#type: artifact.kind.clone(),
+        name: artifact.name.clone(),
+        digest: artifact.digest.clone(),
+        aliases: vec!["latest".to_owned()],
+        manifest: Some(proto::ArtifactManifest {
+            version: 1,
+            storage_policy: STORAGE_POLICY.to_owned(),
+            storage_policy_config: vec![layout],
+            contents: artifact.files.iter().map(entry).collect(),
+            ..proto::ArtifactManifest::default()
+        }),
+        finalize: true,
+        client_id: artifact.client_id.clone(),
+        sequence_client_id: artifact.sequence_client_id.clone(),
+        ..proto::ArtifactRecord::default()
+    })
 }
 
 fn tool() -> String {

@@ -1,5 +1,6 @@
 //! `artifact put`, and artifacts of logs: what the server holds at the end is what was meant, once.
 
+mod attach;
 mod logs;
 mod official;
 mod parts;

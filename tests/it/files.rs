@@ -13,6 +13,8 @@ mod many;
 mod odd;
 #[cfg(unix)]
 mod replaced;
+#[cfg(target_os = "linux")]
+mod share;
 #[cfg(unix)]
 mod writers;
 

@@ -27,5 +27,6 @@ mod state;
 mod sync;
 mod tidy;
 mod upload;
+mod verify;
 mod watch;
 mod weather;

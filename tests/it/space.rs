@@ -16,9 +16,13 @@ use wandb_bridge::proto::tensorboard::{Event, Summary, event};
 use crate::import::named;
 use crate::support::bridge::{Call, Place, Running};
 use crate::support::events::Writer;
+#[cfg(target_os = "linux")]
+use crate::support::faults::Share;
 use crate::support::official::copy_tree;
 use crate::support::python::wandb;
-use crate::support::server::{FakeServer, Fault, Gate, Options, Route, RunSnapshot, RunStatus, World, hex};
+use crate::support::server::{
+    FakeServer, Fault, Gate, Options, RequestRecord, Route, RunSnapshot, RunStatus, World, hex,
+};
 
 /// How large a picture is.
 const PICTURE: usize = 128 << 10;
@@ -157,22 +161,61 @@ fn much_media_passes_through_a_small_spool() {
     assert_eq!(ended.json_summary()["synced"], 2);
 }
 
+/// Bytes of media that the server has taken.
+fn taken(world: &World) -> u64 {
+    let is_taken = |request: &&RequestRecord| request.path.starts_with("/storage/") && request.status == Some(200);
+    world.requests.iter().filter(is_taken).map(|request| request.bytes as u64).sum()
+}
+
 #[test]
 fn reading_waits_for_a_server_that_takes_its_time() {
     let place = Place::new();
-    let (server, most) = measuring(&place);
+    let (server, _) = measuring(&place);
     let written = pictures(&mut Writer::new(&place.path("logs/a")), 0, 200);
-    let gate = Gate::default();
-    server.fault(Fault::stall(Route::Storage, &gate).always());
-    let running = place.import(&server, ["logs"]).args(["--max-spool", "4MB"]).spawn();
-    // The first pictures are on their way, and stay there.
-    server.wait_until(LIMIT, |world| world.requests.iter().any(|request| request.path.starts_with("/storage/")));
-    assert!(size_below(&place.path("out")) <= 4 * MB);
-    gate.open();
-    server.behave();
+    server.fault(Fault::delay(Route::Storage, Duration::from_millis(20)).always());
+    let mut running = place.import(&server, ["logs"]).args(["--max-spool", "4MB"]).spawn();
+    let mut most = 0;
+    while running.is_running() {
+        // In this order: what is taken in between is not counted.
+        let there = size_below(&place.path("out"));
+        most = most.max(there.saturating_sub(server.look(taken)));
+        std::thread::sleep(Duration::from_millis(1));
+    }
     running.wait().ok();
     check_pictures(&named(&server, "a"), &written);
-    assert!(most.load(Ordering::Relaxed) > 20 * MB, "without `--clean` all of it stays");
+    assert!(size_below(&place.path("out")) > 20 * MB, "without `--clean` all of it stays");
+    assert!(most <= 5 * MB, "{most} bytes waited at once");
+    assert!(most > MB, "{most}: nothing was measured");
+}
+
+/// What is free on the disk falls below what is to stay free, when half of the media are there.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_disk_that_fills_up_in_mid_run_stops_the_recording_and_it_goes_on_later() {
+    let place = Place::new();
+    let (server, _) = measuring(&place);
+    let share = Share::new(&place.path("logs"));
+    let written = pictures(&mut Writer::new(&place.path("logs/a")), 0, 100);
+    let import = || place.import(&server, ["logs"]).args(["--max-spool", "4MB", "--json"]).envs(share.variables());
+    share.says("free=500000000");
+    let gate = Gate::default();
+    server.fault(Fault::stall(Route::Storage, &gate).always());
+    let running = import().spawn();
+    server.wait_until(LIMIT, |world| world.requests.iter().any(|request| request.path.starts_with("/storage/")));
+    share.says("free=40000000");
+    gate.open();
+    let ended = running.wait().code(5);
+    assert!(ended.stderr.contains("has only 40.0 MB free, and 5 % of it are to stay free"), "{}", ended.stderr);
+    let rows = named(&server, "a").history.len();
+    assert!(0 < rows && rows < 100, "{rows} rows arrived");
+    assert!(size_below(&place.path("out")) <= 5 * MB);
+    // As long as there is no room nothing more is read; then it goes on.
+    import().run().code(5);
+    share.says("free=500000000");
+    server.behave();
+    import().run().ok();
+    check_pictures(&named(&server, "a"), &written);
+    server.assert_content();
 }
 
 #[test]

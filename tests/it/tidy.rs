@@ -24,6 +24,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "recorder",
         &[
+            "artifact",
             "checkpoint",
             "cleaned",
             "convert",
@@ -38,14 +39,16 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     ("watch", &[]),
     ("api", &[]),
-    ("artifact", &[]),
-    ("upload", &["api", "artifact", "cleaned", "proto", "state_file", "wandb_format"]),
+    ("artifact", &["convert"]),
+    ("verify", &["api"]),
+    ("upload", &["api", "artifact", "cleaned", "proto", "state_file", "verify", "wandb_format"]),
     ("cli", &["convert", "free_space"]),
     ("settings", &["api", "cli", "convert", "free_space"]),
     (
         "pipeline",
         &[
             "api",
+            "artifact",
             "checkpoint",
             "cleaned",
             "config_files",
@@ -57,6 +60,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "state_file",
             "survey",
             "upload",
+            "verify",
             "wandb_format",
             "watch",
         ],
@@ -79,6 +83,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "survey",
             "tfevents",
             "upload",
+            "verify",
             "wandb_format",
         ],
     ),

@@ -126,6 +126,7 @@ impl Log {
             live: false,
             on_conflict: OnConflict::Fail,
             foreign: None,
+            attach: Vec::new(),
             cleaning: Cleaning::No,
             progress: Arc::new(|_| {}),
         }
@@ -513,6 +514,7 @@ fn by_both(directory: &Path, log: &Path, id: &str) -> (UploadOutcome, RunSnapsho
         live: false,
         on_conflict: OnConflict::Fail,
         foreign: None,
+        attach: Vec::new(),
         progress: Arc::new(|_| {}),
     };
     let outcome = runtime().block_on(upload_run(job, fleet(&server)));

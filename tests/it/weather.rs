@@ -5,6 +5,7 @@
 
 mod conflicts;
 mod fleet;
+mod rate;
 mod storm;
 mod table;
 

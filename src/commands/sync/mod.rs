@@ -9,9 +9,11 @@ use std::sync::Arc;
 use crate::api::project_url;
 use crate::cleaned::{self, Cleaned};
 use crate::cli::{Mode, SyncArgs};
+use crate::commands::attach;
 use crate::commands::error::{CommandError, ExitCode};
 use crate::commands::session::{self, Stop};
 use crate::commands::ui::{Destination, Ui, counted};
+use crate::commands::verify;
 use crate::convert::template::{Template, TemplateError};
 use crate::model::RunId;
 use crate::pipeline::{self, Watcher};
@@ -31,6 +33,8 @@ pub(super) fn run(
         ui.note("W&B is disabled: nothing was read, written or sent");
         return Ok(ExitCode::Success);
     }
+    verify::check(arguments.verify, settings)?;
+    attach::check(&arguments.artifacts)?;
     let overrides = overrides(arguments, settings)?;
     let client = match if arguments.dry_run { None } else { session::client(settings)? } {
         Some(client) if arguments.live => return live::run(arguments, typed, settings, &overrides, client, ui),
@@ -53,7 +57,7 @@ pub(super) fn run(
     }
     let not_looked_at = (!found.failed.is_empty()).then_some(ExitCode::Partial);
     for (count, what, flag) in
-        [(chosen.synced, "synced", "--include-synced"), (chosen.online, "online", "--include-online")]
+        [(chosen.left_out.len() as u64, "synced", "--include-synced"), (chosen.online, "online", "--include-online")]
     {
         if count > 0 {
             ui.note(format!("left out: {} ({what} already; `{flag}` takes them too)", counted(count, "run")));
@@ -71,34 +75,46 @@ pub(super) fn run(
     );
     reporter.found(0, chosen.logs.len(), 0);
     let Some(client) = client else {
-        let code = plan::show(&chosen.logs, &overrides, settings, ui);
+        let code = plan::show(&chosen.logs, &overrides, &arguments.artifacts, settings, ui);
         return Ok(ExitCode::combine([code].into_iter().chain(not_looked_at)));
     };
     let runtime = session::start_runtime()?;
     let watcher: Arc<dyn Watcher> = reporter.clone();
     let uploads = session::uploads(&runtime, client, settings, &watcher);
     let stop = Stop::listen(&runtime, settings.max_duration, Some(&uploads))?;
-    pipeline::sync(chosen.logs, &overrides, arguments.stale_after, &uploads, &watcher);
+    let artifacts = &arguments.artifacts;
+    pipeline::sync(chosen.logs.clone(), &overrides, arguments.stale_after, artifacts, &uploads, &watcher);
     runtime.block_on(uploads.finish(None));
-    Ok(reporter.finish("synced", stop.exit_code().into_iter().chain(not_looked_at)))
+    reporter.say_idle(artifacts);
+    let verified = verify::afterwards(arguments.verify, settings, (&runtime, &stop), ui, || {
+        // What was said to be synced before may be gone by now, and what was cleaned just now is gone here.
+        let logs = chosen.logs.into_iter().chain(chosen.left_out).filter(|log| log.is_file()).collect();
+        Ok(verify::of_logs(logs, cleaned::find(&paths, &state), &state, &overrides))
+    })?;
+    Ok(reporter.finish("synced", stop.exit_code().into_iter().chain(not_looked_at).chain(verified)))
 }
 
 /// What was chosen for this program replaces what the logs say; the official client's variables are for the process that
 /// trains.
 fn overrides(arguments: &SyncArgs, settings: &Settings) -> Result<Overrides, CommandError> {
+    let (job_type, replace_tags) = (arguments.job_type.clone(), arguments.replace_tags.clone());
+    Ok(Overrides { job_type, replace_tags, ..overrides_of(arguments.id.as_deref(), settings)? })
+}
+
+/// Where logs go, as far as it was chosen.
+pub(super) fn overrides_of(id: Option<&str>, settings: &Settings) -> Result<Overrides, CommandError> {
     let for_us = |setting: &Option<Setting<String>>| setting.as_ref().filter(|setting| setting.is_for_us()).cloned();
     let entity = for_us(&settings.entity).map(|setting| setting.value);
     let project = match for_us(&settings.project) {
         Some(setting) => Some(plain_project(&setting)?),
         None => None,
     };
-    let run_id = match arguments.id.as_deref().map(RunId::new) {
+    let run_id = match id.map(RunId::new) {
         Some(Err(error)) => return Err(CommandError::new(ExitCode::Usage, format!("`--id` cannot be used: {error}"))),
         Some(Ok(id)) => Some(id.to_string()),
         None => None,
     };
-    let (job_type, replace_tags) = (arguments.job_type.clone(), arguments.replace_tags.clone());
-    Ok(Overrides { entity, project, run_id, job_type, replace_tags })
+    Ok(Overrides { entity, project, run_id, ..Overrides::default() })
 }
 
 /// A log knows nothing of the directory that it was made from, so there is nothing that placeholders could stand for.
@@ -130,18 +146,19 @@ fn destination(settings: &Settings, overrides: &Overrides, dry_run: bool) -> Des
 struct Chosen {
     logs: Vec<PathBuf>,
     found: usize,
-    synced: u64,
+    /// Those that are marked as synced.
+    left_out: Vec<PathBuf>,
     online: u64,
 }
 
 /// The official client's choice: runs that are marked as synced, and runs that were recorded online, are left out.
 fn choose(found: Vec<PathBuf>, state: &StateHome, arguments: &SyncArgs) -> Chosen {
-    let mut chosen = Chosen { logs: Vec::new(), found: found.len(), synced: 0, online: 0 };
+    let mut chosen = Chosen { logs: Vec::new(), found: found.len(), left_out: Vec::new(), online: 0 };
     for log in found {
         // The mark of a run that was cleaned stays, for the official client's sake, although it may have grown since.
         let is_whole = |log: &Path| is_synced(log) && !Cleaned::is_there(&state.of_log(log));
         if is_whole(&log) && !arguments.include_synced {
-            chosen.synced += 1;
+            chosen.left_out.push(log);
         } else if !is_offline(&log) && !arguments.include_online {
             chosen.online += 1;
         } else {

@@ -8,12 +8,17 @@ use rayon::prelude::*;
 use serde::Serialize;
 use url::Url;
 
+use crate::artifact::Attached;
+use crate::commands::attach::Finds;
 use crate::commands::error::ExitCode;
 use crate::commands::inspect::{LogSeen, look_at_log};
 use crate::commands::session;
-use crate::commands::ui::{Ui, counted, grouped, printable, size};
-use crate::model::{Skipped, Skips};
+use crate::commands::ui::{AttachedReport, Ui, counted, grouped, printable, size};
+use crate::convert::artifact_rule::ArtifactRule;
+use crate::model::{Skipped, SkippedReason, Skips};
+use crate::pipeline::attachments_of_log;
 use crate::settings::Settings;
+use crate::state_file::place::StateHome;
 use crate::upload::{Acknowledged, FileOutlook, Overrides};
 
 /// A log as `sync` would upload it.
@@ -37,6 +42,11 @@ struct Planned {
     /// Whether the run is finished on the server.
     finished: bool,
     skipped: Vec<Skipped>,
+    /// What would be attached.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    artifacts: Vec<AttachedReport>,
+    #[serde(skip)]
+    attached: Vec<Attached>,
     #[serde(skip)]
     skips: Skips,
 }
@@ -55,7 +65,13 @@ struct Summary {
 }
 
 /// Shows what would be sent.
-pub(super) fn show(logs: &[impl AsRef<Path> + Sync], overrides: &Overrides, settings: &Settings, ui: &Ui) -> ExitCode {
+pub(super) fn show(
+    logs: &[impl AsRef<Path> + Sync],
+    overrides: &Overrides,
+    artifacts: &[ArtifactRule],
+    settings: &Settings,
+    ui: &Ui,
+) -> ExitCode {
     let server = Url::parse(&settings.server.base_url).ok();
     let state = session::state_home(settings);
     let plans: Vec<Planned> = logs
@@ -66,19 +82,27 @@ pub(super) fn show(logs: &[impl AsRef<Path> + Sync], overrides: &Overrides, sett
             let seen = look_at_log(log, &state);
             let overrides = overrides.clone().or(seen.chosen.clone());
             let acknowledged = server.as_ref().and_then(|server| seen.outlook.acknowledged(&place, server, &overrides));
-            Planned::new(seen, acknowledged, &overrides)
+            let attached = attach(artifacts, log, &state, acknowledged.as_ref());
+            Planned::new(seen, acknowledged, attached, &overrides)
         })
         .collect();
-    let (mut summary, mut skips) = (Summary::default(), Skips::default());
+    let (mut summary, mut skips, mut finds) = (Summary::default(), Skips::default(), Finds::default());
     for plan in &plans {
         summary.add(plan);
         skips.merge(&plan.skips);
+        finds.add(&plan.attached);
         if ui.is_json() {
             ui.data(&format!("{}\n", serde_json::to_string(plan).unwrap_or_default()));
         } else {
             ui.data(&printable(&plan.text()));
         }
     }
+    let (idle, notes) = finds.idle(artifacts);
+    skips.merge(&idle);
+    for skipped in idle.report() {
+        ui.warning(format!("{}: {}", skipped.reason, skipped.first));
+    }
+    ui.notes(&notes);
     let code = if skips.any_loss() { ExitCode::Partial } else { ExitCode::Success };
     summary.skipped = skips.report();
     summary.exit_code = code.number();
@@ -90,8 +114,37 @@ pub(super) fn show(logs: &[impl AsRef<Path> + Sync], overrides: &Overrides, sett
     code
 }
 
+/// What would be attached to a run, and what of it would not.
+fn attach(
+    rules: &[ArtifactRule],
+    log: &Path,
+    state: &StateHome,
+    acknowledged: Option<&Acknowledged>,
+) -> (Vec<Attached>, Skips) {
+    let (mut all, mut skips) = (Vec::new(), Skips::default());
+    for attachment in attachments_of_log(rules, log, state) {
+        match attachment.find() {
+            Ok(found) => {
+                let mut attached = Attached::new(&attachment, &found);
+                attached.known = acknowledged.is_some_and(|known| known.has_attached(&attachment, &found));
+                for out in found.left_out {
+                    skips.add(SkippedReason::File, 1, || format!("`{}`: {}", out.path.display(), out.why.text()));
+                }
+                all.push(attached);
+            }
+            Err(error) => skips.add(SkippedReason::Artifact, 1, || format!("`{}`: {error}", attachment.name)),
+        }
+    }
+    (all, skips)
+}
+
 impl Planned {
-    fn new(seen: LogSeen, acknowledged: Option<Acknowledged>, overrides: &Overrides) -> Self {
+    fn new(
+        seen: LogSeen,
+        acknowledged: Option<Acknowledged>,
+        (attached, attach_skips): (Vec<Attached>, Skips),
+        overrides: &Overrides,
+    ) -> Self {
         let there: HashSet<&str> =
             acknowledged.iter().flat_map(|acknowledged| &acknowledged.files).map(String::as_str).collect();
         let is_there = |file: &FileOutlook| acknowledged.as_ref().is_some_and(|acknowledged| acknowledged.has(file));
@@ -100,6 +153,8 @@ impl Planned {
         let once = seen.outlook.files.iter().filter(|file| file.once && is_there(file)).count();
         let rows_acknowledged = acknowledged.as_ref().map_or(0, |acknowledged| acknowledged.rows);
         let chosen = |over: &Option<String>, own: &str| over.clone().unwrap_or_else(|| own.to_owned());
+        let mut skips = seen.skips;
+        skips.merge(&attach_skips);
         let named = acknowledged.as_ref().map(|known| known.run_path.clone()).filter(|path| !path.is_empty());
         Self {
             run_path: named.unwrap_or_else(|| {
@@ -117,8 +172,10 @@ impl Planned {
             name: seen.name,
             files_missing: seen.files_missing,
             exit_code: seen.exit_code,
-            skipped: seen.skipped,
-            skips: seen.skips,
+            artifacts: attached.iter().filter(|attached| attached.files > 0).map(AttachedReport::from).collect(),
+            attached,
+            skipped: skips.report(),
+            skips,
         }
     }
 
@@ -138,6 +195,7 @@ impl Planned {
             (false, Some(code)) => writeln!(text, "; ended with exit code {code}"),
             (false, None) => writeln!(text, "; not ended"),
         };
+        self.artifacts.iter().for_each(|artifact| text.push_str(&artifact.line()));
         for skipped in &self.skipped {
             let _ = writeln!(text, "  {} × {}, first: {}", grouped(skipped.count), skipped.reason, skipped.first);
         }

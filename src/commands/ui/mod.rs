@@ -23,7 +23,7 @@ use super::error::CommandError;
 use crate::settings::Output;
 
 pub use lines::{Addresses, Destination, Found, Progress, first_lines, progress_line};
-pub use report::{Report, RunReport, RunState, SummaryReport};
+pub use report::{AttachedReport, Report, RunReport, RunState, SummaryReport};
 pub use text::{command_line, counted, elapsed, grouped, on_one_line, printable, size};
 pub use totals::{Totals, last_lines};
 

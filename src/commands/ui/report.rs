@@ -4,6 +4,8 @@
 
 use serde::Serialize;
 
+use super::text::{counted, size};
+use crate::artifact::Attached;
 use crate::model::{Kinds, Skipped};
 
 /// One line of `--json`.
@@ -51,12 +53,52 @@ pub struct RunReport {
     /// In a dry run, the rows that were recorded before.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rows_before: Option<u64>,
+    /// What was attached as artifacts because of `--artifact`, or would be in a dry run.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub artifacts: Vec<AttachedReport>,
     /// What was skipped, by reason; damage of earlier passes too, as long as it is in the files.
     pub skipped: Vec<Skipped>,
     /// How far it came.
     pub state: RunState,
     /// Why it came no further.
     pub error: Option<String>,
+}
+
+/// A version of an artifact that was made of files beside a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct AttachedReport {
+    /// The artifact's type.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+    /// How many files it has.
+    pub files: u64,
+    /// How many bytes these have.
+    pub bytes: u64,
+    /// Whether it is the version that was recorded, or sent, before.
+    pub known: bool,
+}
+
+impl From<&Attached> for AttachedReport {
+    fn from(attached: &Attached) -> Self {
+        let Attached { kind, name, files, bytes, known, .. } = attached.clone();
+        Self { kind, name, files, bytes, known }
+    }
+}
+
+impl AttachedReport {
+    /// What a dry run says of it.
+    pub fn line(&self) -> String {
+        let known = if self.known { "; known already" } else { "" };
+        format!(
+            "  artifact `{}` ({}): {}, {}{known}\n",
+            self.name,
+            self.kind,
+            counted(self.files, "file"),
+            size(self.bytes)
+        )
+    }
 }
 
 /// How far a run came.
@@ -141,6 +183,7 @@ mod tests {
             run_file_bytes: 0,
             log_bytes: 5,
             rows_before: None,
+            artifacts: Vec::new(),
             skipped: skipped.clone(),
             state: RunState::Partial,
             error: None,

@@ -294,6 +294,7 @@ mod tests {
             run_file_bytes: 0,
             log_bytes: 0,
             rows_before: None,
+            artifacts: Vec::new(),
             skipped: Vec::new(),
             state,
             error: None,

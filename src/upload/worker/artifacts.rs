@@ -25,7 +25,7 @@ use crate::upload::worker::Worker;
 use crate::wandb_format::{EntryKind, LogReader, Next};
 
 /// How many files of one artifact are on their way at once.
-const AT_ONCE: usize = 8;
+pub(super) const AT_ONCE: usize = 8;
 
 /// How soon one looks whether artifacts have arrived, while there is nothing else to do.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -52,7 +52,7 @@ impl Going {
 impl Worker<'_> {
     /// Whether there are artifacts that are not there, and nothing is known against them.
     pub(super) fn has_artifacts_left(&self) -> bool {
-        !self.waiting_artifacts().is_empty()
+        !self.waiting_artifacts().is_empty() || self.attaching.is_waiting()
     }
 
     /// Notes what has arrived, and starts what waits.
@@ -70,7 +70,7 @@ impl Worker<'_> {
             self.start_artifacts();
             match self.artifacts.0.join_next().await {
                 Some(arrived) => self.note_artifacts(arrived)?,
-                None => return Ok(()),
+                None => return self.attach().await,
             }
         }
     }
@@ -153,10 +153,7 @@ async fn upload(
                 ArtifactNote::Done(done.id)
             }
             Err(error) if concerns_more(&error) => {
-                arrived.stopped = Some(match error {
-                    ArtifactError::Api(error) => error.into(),
-                    source => UploadError::Artifact { name, source },
-                });
+                arrived.stopped = Some(stopping(name, error));
                 break;
             }
             Err(error) => {
@@ -173,15 +170,23 @@ async fn upload(
     arrived
 }
 
+/// An error that is not about one artifact, as one of the run.
+pub(super) fn stopping(name: String, error: ArtifactError) -> UploadError {
+    match error {
+        ArtifactError::Api(error) => error.into(),
+        source => UploadError::Artifact { name, source },
+    }
+}
+
 /// Whether an error is not about one artifact: then the others wait too, and so does this one.
-fn concerns_more(error: &ArtifactError) -> bool {
+pub(super) fn concerns_more(error: &ArtifactError) -> bool {
     matches!(error.class(), Class::Auth | Class::Temporary | Class::Cancelled)
 }
 
 /// An error and what is behind it, in one line.
-fn told(error: &ArtifactError) -> String {
+pub(super) fn told(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
+    let mut cause = error.source();
     while let Some(error) = cause {
         text.push_str(": ");
         text.push_str(&error.to_string());

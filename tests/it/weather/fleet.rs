@@ -62,6 +62,7 @@ fn job(log: &std::path::Path) -> (watch::Sender<LogEnd>, UploadJob) {
         live: false,
         on_conflict: OnConflict::Fail,
         foreign: None,
+        attach: Vec::new(),
         cleaning: Cleaning::No,
         progress: Arc::new(|_| {}),
     };

@@ -5,6 +5,7 @@
 
 pub mod chance;
 pub mod power;
+pub mod share;
 mod trace;
 
 use std::ffi::OsString;
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 pub use chance::Chance;
 pub use power::Image;
+pub use share::Share;
 
 /// Where the library is put. Examples share this file, and have no such place.
 const PLACE: Option<&str> = option_env!("CARGO_TARGET_TMPDIR");
@@ -101,18 +103,21 @@ impl Disk {
 /// The library, compiled once a process.
 fn library() -> &'static Path {
     static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
-    LIBRARY.get_or_init(|| {
-        let place = Path::new(PLACE.unwrap());
-        fs::create_dir_all(place).unwrap();
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/faults/disk.c");
-        // Another process may be at it too.
-        let (fresh, library) = (place.join(format!("disk.{}", std::process::id())), place.join("disk.so"));
-        let cc = std::env::var_os("CC").unwrap_or_else(|| "cc".into());
-        let mut compile = Command::new(&cc);
-        compile.args(["-shared", "-fPIC", "-O1", "-o"]).arg(&fresh).arg(&source).arg("-ldl");
-        let ended = compile.status().unwrap_or_else(|error| panic!("cannot start the C compiler {cc:?}: {error}"));
-        assert!(ended.success(), "{} cannot be compiled", source.display());
-        fs::rename(fresh, &library).unwrap();
-        library
-    })
+    LIBRARY.get_or_init(|| compile("disk"))
+}
+
+/// Compiles a library of this directory.
+fn compile(name: &str) -> PathBuf {
+    let place = Path::new(PLACE.unwrap());
+    fs::create_dir_all(place).unwrap();
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/support/faults/{name}.c"));
+    // Another process may be at it too.
+    let (fresh, library) = (place.join(format!("{name}.{}", std::process::id())), place.join(format!("{name}.so")));
+    let cc = std::env::var_os("CC").unwrap_or_else(|| "cc".into());
+    let mut compile = Command::new(&cc);
+    compile.args(["-shared", "-fPIC", "-O1", "-o"]).arg(&fresh).arg(&source).arg("-ldl");
+    let ended = compile.status().unwrap_or_else(|error| panic!("cannot start the C compiler {cc:?}: {error}"));
+    assert!(ended.success(), "{} cannot be compiled", source.display());
+    fs::rename(fresh, &library).unwrap();
+    library
 }

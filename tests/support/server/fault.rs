@@ -100,6 +100,8 @@ pub struct Fault {
     pub(super) early: bool,
     pub(super) wait: Wait,
     pub(super) answer: Answer,
+    /// Headers that the answer has besides.
+    pub(super) headers: Vec<(String, String)>,
 }
 
 impl Fault {
@@ -144,6 +146,11 @@ impl Fault {
         Self::new(on, Answer::Slowly).applied()
     }
 
+    /// Serves one request as usual: nothing is wrong but the headers that are added.
+    pub fn none(on: Route) -> Self {
+        Self::new(on, Answer::Own)
+    }
+
     /// Keeps one request waiting until the gate opens, and then serves it as usual.
     pub fn stall(on: Route, gate: &Gate) -> Self {
         Self { wait: Wait::Until(gate.clone()), ..Self::new(on, Answer::Own) }
@@ -177,11 +184,9 @@ impl Fault {
         self
     }
 
-    /// Adds a header to the wrong answer, such as `Retry-After`.
+    /// Adds a header to the answer, such as `Retry-After`.
     pub fn header(mut self, name: &str, value: &str) -> Self {
-        if let Answer::Status { headers, .. } = &mut self.answer {
-            headers.push((name.to_owned(), value.to_owned()));
-        }
+        self.headers.push((name.to_owned(), value.to_owned()));
         self
     }
 
@@ -194,7 +199,7 @@ impl Fault {
     }
 
     fn new(on: Route, answer: Answer) -> Self {
-        Self { on, skip: 0, times: 1, applied: false, early: false, wait: Wait::No, answer }
+        Self { on, skip: 0, times: 1, applied: false, early: false, wait: Wait::No, answer, headers: Vec::new() }
     }
 
     fn matches(&self, kind: &Kind) -> bool {

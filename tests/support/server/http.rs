@@ -100,6 +100,10 @@ async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response
             None
         }
     };
+    let reply = reply.map(|mut reply| {
+        reply.headers.extend(fault.iter().flat_map(|fault| fault.headers.clone()));
+        reply
+    });
     shared.change(|world| {
         let record = &mut world.requests[index];
         record.faulted = fault.is_some();

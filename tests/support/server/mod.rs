@@ -7,6 +7,7 @@ mod artifacts;
 mod fault;
 mod graphql;
 mod http;
+mod public;
 mod schema;
 mod state;
 
@@ -279,6 +280,11 @@ impl FakeServer {
             // Where steps go on is told by the lines that are left.
             run.last_step = None;
         });
+    }
+
+    /// Changes what is held of artifacts.
+    pub fn edit_artifacts(&self, edit: impl FnOnce(&mut Vec<Artifact>)) {
+        self.shared.change(|world| edit(&mut world.artifacts));
     }
 
     /// Forgets a run altogether.

@@ -6,7 +6,9 @@ use serde_json::{Map, Value, json};
 use wandb_bridge::model::Json;
 
 use super::Options;
+use super::artifacts::Artifact;
 use super::graphql::{Field, Operation};
+use super::public;
 use super::state::{Alert, Grant, RunKey, RunSnapshot, RunStatus, Target, ViolationKind, World, path_of};
 
 /// What the answers need besides what is held.
@@ -194,6 +196,11 @@ impl Context<'_> {
             Value::Null,
             |artifact| json!({"id": artifact.id, "digest": artifact.digest, "artifactType": {"name": artifact.kind}}),
         );
+        if let Some(asked) = field.child("artifactType") {
+            let is_here = |artifact: &&Artifact| artifact.entity == entity && artifact.project == project;
+            let there: Vec<&Artifact> = self.world.artifacts.iter().filter(is_here).collect();
+            answer["artifactType"] = public::artifact_type(&there, asked);
+        }
         for name in ["bucket", "run"] {
             let asked = field.child(name);
             let id = asked.and_then(|asked| asked.text("name")).unwrap_or_default();
@@ -308,6 +315,7 @@ fn run_status(run: &RunSnapshot, asked: &Field, stopped: bool) -> Value {
     let config = run.config_value();
     let inner = config.get("_wandb").and_then(Json::as_object).cloned().unwrap_or_default();
     let wanted = |key: &str| keys.as_ref().is_none_or(|keys| keys.iter().any(|wanted| wanted == key));
+    public::add_to_run(&mut answer, run, asked);
     answer["wandbConfig"] = json!(Json::Object(inner.into_iter().filter(|(key, _)| wanted(key)).collect()).to_string());
     answer
 }

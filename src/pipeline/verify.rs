@@ -1,0 +1,290 @@
+//! Verify: what is here of each run is read, the server is asked, and both are compared; several runs at once.
+
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::{JoinSet, spawn_blocking};
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use crate::api::{ApiClient, ApiError, ArtifactState, RunFile, VersionFacts};
+use crate::artifact::hash_file;
+use crate::checkpoint::Checkpoint;
+use crate::model::Skips;
+use crate::pipeline::recording::chosen_target;
+use crate::pipeline::segments;
+use crate::state_file::place::StateHome;
+use crate::upload::{Overrides, RunContents, RunLog};
+use crate::verify::{Expected, Finding, Found, Verdict, What, compare};
+
+/// The pause before the server is asked again, at first and at most.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// A run that is to be looked for on the server.
+#[derive(Debug, Default)]
+pub struct RunToVerify {
+    /// Where it comes from: the experiment's directory, or the log.
+    pub source: PathBuf,
+    /// Its logs, in the order of their start.
+    pub logs: Vec<RunLog>,
+    /// What replaces what the logs say.
+    pub overrides: Overrides,
+    /// What is known where there is no log.
+    pub without_log: Option<RunContents>,
+    /// What of its sources is in no log yet.
+    pub not_recorded: Vec<Finding>,
+    /// What of its sources can be on no server.
+    pub skips: Skips,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub struct RunVerified {
+    /// Where the run comes from.
+    pub source: PathBuf,
+    /// What was looked for.
+    pub contents: RunContents,
+    /// How it stands.
+    pub standing: Standing,
+    /// What is missing, and what was compared.
+    pub verdict: Verdict,
+    /// Who works on it now, where something is missing.
+    pub held_by: Option<String>,
+    /// Why it could not be told.
+    pub error: Option<VerifyError>,
+}
+
+/// How a run stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// All of it is there, and it has ended.
+    Complete,
+    /// All there is of it so far is there.
+    Running,
+    /// Something of it is not there.
+    Incomplete,
+    /// The server does not know the run.
+    Missing,
+    /// It could not be told.
+    Unknown,
+}
+
+/// Why nothing can be said of a run.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    /// The server or the network.
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    /// A log cannot be read, or names no run.
+    #[error("cannot read `{}`: {why}", log.display())]
+    Log {
+        /// The log.
+        log: PathBuf,
+        /// Why not.
+        why: String,
+    },
+}
+
+/// The runs that logs hold, ours or any W&B client's. Several logs of one run are one run.
+pub fn runs_of_logs(logs: Vec<PathBuf>, state: &StateHome, overrides: &Overrides) -> Vec<RunToVerify> {
+    let mut runs: Vec<RunToVerify> = Vec::new();
+    for group in segments::in_turn(logs, state, overrides) {
+        let mut is_first = true;
+        for segment in group {
+            let place = state.of_log(&segment.log);
+            let checkpoint = Checkpoint::load(&place).ok().flatten();
+            let limit = checkpoint.as_ref().map(|checkpoint| checkpoint.position);
+            let chosen = checkpoint.as_ref().map(chosen_target).unwrap_or_default();
+            let log = RunLog { log: segment.log.clone(), state: place, limit };
+            let goes_on = segment.foreign.is_some_and(|foreign| foreign.continues);
+            match runs.last_mut().filter(|_| goes_on && !is_first) {
+                Some(run) => run.logs.push(log),
+                None => runs.push(RunToVerify {
+                    source: segment.log,
+                    logs: vec![log],
+                    overrides: overrides.clone().or(chosen),
+                    ..RunToVerify::default()
+                }),
+            }
+            is_first = false;
+        }
+    }
+    runs
+}
+
+/// Looks for runs, so many at once, and tells of each as it is done. What is missing is asked for again until `wait` has
+/// passed. Those that are left when it is cancelled are not told of.
+pub async fn verify(
+    runs: Vec<RunToVerify>,
+    api: &Arc<ApiClient>,
+    at_once: usize,
+    wait: Duration,
+    cancel: &CancellationToken,
+    mut each: impl FnMut(RunVerified),
+) {
+    let until = Instant::now() + wait;
+    let mut waiting = runs.into_iter();
+    let mut going = JoinSet::new();
+    loop {
+        while going.len() < at_once.max(1)
+            && !cancel.is_cancelled()
+            && let Some(run) = waiting.next()
+        {
+            going.spawn(verify_run(run, api.clone(), until, cancel.clone()));
+        }
+        match going.join_next().await {
+            None => return,
+            Some(Ok(run)) if !matches!(run.error, Some(VerifyError::Api(ApiError::Cancelled))) => each(run),
+            Some(_) => {}
+        }
+    }
+}
+
+async fn verify_run(run: RunToVerify, api: Arc<ApiClient>, until: Instant, cancel: CancellationToken) -> RunVerified {
+    let RunToVerify { source, logs, overrides, without_log, not_recorded, skips } = run;
+    let (server, first) = (api.base_url().clone(), logs.first().map(|log| log.log.clone()).unwrap_or_default());
+    let read = spawn_blocking(move || match without_log {
+        Some(contents) => Ok(contents),
+        None => RunContents::read(&logs, &server, &overrides).map_err(|error| error.to_string()),
+    });
+    let read = read.await.unwrap_or_else(|error| Err(error.to_string()));
+    let mut verified = RunVerified {
+        source,
+        contents: RunContents::default(),
+        standing: Standing::Unknown,
+        verdict: Verdict::default(),
+        held_by: None,
+        error: None,
+    };
+    match read {
+        Ok(contents) if !contents.name.run_id.is_empty() => verified.contents = contents,
+        Ok(_) => verified.error = Some(VerifyError::Log { log: first, why: "it names no run".to_owned() }),
+        Err(why) => verified.error = Some(VerifyError::Log { log: first, why }),
+    }
+    verified.contents.skips.merge(&skips);
+    if verified.error.is_none() {
+        verified = look(verified, &api, until, &cancel).await;
+    }
+    for Finding { what, name, why } in not_recorded {
+        verified.verdict.add(what, name, why);
+    }
+    if !verified.verdict.is_whole() && matches!(verified.standing, Standing::Complete | Standing::Running) {
+        verified.standing = Standing::Incomplete;
+    }
+    if !verified.verdict.is_whole() {
+        verified.held_by = verified.contents.held_by();
+    }
+    verified
+}
+
+/// Asks the server until nothing is missing, or there is no time left.
+async fn look(mut run: RunVerified, api: &ApiClient, until: Instant, cancel: &CancellationToken) -> RunVerified {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        match ask(api, &mut run.contents, cancel).await {
+            Err(error) => {
+                run.error = Some(error.into());
+                return run;
+            }
+            Ok(None) => {
+                let rows = run.contents.expected.all_rows();
+                run.standing = Standing::Missing;
+                run.verdict = Verdict::default();
+                run.verdict.compared.rows.here = rows;
+                run.verdict.add(What::Run, run.contents.name.run_id.clone(), "the server does not know this run");
+            }
+            Ok(Some(found)) => {
+                run.contents.name = found.run.name.clone();
+                run.verdict = compare(&run.contents.expected, &found);
+                run.standing = match (run.verdict.is_whole(), run.contents.expected.exit) {
+                    (false, _) => Standing::Incomplete,
+                    (true, Some(_)) => Standing::Complete,
+                    // What was recorded without a log here ended there.
+                    (true, None) if found.run.state != "running" => Standing::Complete,
+                    (true, None) => Standing::Running,
+                };
+            }
+        }
+        let left = until.saturating_duration_since(Instant::now());
+        if run.verdict.is_whole() || left.is_zero() {
+            return run;
+        }
+        tokio::select! {
+            () = cancel.cancelled() => return run,
+            () = sleep(pause.min(left)) => pause = (pause * 2).min(LONGEST_PAUSE),
+        }
+    }
+}
+
+/// What the server has of a run; `None` when it does not know it.
+async fn ask(
+    api: &ApiClient,
+    contents: &mut RunContents,
+    cancel: &CancellationToken,
+) -> Result<Option<Found>, ApiError> {
+    let Some(run) = api.run_facts(&contents.name, cancel).await? else { return Ok(None) };
+    let expected = &mut contents.expected;
+    let mut rows = Vec::new();
+    for range in expected.rows.ranges() {
+        rows.push(api.history_page(&run.name, range, cancel).await?);
+    }
+    let mut files = BTreeMap::new();
+    if !expected.files.is_empty() {
+        let found = api.run_files(&run.name, cancel).await?;
+        files.extend(found.into_iter().map(|file| (file.path.clone(), file)));
+        hash_what_can_be_compared(expected, &files).await;
+    }
+    let artifacts = artifacts(api, expected, [&run.name.entity, &run.name.project], cancel).await?;
+    Ok(Some(Found { run, rows, files, artifacts }))
+}
+
+/// For each version that is expected, the one that is there.
+async fn artifacts(
+    api: &ApiClient,
+    expected: &Expected,
+    place: [&str; 2],
+    cancel: &CancellationToken,
+) -> Result<Vec<Option<VersionFacts>>, ApiError> {
+    let mut known: HashMap<(&str, &str), Vec<VersionFacts>> = HashMap::new();
+    let mut found = Vec::new();
+    for artifact in &expected.artifacts {
+        if let Some(id) = &artifact.id {
+            found.push(api.artifact_facts(id, cancel).await?);
+            continue;
+        }
+        let name = (artifact.kind.as_str(), artifact.name.as_str());
+        let versions = match known.entry(name) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => new.insert(api.artifact_versions(place, name.0, name.1, cancel).await?),
+        };
+        let same = |version: &&VersionFacts| version.digest == artifact.digest;
+        let versions = versions.iter().filter(same);
+        found.push(versions.min_by_key(|version| version.state != ArtifactState::Committed).cloned());
+    }
+    Ok(found)
+}
+
+/// Hashes the files here whose digests the server tells. Those of another size differ anyway.
+async fn hash_what_can_be_compared(expected: &mut Expected, files: &BTreeMap<String, RunFile>) {
+    let mut wanted = Vec::new();
+    for (path, file) in expected.files.iter().filter(|(_, file)| file.md5.is_none()) {
+        let is_told = files.get(path).is_some_and(|there| there.md5.is_some() && Some(there.size) == file.size);
+        if let Some(local) = file.local.clone().filter(|_| is_told) {
+            wanted.push((path.clone(), local));
+        }
+    }
+    let hash = move || {
+        // One that cannot be read, or is written to, is compared by its size.
+        let hash = |(path, local): (String, PathBuf)| Some((path, hash_file(&local).ok()?.digest));
+        wanted.into_iter().filter_map(hash).collect::<Vec<_>>()
+    };
+    for (path, digest) in spawn_blocking(hash).await.unwrap_or_default() {
+        if let Some(file) = expected.files.get_mut(&path) {
+            file.md5 = Some(digest);
+        }
+    }
+}
