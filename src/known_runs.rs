@@ -18,6 +18,9 @@ use crate::state_file::place::StateHome;
 use crate::survey::PlannedRun;
 use crate::wandb_format::RunDirIndex;
 
+/// How many checkpoints are read before what they say is kept.
+const AT_ONCE: usize = 256;
+
 /// What lies in a `wandb/` directory.
 #[derive(Debug, Default)]
 pub struct KnownRuns {
@@ -32,6 +35,8 @@ pub struct KnownRuns {
     names: HashMap<RunId, Vec<String>>,
     /// Directories whose checkpoints were read.
     read: HashSet<PathBuf>,
+    /// Directories that had no checkpoint when they were looked at last.
+    without: Vec<PathBuf>,
     wandb_directory: PathBuf,
     generation: u32,
     state: StateHome,
@@ -52,25 +57,37 @@ impl KnownRuns {
         self.directories = RunDirIndex::read(&self.wandb_directory)?;
         let mut new = self.directories.paths();
         new.retain(|directory| !self.read.contains(directory));
-        let load = |directory: PathBuf| (Checkpoint::load(&self.state.of(&directory)), directory);
-        let loaded: Vec<_> = new.into_par_iter().map(load).collect();
+        self.without.clear();
         let mut errors = Vec::new();
-        for (checkpoint, directory) in loaded {
-            match checkpoint {
-                Ok(Some(checkpoint)) if checkpoint.generation == self.generation => {
-                    if checkpoint.log_is_gone() {
-                        self.made.insert(checkpoint.run_id.clone(), directory.clone());
+        // Checkpoints are large, and little of each is kept: few are in memory at the same time.
+        for some in new.chunks(AT_ONCE) {
+            let load = |directory: &PathBuf| Checkpoint::load(&self.state.of(directory));
+            let loaded: Vec<_> = some.par_iter().map(load).collect();
+            for (checkpoint, directory) in loaded.into_iter().zip(some) {
+                match checkpoint {
+                    Ok(Some(checkpoint)) if checkpoint.generation == self.generation => {
+                        if checkpoint.log_is_gone() {
+                            self.made.insert(checkpoint.run_id.clone(), directory.to_owned());
+                        }
+                        self.add_sources(&checkpoint);
                     }
-                    self.add_sources(&checkpoint);
+                    Ok(Some(_)) => {}
+                    // It may be one that another process has just begun.
+                    Ok(None) => {
+                        self.without.push(directory.clone());
+                        continue;
+                    }
+                    Err(error) => errors.push(error),
                 }
-                Ok(Some(_)) => {}
-                // It may be one that another process has just begun.
-                Ok(None) => continue,
-                Err(error) => errors.push(error),
+                self.read.insert(directory.to_owned());
             }
-            self.read.insert(directory);
         }
         Ok(errors)
+    }
+
+    /// Run directories without a checkpoint: those of other clients, and those whose recording has only begun.
+    pub fn without_checkpoint(&self) -> &[PathBuf] {
+        &self.without
     }
 
     /// Adds a run that was made since.

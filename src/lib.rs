@@ -30,7 +30,7 @@
 //! | [`artifact`] | which files go into an artifact, their digests, its manifest | logs, the network |
 //! | [`watch`] | what changed between two looks (pure), hints to look sooner | what a run is |
 //! | [`api`] | GraphQL, file stream, signed URLs, retries, credentials: all HTTP | logs |
-//! | [`verify`] | what a run is to hold against what the server tells of it | logs, files, requests |
+//! | [`verify`] | what a run is to hold against what the server tells of it | logs, requests |
 //! | [`upload`] | log entries → requests, and what was acknowledged | event files |
 //! | [`free_space`] | how much of the disk is to stay free | what is written |
 //! | [`state_file`] | small state, replaced atomically; locks between processes | what they are used for |

@@ -22,6 +22,7 @@ use crate::state_file::place::StatePlace;
 use crate::survey::PlannedSource;
 use crate::tfevents::TagTable;
 
+mod abandoned;
 mod attach;
 mod commit;
 mod describe;
@@ -43,6 +44,7 @@ mod tally;
 mod tests;
 mod values;
 
+pub use abandoned::remove_abandoned;
 pub use describe::{AskedDescription, Described};
 pub use error::RecordError;
 pub use judge::{Judge, ToScan, find_superseded};
@@ -94,6 +96,8 @@ pub struct Recorder {
     dirty: bool,
     /// Whether the log was made by this process and nothing of it was committed yet.
     new: bool,
+    /// Whether there may be a mark that nothing of the log counts yet.
+    uncounted: bool,
     /// Whether an error left it half-way: what is in memory may be more than what is in the log.
     broken: bool,
     /// A log of the same run that was set aside because its state was lost.

@@ -30,4 +30,4 @@ pub use error::{ApiError, Class};
 pub use graphql::{Alert, Bucket, Features, RunFiles, RunStatus, UpsertBucket, Viewer};
 pub use patience::Patience;
 pub use retry::RetryPolicy;
-pub use run_facts::{RunFacts, RunFile, RunName, StepRange, VersionFacts};
+pub use run_facts::{RunFacts, RunFile, RunName, RunSeen, StepRange, VersionFacts};

@@ -52,6 +52,19 @@ pub struct RunFacts {
     pub config: String,
 }
 
+/// A run, and as much of it as was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RunSeen {
+    /// What the server says of it.
+    pub facts: RunFacts,
+    /// Rows, as texts.
+    pub rows: Vec<String>,
+    /// Its first files.
+    pub files: Vec<RunFile>,
+    /// Where further files begin ([`ApiClient::run_files`]), if there are more.
+    pub more_files: Option<String>,
+}
+
 /// A file of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RunFile {
@@ -83,17 +96,22 @@ pub struct VersionFacts {
     pub digest: String,
 }
 
-const RUN: &str = "query Run($project: String, $entity: String, $name: String!) { project(name: $project, \
+/// Where rows or files are not wanted, nothing is asked of them.
+const RUN: &str = "query Run($project: String, $entity: String, $name: String!, $rows: Boolean!, $minStep: Int64 = 0, \
+    $maxStep: Int64 = 0, $pageSize: Int = 0, $files: Boolean!, $fileLimit: Int = 50) { project(name: $project, \
     entityName: $entity) { name entity { name } run(name: $name) { name displayName state config summaryMetrics \
-    historyLineCount historyKeys eventsLineCount logLineCount } } }";
+    historyLineCount historyKeys eventsLineCount logLineCount \
+    history(minStep: $minStep, maxStep: $maxStep, samples: $pageSize) @include(if: $rows) \
+    files(first: $fileLimit) @include(if: $files) { edges { node { name sizeBytes md5 } cursor } \
+    pageInfo { endCursor hasNextPage } } } } }";
 
 const HISTORY_PAGE: &str = "query HistoryPage($entity: String!, $project: String!, $run: String!, $minStep: Int64!, \
     $maxStep: Int64!, $pageSize: Int!) { project(name: $project, entityName: $entity) { run(name: $run) { \
     history(minStep: $minStep, maxStep: $maxStep, samples: $pageSize) } } }";
 
 const RUN_FILES: &str = "query RunFiles($project: String!, $entity: String!, $name: String!, $fileCursor: String, \
-    $fileLimit: Int = 50, $fileNames: [String] = []) { project(name: $project, entityName: $entity) { run(name: $name) { \
-    fileCount files(names: $fileNames, after: $fileCursor, first: $fileLimit) { edges { node { name sizeBytes md5 } cursor } \
+    $fileLimit: Int = 50) { project(name: $project, entityName: $entity) { run(name: $name) { \
+    files(after: $fileCursor, first: $fileLimit) { edges { node { name sizeBytes md5 } cursor } \
     pageInfo { endCursor hasNextPage } } } } }";
 
 const ARTIFACT: &str = "query ArtifactByID($id: ID!) { artifact(id: $id) { state digest } }";
@@ -104,11 +122,25 @@ const PROJECT_ARTIFACTS: &str = "query ProjectArtifacts($entity: String!, $proje
     pageInfo { endCursor hasNextPage } edges { node { state digest } } } } } } }";
 
 impl ApiClient {
-    /// Asks about a run; `None` when it is not there.
-    pub async fn run_facts(&self, run: &RunName, cancel: &CancellationToken) -> Result<Option<RunFacts>, ApiError> {
+    /// Asks about a run, with the rows of a range and the first files, where these are wanted. `None` when it is not there.
+    pub async fn run_facts(
+        &self,
+        run: &RunName,
+        range: Option<StepRange>,
+        files: bool,
+        cancel: &CancellationToken,
+    ) -> Result<Option<RunSeen>, ApiError> {
         const NAME: &str = "Run";
         let or_null = |text: &str| if text.is_empty() { Value::Null } else { Value::from(text) };
-        let variables = json!({"project": or_null(&run.project), "entity": or_null(&run.entity), "name": run.run_id});
+        let mut variables = json!({
+            "project": or_null(&run.project), "entity": or_null(&run.entity), "name": run.run_id,
+            "rows": range.is_some(), "files": files, "fileLimit": PER_PAGE,
+        });
+        if let (Some(range), Some(variables)) = (range, variables.as_object_mut()) {
+            variables.insert("minStep".to_owned(), range.from.into());
+            variables.insert("maxStep".to_owned(), range.to.into());
+            variables.insert("pageSize".to_owned(), range.samples.into());
+        }
         let asked = self.graphql::<Answer<RunNode>>(Call::Query, NAME, RUN, Some(variables), cancel).await;
         let (data, errors) = match asked {
             // No such project.
@@ -124,7 +156,7 @@ impl ApiClient {
         let entity = project.entity.map(|entity| entity.name).unwrap_or_default();
         let project_name = project.name.unwrap_or_default();
         let Some(there) = project.run else { return Ok(None) };
-        Ok(Some(RunFacts {
+        let facts = RunFacts {
             name: RunName { entity, project: project_name, run_id: there.name },
             display_name: there.display_name.unwrap_or_default(),
             state: there.state.unwrap_or_default(),
@@ -134,7 +166,9 @@ impl ApiClient {
             console_lines: there.log_line_count.unwrap_or_default(),
             summary: there.summary_metrics.unwrap_or_default(),
             config: there.config.unwrap_or_default(),
-        }))
+        };
+        let (files, more_files) = there.files.map(files_of).unwrap_or_default();
+        Ok(Some(RunSeen { facts, rows: there.history.unwrap_or_default(), files, more_files }))
     }
 
     /// The rows of a run in a range of steps, as texts.
@@ -155,24 +189,29 @@ impl ApiClient {
         Ok(there.and_then(|run| run.history).unwrap_or_default())
     }
 
-    /// All files of a run.
-    pub async fn run_files(&self, run: &RunName, cancel: &CancellationToken) -> Result<Vec<RunFile>, ApiError> {
+    /// The files of a run behind those that are known, to the last.
+    pub async fn run_files(
+        &self,
+        run: &RunName,
+        behind: String,
+        cancel: &CancellationToken,
+    ) -> Result<Vec<RunFile>, ApiError> {
         const NAME: &str = "RunFiles";
         let mut files = Vec::new();
-        let mut cursor: Option<String> = None;
+        let mut cursor = behind;
         for _ in 0..MOST_PAGES {
             let variables = json!({
                 "entity": run.entity, "project": run.project, "name": run.run_id,
-                "fileCursor": cursor, "fileLimit": PER_PAGE, "fileNames": [],
+                "fileCursor": cursor, "fileLimit": PER_PAGE,
             });
             let asked = self.graphql::<Answer<FilesNode>>(Call::Query, NAME, RUN_FILES, Some(variables), cancel);
             let (data, errors) = asked.await?;
             let run = self.needed(data.and_then(|data| data.project), errors, NAME)?.run;
             let Some(page) = run.and_then(|run| run.files) else { break };
-            let last = page.edges.last().and_then(|edge| edge.cursor.clone());
-            files.extend(page.edges.into_iter().map(|edge| edge.node.file()));
-            match page.page_info.next(last) {
-                Some(next) if Some(&next) != cursor.as_ref() => cursor = Some(next),
+            let (more, next) = files_of(page);
+            files.extend(more);
+            match next {
+                Some(next) if next != cursor => cursor = next,
                 _ => break,
             }
         }
@@ -219,6 +258,13 @@ impl ApiClient {
     }
 }
 
+/// The files of a page, and where the next one begins.
+fn files_of(page: Page<FileEdge>) -> (Vec<RunFile>, Option<String>) {
+    let last = page.edges.last().and_then(|edge| edge.cursor.clone());
+    let next = page.page_info.next(last);
+    (page.edges.into_iter().map(|edge| edge.node.file()).collect(), next)
+}
+
 /// `lastStep` in the JSON of `historyKeys`, which some servers send as text.
 fn last_step(keys: &Value) -> Option<i64> {
     let step = |keys: &Value| keys.get("lastStep").and_then(Value::as_f64).map(|step| step as i64);
@@ -259,6 +305,8 @@ struct RunNode {
     history_keys: Option<Value>,
     events_line_count: Option<u64>,
     log_line_count: Option<u64>,
+    history: Option<Vec<String>>,
+    files: Option<Page<FileEdge>>,
 }
 
 #[derive(Deserialize)]

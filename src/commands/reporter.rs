@@ -16,7 +16,7 @@ use crate::commands::ui::{
     elapsed, first_lines, grouped, last_lines, printable, size,
 };
 use crate::convert::artifact_rule::ArtifactRule;
-use crate::model::{Kinds, RunId, Skips};
+use crate::model::{RunId, Skips};
 use crate::pipeline::{Note, Recorded, RunEnd, Watcher};
 use crate::recorder::RecordError;
 use crate::state_file::StateFileError;
@@ -283,7 +283,7 @@ fn planned(report: &RunReport, recorded: &Recorded) -> String {
             kinds.join("; ")
         );
     }
-    report.artifacts.iter().for_each(|artifact| text.push_str(&artifact.line()));
+    report.attached.iter().for_each(|artifact| text.push_str(&artifact.line()));
     if report.run_files > 0 {
         let _ = writeln!(text, "  new files: {}, {}", grouped(report.run_files), size(report.run_file_bytes));
     }
@@ -293,27 +293,9 @@ fn planned(report: &RunReport, recorded: &Recorded) -> String {
 /// A run's object, what was skipped of it, and what a person must hear.
 fn report(run: &RunEnd) -> (RunReport, Skips, Option<CommandError>) {
     let mut skips = Skips::default();
-    let mut report = RunReport {
-        source: run.source.display().to_string(),
-        run_id: run.id.as_ref().map(ToString::to_string).unwrap_or_default(),
-        run_path: String::new(),
-        name: String::new(),
-        group: None,
-        dir: None,
-        url: None,
-        rows: 0,
-        events: 0,
-        kinds: Kinds::default(),
-        files: 0,
-        run_files: 0,
-        run_file_bytes: 0,
-        log_bytes: 0,
-        rows_before: None,
-        artifacts: attached_of(run).iter().filter(|attached| attached.files > 0).map(AttachedReport::from).collect(),
-        skipped: Vec::new(),
-        state: RunState::Offline,
-        error: None,
-    };
+    let id = run.id.as_ref().map(ToString::to_string).unwrap_or_default();
+    let mut report = RunReport::new(run.source.display().to_string(), id);
+    report.attached = attached_of(run).iter().filter(|attached| attached.files > 0).map(AttachedReport::from).collect();
     if let Some(recorded) = &run.recorded {
         skips.merge(&recorded.pass.skips);
         report.name.clone_from(&recorded.name);
@@ -379,6 +361,7 @@ fn add_upload(report: &mut RunReport, run: &RunEnd, uploaded: &UploadOutcome) ->
     }
     report.url = Some(uploaded.url.clone()).filter(|url| !url.is_empty());
     report.files = uploaded.files_sent;
+    report.artifacts = uploaded.artifacts_sent;
     if run.recorded.is_none() {
         report.rows = uploaded.rows_sent;
         report.dir = run.source.parent().map(|directory| directory.display().to_string());

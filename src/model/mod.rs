@@ -13,7 +13,7 @@ mod update;
 pub use ids::{InvalidRunId, LogPosition, RunId, Step, WallTime};
 pub use json::Json;
 pub use number::Number;
-pub use outcome::{Count, KindCount, Kinds, Skipped, SkippedReason, Skips};
+pub use outcome::{Count, KindCount, Kinds, Skipped, SkippedReason, Skips, shortened};
 pub use update::{
     ArtifactFile, ArtifactInfo, Exit, FileCategory, Host, MetricDefinition, MetricSummary, Row, RowValue, RunInfo,
     RunUpdate, SummaryItem,

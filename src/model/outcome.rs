@@ -243,7 +243,7 @@ impl Skips {
 }
 
 /// A place may name a tag, and tags may be a megabyte long: as much of it as a person reads.
-fn shortened(mut place: String) -> String {
+pub fn shortened(mut place: String) -> String {
     const LONGEST: usize = 1000;
     if place.len() > LONGEST {
         let end = (0..=LONGEST).rev().find(|end| place.is_char_boundary(*end));

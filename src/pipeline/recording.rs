@@ -20,7 +20,9 @@ use crate::pipeline::making::Making;
 use crate::pipeline::report::{LeftOut, Note};
 use crate::pipeline::spool::Meter;
 use crate::pipeline::uploads::RunToUpload;
-use crate::recorder::{AskedDescription, Described, End, RecordError, RecordOptions, Recorder, check_generation};
+use crate::recorder::{
+    AskedDescription, Described, End, RecordError, RecordOptions, Recorder, check_generation, remove_abandoned,
+};
 use crate::settings::SingleRun;
 use crate::state_file::durable::{Durability, Together};
 use crate::state_file::lock::{Lock, LockError};
@@ -175,20 +177,35 @@ impl Recording {
         naming: Naming,
     ) -> io::Result<(Self, Vec<StateFileError>)> {
         let (known, errors) = KnownRuns::load(&wandb_directory, options.generation, &options.state)?;
-        Ok((
-            Self {
-                wandb_directory,
-                options,
-                naming,
-                min_free: MinFree::default(),
-                known: RwLock::new(known),
-                making: Making::default(),
-                claimed: Mutex::default(),
-                projects: Mutex::default(),
-                single_owner: Mutex::default(),
-            },
-            errors,
-        ))
+        let recording = Self {
+            wandb_directory,
+            options,
+            naming,
+            min_free: MinFree::default(),
+            known: RwLock::new(known),
+            making: Making::default(),
+            claimed: Mutex::default(),
+            projects: Mutex::default(),
+            single_owner: Mutex::default(),
+        };
+        recording.remove_abandoned();
+        Ok((recording, errors))
+    }
+
+    /// Removes run directories of which nothing ever counted. Where that fails they only lie about.
+    fn remove_abandoned(&self) {
+        let known = || self.known.read().unwrap_or_else(PoisonError::into_inner);
+        if self.options.dry_run || known().without_checkpoint().is_empty() {
+            return;
+        }
+        let Ok(_turn) = self.making.enter(|last| self.lock_making(last)) else { return };
+        for directory in known().without_checkpoint() {
+            match remove_abandoned(directory, &self.options.state) {
+                Ok(true) => tracing::info!(directory = %directory.display(), "removed: nothing of it ever counted"),
+                Ok(false) => {}
+                Err(error) => tracing::debug!(directory = %directory.display(), %error, "it stays"),
+            }
+        }
     }
 
     /// The id that a planned run has here, and its directory if it was recorded before.

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::api::{ApiClient, ApiError, ArtifactState, RunFile, VersionFacts};
 use crate::artifact::hash_file;
 use crate::checkpoint::Checkpoint;
-use crate::model::Skips;
+use crate::model::{LogPosition, Skips};
 use crate::pipeline::recording::chosen_target;
 use crate::pipeline::segments;
 use crate::state_file::place::StateHome;
@@ -33,8 +33,8 @@ pub struct RunToVerify {
     pub logs: Vec<RunLog>,
     /// What replaces what the logs say.
     pub overrides: Overrides,
-    /// What is known where there is no log.
-    pub without_log: Option<RunContents>,
+    /// What is known without a log, or why nothing is.
+    pub without_log: Option<Result<RunContents, String>>,
     /// What of its sources is in no log yet.
     pub not_recorded: Vec<Finding>,
     /// What of its sources can be on no server.
@@ -96,8 +96,17 @@ pub fn runs_of_logs(logs: Vec<PathBuf>, state: &StateHome, overrides: &Overrides
         let mut is_first = true;
         for segment in group {
             let place = state.of_log(&segment.log);
-            let checkpoint = Checkpoint::load(&place).ok().flatten();
-            let limit = checkpoint.as_ref().map(|checkpoint| checkpoint.position);
+            let checkpoint = match Checkpoint::load(&place) {
+                Ok(checkpoint) => checkpoint,
+                Err(error) => {
+                    let without_log = Some(Err(error.to_string()));
+                    runs.push(RunToVerify { source: segment.log, without_log, ..RunToVerify::default() });
+                    continue;
+                }
+            };
+            // What was cut short before anything of it counted holds nothing.
+            let cut_short = || Checkpoint::is_ours(&place).then_some(LogPosition(0));
+            let limit = checkpoint.as_ref().map(|checkpoint| checkpoint.position).or_else(cut_short);
             let chosen = checkpoint.as_ref().map(chosen_target).unwrap_or_default();
             let log = RunLog { log: segment.log.clone(), state: place, limit };
             let goes_on = segment.foreign.is_some_and(|foreign| foreign.continues);
@@ -146,9 +155,9 @@ pub async fn verify(
 
 async fn verify_run(run: RunToVerify, api: Arc<ApiClient>, until: Instant, cancel: CancellationToken) -> RunVerified {
     let RunToVerify { source, logs, overrides, without_log, not_recorded, skips } = run;
-    let (server, first) = (api.base_url().clone(), logs.first().map(|log| log.log.clone()).unwrap_or_default());
+    let (server, first) = (api.base_url().clone(), logs.first().map_or_else(|| source.clone(), |log| log.log.clone()));
     let read = spawn_blocking(move || match without_log {
-        Some(contents) => Ok(contents),
+        Some(known) => known,
         None => RunContents::read(&logs, &server, &overrides).map_err(|error| error.to_string()),
     });
     let read = read.await.unwrap_or_else(|error| Err(error.to_string()));
@@ -226,18 +235,22 @@ async fn ask(
     contents: &mut RunContents,
     cancel: &CancellationToken,
 ) -> Result<Option<Found>, ApiError> {
-    let Some(run) = api.run_facts(&contents.name, cancel).await? else { return Ok(None) };
     let expected = &mut contents.expected;
-    let mut rows = Vec::new();
-    for range in expected.rows.ranges() {
+    // Most runs are seen whole with one request.
+    let mut ranges = expected.rows.ranges().into_iter();
+    let (first, wants_files) = (ranges.next(), !expected.files.is_empty());
+    let Some(seen) = api.run_facts(&contents.name, first, wants_files, cancel).await? else { return Ok(None) };
+    let run = seen.facts;
+    let mut rows = vec![seen.rows];
+    for range in ranges {
         rows.push(api.history_page(&run.name, range, cancel).await?);
     }
-    let mut files = BTreeMap::new();
-    if !expected.files.is_empty() {
-        let found = api.run_files(&run.name, cancel).await?;
+    let mut files: BTreeMap<String, RunFile> = seen.files.into_iter().map(|file| (file.path.clone(), file)).collect();
+    if let Some(more) = seen.more_files {
+        let found = api.run_files(&run.name, more, cancel).await?;
         files.extend(found.into_iter().map(|file| (file.path.clone(), file)));
-        hash_what_can_be_compared(expected, &files).await;
     }
+    hash_what_can_be_compared(expected, &files).await;
     let artifacts = artifacts(api, expected, [&run.name.entity, &run.name.project], cancel).await?;
     Ok(Some(Found { run, rows, files, artifacts }))
 }

@@ -78,6 +78,10 @@ impl Recorder {
             }
         }
         self.checkpoint.save_by(&self.place, &self.durability)?;
+        if std::mem::take(&mut self.uncounted) {
+            // Beside a checkpoint it says nothing.
+            let _ = std::fs::remove_file(self.place.uncounted());
+        }
         self.dirty = false;
         committed(self.checkpoint.position);
         Ok(())

@@ -119,20 +119,18 @@ impl Recorder {
         let failed = |source| RecordError::Log { path: log.clone(), source };
         let mut set_aside_log = None;
         let no_log = !new && checkpoint.log_is_gone();
-        if new && !options.dry_run {
-            // The lock marks the log as ours until there is a checkpoint, so it must not be lost before the log is.
-            durability
-                .directory(place.directory())
-                .map_err(|source| RecordError::Io { path: place.directory().to_owned(), source })?;
-        }
         let sink = match (options.dry_run, new) {
             // There will be a log when there is something for it.
             (false, false) if no_log => Sink::nowhere(LogPosition(1), 1).map_err(failed)?,
             (true, _) => Sink::nowhere(checkpoint.position, checkpoint.next_num).map_err(failed)?,
             (false, true) => {
-                let lost = damaged || !place.uploads().is_empty();
-                let aside = set_aside(&log, &place).map_err(|source| RecordError::Io { path: log.clone(), source })?;
-                set_aside_log = aside.filter(|_| lost);
+                let failed_at = |path: &Path, source| RecordError::Io { path: path.to_owned(), source };
+                set_aside_log = make_way(&log, &place, damaged).map_err(|source| failed_at(&log, source))?;
+                // Until there is a checkpoint, the lock marks the log as ours, and the other says that nothing of it was
+                // ever seen. Neither must be lost before the log is.
+                fs::File::create(place.uncounted())
+                    .and_then(|_| durability.directory(place.directory()))
+                    .map_err(|source| failed_at(place.directory(), source))?;
                 Sink::create(&log).map_err(failed)?
             }
             (false, false) => Sink::open_at(&log, checkpoint.position, checkpoint.next_num).map_err(failed)?,
@@ -163,6 +161,7 @@ impl Recorder {
             marked: !was_cleaned && is_synced(&log),
             no_log: no_log && !options.dry_run,
             new,
+            uncounted: !options.dry_run,
             log,
             counted_to: checkpoint.position.0,
             rows_before: checkpoint.state.rows,
@@ -211,10 +210,22 @@ fn lock_writer(place: &StatePlace, durability: &Durability) -> Result<Lock, Reco
     })
 }
 
-/// A log without its checkpoint is never appended to: it is set aside, and made anew from the sources. What servers
-/// acknowledged of it says nothing of the new log, and goes first: after a crash in between, the log is still without its
-/// checkpoint, and is set aside then. A damaged checkpoint is no better than none.
-fn set_aside(log: &Path, place: &StatePlace) -> io::Result<Option<PathBuf>> {
+/// Makes way for a new log. One without its checkpoint is never appended to: it is made anew from the sources. Where it may
+/// have counted once, it is set aside; a damaged checkpoint is no better than none. One that never counted is deleted.
+///
+/// What servers acknowledged of the old log says nothing of the new one, and goes when the old one has gone.
+fn make_way(log: &Path, place: &StatePlace, damaged: bool) -> io::Result<Option<PathBuf>> {
+    let is_lost = damaged || !place.uncounted().exists();
+    let mut aside = None;
+    if log.exists() {
+        if is_lost {
+            unmark_synced(log)?;
+            aside = Some(set_aside(log)?);
+        } else {
+            fs::remove_file(log)?;
+        }
+        sync_directory(log.parent().unwrap_or(Path::new(".")))?;
+    }
     for state in place.uploads() {
         fs::remove_file(state)?;
     }
@@ -226,11 +237,11 @@ fn set_aside(log: &Path, place: &StatePlace) -> io::Result<Option<PathBuf>> {
     if checkpoint.exists() {
         fs::rename(&checkpoint, checkpoint.with_extension("json.damaged"))?;
     }
-    if !log.exists() {
-        return Ok(None);
-    }
-    sync_directory(place.directory())?;
-    unmark_synced(log)?;
+    Ok(aside)
+}
+
+/// Gives a log a name that no other has.
+fn set_aside(log: &Path) -> io::Result<PathBuf> {
     let mut numbers = 1_u32..;
     let free = numbers.find_map(|number| {
         let aside = log.with_extension(format!("wandb.aside-{number}"));
@@ -238,5 +249,5 @@ fn set_aside(log: &Path, place: &StatePlace) -> io::Result<Option<PathBuf>> {
     });
     let aside = free.ok_or(io::ErrorKind::AlreadyExists)?;
     fs::rename(log, &aside)?;
-    Ok(Some(aside))
+    Ok(aside)
 }

@@ -81,6 +81,12 @@ impl StatePlace {
         self.directory.join("writer.lock")
     }
 
+    /// The mark of a log that was begun here and of which nothing counts yet: made before the log, and gone once there is a
+    /// checkpoint.
+    pub fn uncounted(&self) -> PathBuf {
+        self.directory.join("uncounted")
+    }
+
     /// What is kept of logs that were deleted.
     pub fn cleaned(&self) -> PathBuf {
         self.directory.join("cleaned.json")

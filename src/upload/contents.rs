@@ -84,6 +84,11 @@ impl RunContents {
     ) -> Result<Before, LogError> {
         // A note that cannot be read says nothing; the log, if there is one, does.
         let cleaned = Cleaned::load(&log.state).ok().flatten();
+        if let (Some(limit), Ok(metadata)) = (log.limit, log.log.metadata())
+            && metadata.len() < limit.0
+        {
+            return Err(LogError::Shorter { length: metadata.len(), position: limit.0 });
+        }
         let is_there = log.log.is_file() && log.limit != Some(LogPosition(0));
         let own = match &cleaned {
             Some(cleaned) => RunParameters {
@@ -130,6 +135,9 @@ impl RunContents {
             after = self.read_log(log, fold, base, &state)?;
         } else if cleaned.is_some() {
             self.expected.exit = state.sent.finished;
+        }
+        for (key, note) in &state.sent.attached {
+            self.expected.artifacts.extend(attached(key, &note.digest));
         }
         self.take(&after, &state, base);
         let own = match (is_there, cleaned.is_some()) {
@@ -293,6 +301,13 @@ fn name_of(target: Target, state: &UploadState) -> RunName {
 fn inherited(fold: &Fold, with_summary: bool) -> Inherited {
     let summary = if with_summary { fold.summary().into_owned() } else { Json::default() };
     Inherited { config: fold.whole_config(), summary }
+}
+
+/// What was attached, by its key: `kind:name=files`.
+fn attached(key: &str, digest: &str) -> Option<ExpectedArtifact> {
+    let (kind, rest) = key.split_once(':')?;
+    let (name, _) = rest.split_once('=')?;
+    Some(ExpectedArtifact { kind: kind.to_owned(), name: name.to_owned(), digest: digest.to_owned(), id: None })
 }
 
 fn policies(named: &FilesRecord) -> impl Iterator<Item = (String, Policy)> {

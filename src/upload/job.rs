@@ -198,6 +198,8 @@ pub struct UploadOutcome {
     pub rows_sent: u64,
     /// Files sent by this call, however often each.
     pub files_sent: u64,
+    /// Artifacts of the log that are there because of this call.
+    pub artifacts_sent: u64,
     /// Rows of the log that the server acknowledged, now or before.
     pub rows_total: u64,
     /// What is not on the server, and why.
@@ -236,6 +238,7 @@ impl UploadOutcome {
             state: RunState::Failed(error),
             rows_sent: 0,
             files_sent: 0,
+            artifacts_sent: 0,
             rows_total: 0,
             skips: Skips::default(),
             attached: Vec::new(),

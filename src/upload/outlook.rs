@@ -37,6 +37,8 @@ pub struct Outlook {
     pub config_bytes: u64,
     /// The files that the run wants to keep.
     pub files: Vec<FileOutlook>,
+    /// The places of the artifacts that it records.
+    pub artifacts: Vec<LogPosition>,
     /// The exit code, if the log ends with one.
     pub exit: Option<i32>,
     /// What of it is not carried, without its files.
@@ -71,6 +73,8 @@ pub struct Acknowledged {
     pub files: BTreeSet<String>,
     /// Files that could not be uploaded.
     pub failed: BTreeSet<String>,
+    /// The places of the artifacts in the log that are there.
+    pub artifacts: BTreeSet<LogPosition>,
     /// How far the log was acknowledged.
     pub position: LogPosition,
     /// The exit code with which the run is finished there.
@@ -144,6 +148,7 @@ impl Outlook {
         (self.run_id, self.entity, self.project) = (run.run_id, run.entity, run.project);
         (self.name, self.group) = (run.display_name, run.group);
         self.rows = fold.history_lines;
+        self.artifacts.clone_from(&fold.artifacts);
         self.config_bytes = text_length(&fold.whole_config());
         self.exit = fold.exit.map(|exit| exit.code);
         self.skips = fold.skips();
@@ -184,6 +189,7 @@ fn acknowledged(path: &Path) -> Option<Acknowledged> {
         rows: state.fold.history_lines,
         files: state.sent.files.into_keys().collect(),
         failed: state.sent.failed_files,
+        artifacts: state.sent.artifacts.into_iter().filter(|(_, note)| note.is_there()).map(|(at, _)| at).collect(),
         position: state.fold.position,
         finished: state.sent.finished,
         looks: state.sent.attached.into_iter().map(|(key, note)| (key, note.look)).collect(),

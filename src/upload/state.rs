@@ -175,6 +175,13 @@ pub(crate) enum ArtifactNote {
     },
 }
 
+impl ArtifactNote {
+    /// Whether the server has it.
+    pub(crate) fn is_there(&self) -> bool {
+        matches!(self, Self::Done(_))
+    }
+}
+
 /// Enough to see that a file changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct FileMark {

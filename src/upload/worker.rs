@@ -104,6 +104,7 @@ struct Worker<'a> {
     next_live: Instant,
     rows_sent: u64,
     files_sent: BTreeSet<String>,
+    artifacts_sent: u64,
     /// What is known of logs of this run that were deleted.
     cleaned: Option<Cleaned>,
     /// See [`Worker::media_before`].
@@ -168,6 +169,7 @@ impl<'a> Worker<'a> {
             next_live: now + LIVE_INTERVAL,
             rows_sent: 0,
             files_sent: BTreeSet::new(),
+            artifacts_sent: 0,
             cleaned: None,
             media_before: None,
             to_delete: Vec::new(),
@@ -756,6 +758,7 @@ impl<'a> Worker<'a> {
             }),
             rows_sent: self.rows_sent,
             files_sent: self.files_sent.len() as u64,
+            artifacts_sent: self.artifacts_sent,
             rows_total: self.state.fold.history_lines,
             skips: self.skips(),
             attached: self.attaching.seen.clone(),

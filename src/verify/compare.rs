@@ -344,7 +344,10 @@ mod tests {
     }
 
     #[test]
-    fn lists_stay_short() {
+    fn lists_and_names_stay_short() {
+        let (mut expected, found) = both(1);
+        expected.summary.set_path(&["k".repeat(1 << 20)], Json::from(1));
+        assert!(told(&expected, &found)[0].len() < 1100);
         let (expected, mut found) = both(400);
         found.rows[0].iter_mut().for_each(|row| *row = row.replace("loss", "other"));
         let verdict = compare(&expected, &found);

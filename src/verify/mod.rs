@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use crate::api::{RunFacts, RunFile, VersionFacts};
-use crate::model::Json;
+use crate::model::{Json, shortened};
 
 pub use compare::compare;
 pub use rows::Rows;
@@ -177,7 +177,7 @@ impl Verdict {
     /// Adds a finding.
     pub fn add(&mut self, what: What, name: impl Into<String>, why: impl Into<String>) {
         if self.findings.iter().filter(|finding| finding.what == what).count() < LISTED {
-            self.findings.push(Finding { what, name: name.into(), why: why.into() });
+            self.findings.push(Finding { what, name: shortened(name.into()), why: shortened(why.into()) });
         } else {
             self.more += 1;
         }

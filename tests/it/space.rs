@@ -343,6 +343,18 @@ fn a_cleaned_run_is_known_to_be_on_the_server() {
     }
     let synced = place.sync(&server).run().ok();
     assert!(synced.stderr.contains("1 run (cleaned"), "{}", synced.stderr);
+    let synced = place.sync(&server).arg("--json").run().ok();
+    let path = format!("tester/p/{id}");
+    let run = &synced.json_runs()[0];
+    let expected = ["a", &id, &path, "skipped"].map(serde_json::Value::from);
+    assert_eq!(["name", "run_id", "run_path", "state"].map(|field| run[field].clone()), expected);
+    assert_eq!(synced.json_summary()["runs"], 0);
+    // What is known is in the state alone.
+    let screen = place.call(["inspect", "out"]).run().ok().stdout;
+    assert!(screen.contains("all of it arrived, and was deleted here: 1 log with 10 rows\n"), "{screen}");
+    assert!(screen.contains(&format!("on a server as `{path}`: 10 rows, 3 files, finished there\n")), "{screen}");
+    let seen = place.call(["inspect", "--json"]).arg(&directory).run().ok().json();
+    assert_eq!((&seen[0]["type"], &seen[0]["rows"], &seen[1]["cleaned"]), (&"cleaned".into(), &10.into(), &1.into()));
     assert_eq!(server.requests().len(), requests, "nothing new, so nothing is sent");
     assert!(place.logs().is_empty());
 }

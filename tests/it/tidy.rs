@@ -185,6 +185,7 @@ fn time_threads_and_the_network_stay_where_they_belong() {
     let rules: &[(&str, &[&str])] = &[
         ("convert", &["std::fs", "std::net", "SystemTime", "Instant::", "tokio", "reqwest"]),
         ("model", &["std::fs", "std::net", "SystemTime", "Instant::", "tokio", "reqwest", "prost"]),
+        ("verify", &["std::fs", "std::net", "SystemTime", "Instant::", "tokio", "reqwest", "prost"]),
         ("tfevents", &["reqwest", "tokio"]),
         ("wandb_format", &["reqwest", "tokio"]),
         ("upload", &["reqwest"]),

@@ -40,6 +40,10 @@ pub(crate) struct LogSeen {
     pub(crate) files: u64,
     pub(crate) file_bytes: u64,
     pub(crate) files_missing: Vec<String>,
+    /// Versions of artifacts that it records, that the run used, and that it was to link somewhere.
+    pub(crate) artifacts: u64,
+    pub(crate) artifacts_used: u64,
+    pub(crate) artifacts_linked: u64,
     pub(crate) exit_code: Option<i32>,
     /// Whether it bears the mark of a log that is on a server.
     pub(crate) synced: bool,
@@ -75,6 +79,7 @@ pub(crate) struct UploadSeen {
     pub(crate) run_path: String,
     pub(crate) rows: u64,
     pub(crate) files: u64,
+    pub(crate) artifacts: u64,
     pub(crate) exit_code: Option<i32>,
 }
 
@@ -210,6 +215,7 @@ impl Reading {
         let named = || format!("run `{}`", outlook.run_id);
         self.limits.check(Limit::Metrics, self.keys.len() as u64, named);
         self.limits.check(Limit::ConfigBytes, outlook.config_bytes, named);
+        let count_of = |kind| self.records.get(kind).copied().unwrap_or_default();
         let missing = outlook.files.iter().filter(|file| file.size.is_none()).map(|file| file.path.clone());
         LogSeen {
             run_id: match outlook.run_id.as_str() {
@@ -219,6 +225,9 @@ impl Reading {
             bytes: length,
             ours: counts_to.is_some(),
             counts_to: counts_to.map(|position| position.0),
+            artifacts: outlook.artifacts.len() as u64,
+            artifacts_used: count_of(USED),
+            artifacts_linked: count_of(LINKED),
             records: self.records,
             rows: outlook.rows,
             keys: self.keys,
@@ -232,7 +241,7 @@ impl Reading {
             files_missing: missing.collect(),
             exit_code: outlook.exit,
             synced: is_synced(&log),
-            uploads: all_acknowledged(&place).into_iter().map(|known| UploadSeen::new(known, &outlook)).collect(),
+            uploads: all_acknowledged(&place).into_iter().map(|known| UploadSeen::new(known, Some(&outlook))).collect(),
             limits: self.limits,
             skipped: skips.report(),
             source: log.display().to_string(),
@@ -249,12 +258,15 @@ impl Reading {
 }
 
 impl UploadSeen {
-    fn new(acknowledged: Acknowledged, outlook: &Outlook) -> Self {
-        let once = outlook.files.iter().filter(|file| file.once && acknowledged.has(file)).count();
+    /// Where there is no log any more, nothing is known of files that are uploaded once.
+    pub(super) fn new(acknowledged: Acknowledged, outlook: Option<&Outlook>) -> Self {
+        let files = outlook.map(|outlook| outlook.files.as_slice()).unwrap_or_default();
+        let once = files.iter().filter(|file| file.once && acknowledged.has(file)).count();
         Self {
             run_path: acknowledged.run_path,
             rows: acknowledged.rows,
             files: (acknowledged.files.len() + once) as u64,
+            artifacts: acknowledged.artifacts.len() as u64,
             exit_code: acknowledged.finished,
         }
     }
@@ -271,6 +283,9 @@ fn widen<T: PartialOrd + Copy>(range: &mut Option<(T, T)>, value: Option<T>) {
     }
 }
 
+const USED: &str = "use of an artifact";
+const LINKED: &str = "link of an artifact";
+
 /// What people call a kind of record.
 fn kind_name(record: &RecordType) -> &'static str {
     match record {
@@ -280,7 +295,9 @@ fn kind_name(record: &RecordType) -> &'static str {
         RecordType::Config(_) => "config",
         RecordType::Files(_) => "files",
         RecordType::Stats(_) => "stats",
-        RecordType::Artifact(_) | RecordType::UseArtifact(_) | RecordType::NoopLinkArtifact(_) => "artifact",
+        RecordType::Artifact(_) => "artifact",
+        RecordType::UseArtifact(_) => USED,
+        RecordType::NoopLinkArtifact(_) => LINKED,
         RecordType::Tbrecord(_) => "tensorboard",
         RecordType::Alert(_) => "alert",
         RecordType::Telemetry(_) => "telemetry",

@@ -2,6 +2,7 @@
 //!
 //! Event files are shown as the runs that they would make, logs of the run datastore as the runs that they are.
 
+mod cleaned;
 mod events;
 mod limits;
 mod log;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use rayon::prelude::*;
 use serde::Serialize;
 
+use crate::cleaned::find as find_cleaned;
 use crate::cli::InspectArgs;
 use crate::commands::error::{CommandError, ExitCode, IoContext as _};
 use crate::commands::import::say_unreadable;
@@ -26,6 +28,7 @@ use crate::settings::Settings;
 use crate::survey::{Found, Survey};
 use crate::wandb_format::find_logs;
 
+pub(super) use cleaned::look_at_cleaned;
 use events::look_at_run;
 pub(super) use log::{LogSeen, look_at_log};
 use summary::SummarySeen;
@@ -42,13 +45,14 @@ pub(super) fn run(arguments: &InspectArgs, settings: &Settings, ui: &Arc<Ui>) ->
     let mut survey = Survey::new(&shape, settings.runs.generation);
     let mut found = survey.look(&directories).context("look at", &first)?;
     let logs = find_logs(&arguments.paths);
-    if found.runs.is_empty() && logs.logs.is_empty() {
+    let state = session::state_home(settings);
+    let gone = find_cleaned(&arguments.paths, &state);
+    if found.runs.is_empty() && logs.logs.is_empty() && gone.is_empty() {
         return Err(nothing_found(&arguments.paths, &found));
     }
     for (path, error) in &logs.failed {
         ui.warning(format!("cannot look at `{}`: {error}", path.display()));
     }
-    let state = session::state_home(settings);
     let mut summary = SummarySeen::default();
     summary.add_skips(&say_unreadable(&found, ui));
     session::warn_of_idle_patterns(&found.idle_patterns, ui);
@@ -88,6 +92,10 @@ pub(super) fn run(arguments: &InspectArgs, settings: &Settings, ui: &Arc<Ui>) ->
             summary.add_log(&log);
             show(ui, &log, || show::log(&log));
         }
+    }
+    for seen in gone.iter().filter_map(|directory| look_at_cleaned(directory, &state)) {
+        summary.cleaned += 1;
+        show(ui, &seen, || show::cleaned(&seen));
     }
     if !keys.is_empty() {
         session::warn_of_idle_globs(settings, &keys, ui);

@@ -2,9 +2,10 @@
 
 use std::fmt::Write as _;
 
+use super::cleaned::CleanedSeen;
 use super::events::{RunSeen, SessionSeen, TagSeen};
 use super::limits::{Estimate, Limits};
-use super::log::LogSeen;
+use super::log::{LogSeen, UploadSeen};
 use super::summary::SummarySeen;
 use crate::commands::ui::{counted, grouped, size};
 use crate::convert::axes::DEFAULT_AXIS;
@@ -162,13 +163,15 @@ pub(super) fn log(log: &LogSeen) -> String {
         }
         text.push('\n');
     }
-    for upload in &log.uploads {
-        let _ = write!(text, "  on a server as `{}`: {}", upload.run_path, counted(upload.rows, "row"));
-        if upload.files > 0 {
-            let _ = write!(text, ", {}", counted(upload.files, "file"));
-        }
-        text.push_str(if upload.exit_code.is_some() { ", finished there\n" } else { "\n" });
+    let artifacts = [
+        (log.artifacts, "artifact", "recorded"),
+        (log.artifacts_used, "artifact", "used"),
+        (log.artifacts_linked, "artifact", "linked"),
+    ];
+    for (count, what, how) in artifacts.into_iter().filter(|(count, ..)| *count > 0) {
+        let _ = writeln!(text, "  {} {how}", counted(count, what));
     }
+    uploads(&log.uploads, &mut text);
     if log.synced {
         text.push_str("  marked as synced\n");
     }
@@ -177,6 +180,41 @@ pub(super) fn log(log: &LogSeen) -> String {
     }
     limits(&log.limits, &mut text);
     skipped(&log.skipped, &mut text);
+    text.push('\n');
+    text
+}
+
+fn uploads(uploads: &[UploadSeen], text: &mut String) {
+    for upload in uploads {
+        let _ = write!(text, "  on a server as `{}`: {}", upload.run_path, counted(upload.rows, "row"));
+        for (count, what) in [(upload.files, "file"), (upload.artifacts, "artifact")] {
+            if count > 0 {
+                let _ = write!(text, ", {}", counted(count, what));
+            }
+        }
+        text.push_str(if upload.exit_code.is_some() { ", finished there\n" } else { "\n" });
+    }
+}
+
+/// A run directory without a log.
+pub(super) fn cleaned(run: &CleanedSeen) -> String {
+    let mut text = format!("{}\n  run {}", run.source, run.run_id);
+    for (what, value) in [("", &run.name), ("group ", &run.group), ("project ", &run.project)] {
+        if !value.is_empty() {
+            let _ = write!(text, ", {what}{value}");
+        }
+    }
+    let _ = match run.exit_code {
+        Some(code) => writeln!(text, ", ended with exit code {code}"),
+        None => writeln!(text),
+    };
+    let _ = writeln!(
+        text,
+        "  all of it arrived, and was deleted here: {} with {}",
+        counted(u64::from(run.logs), "log"),
+        counted(run.rows, "row")
+    );
+    uploads(&run.uploads, &mut text);
     text.push('\n');
     text
 }

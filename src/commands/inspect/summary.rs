@@ -16,6 +16,9 @@ use crate::model::{Skipped, Skips};
 pub(super) struct SummarySeen {
     pub(super) runs: u64,
     pub(super) logs: u64,
+    /// Runs whose log was deleted after it had arrived.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub(super) cleaned: u64,
     pub(super) files: u64,
     pub(super) events: u64,
     pub(super) rows: u64,
@@ -28,6 +31,10 @@ pub(super) struct SummarySeen {
     pub(super) exit_code: u8,
     #[serde(skip)]
     skips: Skips,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 impl SummarySeen {

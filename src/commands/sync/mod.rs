@@ -11,8 +11,9 @@ use crate::cleaned::{self, Cleaned};
 use crate::cli::{Mode, SyncArgs};
 use crate::commands::attach;
 use crate::commands::error::{CommandError, ExitCode};
+use crate::commands::inspect::look_at_cleaned;
 use crate::commands::session::{self, Stop};
-use crate::commands::ui::{Destination, Ui, counted};
+use crate::commands::ui::{Destination, Report, Ui, counted};
 use crate::commands::verify;
 use crate::convert::template::{Template, TemplateError};
 use crate::model::RunId;
@@ -66,6 +67,9 @@ pub(super) fn run(
     if !gone.is_empty() {
         let count = counted(gone.len() as u64, "run");
         ui.note(format!("left out: {count} (cleaned: all of it arrived, and the log was deleted here)"));
+        for seen in gone.iter().filter_map(|directory| look_at_cleaned(directory, &state)) {
+            ui.report(&Report::Run(seen.report()));
+        }
     }
     let reporter = session::reporter(
         ui,

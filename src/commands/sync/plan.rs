@@ -15,7 +15,7 @@ use crate::commands::inspect::{LogSeen, look_at_log};
 use crate::commands::session;
 use crate::commands::ui::{AttachedReport, Ui, counted, grouped, printable, size};
 use crate::convert::artifact_rule::ArtifactRule;
-use crate::model::{Skipped, SkippedReason, Skips};
+use crate::model::{LogPosition, Skipped, SkippedReason, Skips};
 use crate::pipeline::attachments_of_log;
 use crate::settings::Settings;
 use crate::state_file::place::StateHome;
@@ -38,15 +38,18 @@ struct Planned {
     file_bytes: u64,
     files_acknowledged: u64,
     files_missing: Vec<String>,
+    /// Versions of artifacts to send, and those that the server has.
+    artifacts: u64,
+    artifacts_acknowledged: u64,
     exit_code: Option<i32>,
     /// Whether the run is finished on the server.
     finished: bool,
     skipped: Vec<Skipped>,
     /// What would be attached.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    artifacts: Vec<AttachedReport>,
+    attached: Vec<AttachedReport>,
     #[serde(skip)]
-    attached: Vec<Attached>,
+    attachments: Vec<Attached>,
     #[serde(skip)]
     skips: Skips,
 }
@@ -60,6 +63,8 @@ struct Summary {
     rows_acknowledged: u64,
     files: u64,
     file_bytes: u64,
+    artifacts: u64,
+    artifacts_acknowledged: u64,
     skipped: Vec<Skipped>,
     exit_code: u8,
 }
@@ -90,7 +95,7 @@ pub(super) fn show(
     for plan in &plans {
         summary.add(plan);
         skips.merge(&plan.skips);
-        finds.add(&plan.attached);
+        finds.add(&plan.attachments);
         if ui.is_json() {
             ui.data(&format!("{}\n", serde_json::to_string(plan).unwrap_or_default()));
         } else {
@@ -151,6 +156,8 @@ impl Planned {
         let to_send: Vec<u64> =
             seen.outlook.files.iter().filter(|file| !is_there(file)).filter_map(|file| file.size).collect();
         let once = seen.outlook.files.iter().filter(|file| file.once && is_there(file)).count();
+        let has_artifact = |at: &&LogPosition| acknowledged.as_ref().is_some_and(|known| known.artifacts.contains(at));
+        let artifacts_there = seen.outlook.artifacts.iter().filter(has_artifact).count();
         let rows_acknowledged = acknowledged.as_ref().map_or(0, |acknowledged| acknowledged.rows);
         let chosen = |over: &Option<String>, own: &str| over.clone().unwrap_or_else(|| own.to_owned());
         let mut skips = seen.skips;
@@ -165,6 +172,8 @@ impl Planned {
             rows_acknowledged,
             files: to_send.len() as u64,
             file_bytes: to_send.iter().sum(),
+            artifacts: (seen.outlook.artifacts.len() - artifacts_there) as u64,
+            artifacts_acknowledged: artifacts_there as u64,
             files_acknowledged: (there.len() + once) as u64,
             finished: acknowledged.as_ref().is_some_and(|acknowledged| acknowledged.finished.is_some()),
             source: seen.source,
@@ -172,8 +181,8 @@ impl Planned {
             name: seen.name,
             files_missing: seen.files_missing,
             exit_code: seen.exit_code,
-            artifacts: attached.iter().filter(|attached| attached.files > 0).map(AttachedReport::from).collect(),
-            attached,
+            attached: attached.iter().filter(|attached| attached.files > 0).map(AttachedReport::from).collect(),
+            attachments: attached,
             skipped: skips.report(),
             skips,
         }
@@ -190,12 +199,15 @@ impl Planned {
         if self.files > 0 {
             let _ = write!(text, "; {} to send, {}", counted(self.files, "file"), size(self.file_bytes));
         }
+        if self.artifacts > 0 {
+            let _ = write!(text, "; {} to send", counted(self.artifacts, "artifact"));
+        }
         let _ = match (self.finished, self.exit_code) {
             (true, _) => writeln!(text, "; finished on the server"),
             (false, Some(code)) => writeln!(text, "; ended with exit code {code}"),
             (false, None) => writeln!(text, "; not ended"),
         };
-        self.artifacts.iter().for_each(|artifact| text.push_str(&artifact.line()));
+        self.attached.iter().for_each(|artifact| text.push_str(&artifact.line()));
         for skipped in &self.skipped {
             let _ = writeln!(text, "  {} × {}, first: {}", grouped(skipped.count), skipped.reason, skipped.first);
         }
@@ -210,11 +222,17 @@ impl Summary {
         self.rows_acknowledged += plan.rows_acknowledged;
         self.files += plan.files;
         self.file_bytes += plan.file_bytes;
+        self.artifacts += plan.artifacts;
+        self.artifacts_acknowledged += plan.artifacts_acknowledged;
     }
 
     fn text(&self) -> String {
+        let artifacts = match self.artifacts {
+            0 => String::new(),
+            count => format!(", {}", counted(count, "artifact")),
+        };
         format!(
-            "to send: {} of {}, {} of {}; {} acknowledged before",
+            "to send: {} of {}, {} of {}{artifacts}; {} acknowledged before",
             counted(self.rows, "row"),
             counted(self.runs, "run"),
             counted(self.files, "file"),

@@ -53,15 +53,45 @@ pub struct RunReport {
     /// In a dry run, the rows that were recorded before.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rows_before: Option<u64>,
-    /// What was attached as artifacts because of `--artifact`, or would be in a dry run.
+    /// Artifacts of the log that this command brought.
+    pub artifacts: u64,
+    /// What was attached because of `--artifact`, or would be in a dry run.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub artifacts: Vec<AttachedReport>,
+    pub attached: Vec<AttachedReport>,
     /// What was skipped, by reason; damage of earlier passes too, as long as it is in the files.
     pub skipped: Vec<Skipped>,
     /// How far it came.
     pub state: RunState,
     /// Why it came no further.
     pub error: Option<String>,
+}
+
+impl RunReport {
+    /// A run of which nothing is known yet, and with which nothing was done.
+    pub fn new(source: String, run_id: String) -> Self {
+        Self {
+            source,
+            run_id,
+            run_path: String::new(),
+            name: String::new(),
+            group: None,
+            dir: None,
+            url: None,
+            rows: 0,
+            events: 0,
+            kinds: Kinds::default(),
+            files: 0,
+            run_files: 0,
+            run_file_bytes: 0,
+            log_bytes: 0,
+            rows_before: None,
+            artifacts: 0,
+            attached: Vec::new(),
+            skipped: Vec::new(),
+            state: RunState::Offline,
+            error: None,
+        }
+    }
 }
 
 /// A version of an artifact that was made of files beside a run.
@@ -135,6 +165,8 @@ pub struct SummaryReport {
     pub kinds: Kinds,
     /// Run files that were sent.
     pub files: u64,
+    /// Artifacts of logs that were brought.
+    pub artifacts: u64,
     /// Run files that were recorded, or would be in a dry run.
     pub run_files: u64,
     /// Their bytes.
@@ -183,12 +215,13 @@ mod tests {
             run_file_bytes: 0,
             log_bytes: 5,
             rows_before: None,
-            artifacts: Vec::new(),
+            artifacts: 0,
+            attached: Vec::new(),
             skipped: skipped.clone(),
             state: RunState::Partial,
             error: None,
         };
-        insta::assert_snapshot!(serde_json::to_string(&Report::Run(run)).unwrap(), @r#"{"type":"run","source":"logs/a","run_id":"ab12","run_path":"me/p/ab12","name":"a","group":null,"dir":"wandb/offline-run-20260714_000000-ab12","url":null,"rows":2,"events":3,"files":0,"run_files":0,"run_file_bytes":0,"log_bytes":5,"skipped":[{"reason":"damaged record","count":1,"first":"f at 3","loss":true}],"state":"partial","error":null}"#);
+        insta::assert_snapshot!(serde_json::to_string(&Report::Run(run)).unwrap(), @r#"{"type":"run","source":"logs/a","run_id":"ab12","run_path":"me/p/ab12","name":"a","group":null,"dir":"wandb/offline-run-20260714_000000-ab12","url":null,"rows":2,"events":3,"files":0,"run_files":0,"run_file_bytes":0,"log_bytes":5,"artifacts":0,"skipped":[{"reason":"damaged record","count":1,"first":"f at 3","loss":true}],"state":"partial","error":null}"#);
         let summary = SummaryReport {
             runs: 1,
             rows: 2,
@@ -196,6 +229,7 @@ mod tests {
             kinds: Kinds::default(),
             bytes: 4,
             files: 0,
+            artifacts: 0,
             run_files: 0,
             run_file_bytes: 0,
             log_bytes: 5,
@@ -207,6 +241,6 @@ mod tests {
             seconds: 1.5,
             exit_code: 3,
         };
-        insta::assert_snapshot!(serde_json::to_string(&Report::Summary(summary)).unwrap(), @r#"{"type":"summary","runs":1,"rows":2,"events":3,"bytes":4,"files":0,"run_files":0,"run_file_bytes":0,"log_bytes":5,"skipped":[{"reason":"damaged record","count":1,"first":"f at 3","loss":true}],"synced":0,"partial":1,"failed":0,"offline":0,"seconds":1.5,"exit_code":3}"#);
+        insta::assert_snapshot!(serde_json::to_string(&Report::Summary(summary)).unwrap(), @r#"{"type":"summary","runs":1,"rows":2,"events":3,"bytes":4,"files":0,"artifacts":0,"run_files":0,"run_file_bytes":0,"log_bytes":5,"skipped":[{"reason":"damaged record","count":1,"first":"f at 3","loss":true}],"synced":0,"partial":1,"failed":0,"offline":0,"seconds":1.5,"exit_code":3}"#);
     }
 }

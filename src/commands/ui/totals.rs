@@ -34,6 +34,7 @@ pub struct Totals {
     skipped_runs: u64,
     rows: u64,
     files: u64,
+    artifacts: u64,
     run_files: u64,
     run_file_bytes: u64,
     log_bytes: u64,
@@ -78,6 +79,7 @@ impl Totals {
         }
         self.rows += run.rows;
         self.files += run.files;
+        self.artifacts += run.artifacts;
         self.run_files += run.run_files;
         self.run_file_bytes += run.run_file_bytes;
         self.log_bytes += run.log_bytes;
@@ -149,6 +151,7 @@ impl Totals {
             bytes: self.bytes,
             kinds: self.kinds.clone(),
             files: self.files,
+            artifacts: self.artifacts,
             run_files: self.run_files,
             run_file_bytes: self.run_file_bytes,
             log_bytes: self.log_bytes,
@@ -294,7 +297,8 @@ mod tests {
             run_file_bytes: 0,
             log_bytes: 0,
             rows_before: None,
-            artifacts: Vec::new(),
+            artifacts: 0,
+            attached: Vec::new(),
             skipped: Vec::new(),
             state,
             error: None,

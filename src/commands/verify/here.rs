@@ -111,16 +111,11 @@ pub(in crate::commands) fn of_plans(
     };
     let looked = plans.par_iter().filter_map(|plan| match look(plan) {
         Ok(run) => run,
-        Err(error) => {
-            let name = plan.directory.display().to_string();
-            let why = error.to_string();
-            Some(RunToVerify {
-                source: plan.directory.clone(),
-                without_log: Some(RunContents::default()),
-                not_recorded: vec![Finding { what: What::EventFile, name, why }],
-                ..RunToVerify::default()
-            })
-        }
+        Err(error) => Some(RunToVerify {
+            source: plan.directory.clone(),
+            without_log: Some(Err(error.to_string())),
+            ..RunToVerify::default()
+        }),
     });
     looked.collect()
 }
@@ -132,7 +127,7 @@ fn not_recorded(planned: &Planned<'_>, new: Unrecorded) -> RunToVerify {
     let name = RunName { entity, project, run_id: id.to_string() };
     let contents = RunContents::counted(name, description.name.clone(), new.rows);
     let source = plan.directory.clone();
-    RunToVerify { source, without_log: Some(contents), skips: new.skips, ..RunToVerify::default() }
+    RunToVerify { source, without_log: Some(Ok(contents)), skips: new.skips, ..RunToVerify::default() }
 }
 
 /// A run that was recorded here: its log, and what of its event files is not in there.

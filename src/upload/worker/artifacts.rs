@@ -111,6 +111,7 @@ impl Worker<'_> {
 
     fn note_artifacts(&mut self, arrived: Result<Arrived, JoinError>) -> Result<(), UploadError> {
         let Arrived { notes, stopped } = arrived.map_err(|_| ApiError::Cancelled)?;
+        self.artifacts_sent += notes.iter().filter(|(_, note)| note.is_there()).count() as u64;
         self.state.sent.artifacts.extend(notes);
         self.touch();
         stopped.map_or(Ok(()), Err)

@@ -59,14 +59,14 @@ fn import_attaches_what_lies_in_the_directory_of_each_run() {
     check(&server);
     assert_eq!(versions(&server).len(), 1);
     let expected = json!([{ "type": "model", "name": "a-model", "files": 2, "bytes": 6, "known": false }]);
-    assert_eq!(ended.json_runs()[0]["artifacts"], expected);
-    assert_eq!(ended.json_runs()[1]["artifacts"], Value::Null);
+    assert_eq!(ended.json_runs()[0]["attached"], expected);
+    assert_eq!(ended.json_runs()[1]["attached"], Value::Null);
     assert!(ended.stderr.contains("finds no file of 2 of 3 runs"), "{}", ended.stderr);
 
     // Nothing new: nothing is sent.
     let before = changes(&server).len();
     let again = import().arg("--json").run().ok();
-    assert_eq!(again.json_runs()[0]["artifacts"][0]["known"], true);
+    assert_eq!(again.json_runs()[0]["attached"][0]["known"], true);
     assert_eq!(changes(&server).len(), before);
     // The same content, written anew: no version.
     write(&place.path("logs/a"), "ckpt/1.pt", b"one");
@@ -179,7 +179,7 @@ fn sync_attaches_files_of_other_clients_runs_and_of_the_experiments_of_ours() {
     assert!(dry.stdout.contains("  artifact `a-model` (model): 2 files, 6 B\n"), "{}", dry.stdout);
     let ended = call().arg("--json").run().ok();
     check(&server);
-    assert_eq!(ended.json_runs()[0]["artifacts"][0]["name"], "a-model");
+    assert_eq!(ended.json_runs()[0]["attached"][0]["name"], "a-model");
     let before = changes(&server).len();
     call().arg("--include-synced").run().ok();
     assert_eq!(changes(&server).len(), before);

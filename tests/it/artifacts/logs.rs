@@ -81,6 +81,33 @@ fn the_official_client_brings_the_same() {
 }
 
 #[test]
+fn they_are_counted_before_and_after() {
+    let place = Place::new();
+    let (run, server) = (record(&place), FakeServer::start());
+    let planned = |there: u64| {
+        let lines = sync(&place, &server, &run).args(["--include-synced", "--dry-run", "--json"]).run().json();
+        let (plan, summary) = (&lines[0], &lines[1]);
+        let all = plan["artifacts"].as_u64().unwrap() + there;
+        assert_eq!(plan["artifacts_acknowledged"], there);
+        assert_eq!((&summary["artifacts"], &summary["artifacts_acknowledged"]), (&(all - there).into(), &there.into()));
+        let log = place.call(["inspect", "--json"]).arg(&run).run().json().remove(0);
+        assert_eq!((&log["artifacts"], &log["records"]["artifact"]), (&all.into(), &all.into()));
+        assert_eq!(log["uploads"][0]["artifacts"].as_u64().unwrap_or_default(), there);
+        all
+    };
+    let all = planned(0);
+    let sent = sync(&place, &server, &run).arg("--json").run().json();
+    assert_eq!((&sent[0]["artifacts"], &sent[1]["artifacts"]), (&all.into(), &all.into()));
+    assert_eq!(planned(all), all);
+    let screen = sync(&place, &server, &run).args(["--dry-run", "-p", "other", "--include-synced"]).run();
+    assert!(screen.stdout.contains(&format!("; {all} artifacts to send")), "{}", screen.stdout);
+    let screen = place.call(["inspect"]).arg(&run).run();
+    assert!(screen.stdout.contains(&format!("  {all} artifacts recorded\n")), "{}", screen.stdout);
+    let again = sync(&place, &server, &run).args(["--include-synced", "--json"]).run().json();
+    assert_eq!(again[0]["artifacts"], 0);
+}
+
+#[test]
 fn missing_files_are_named_and_brought_when_they_are_here_again() {
     let place = Place::new();
     let (run, server) = (record(&place), FakeServer::start());

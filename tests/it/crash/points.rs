@@ -2,7 +2,8 @@
 //! the same command is given again, and all must be there.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
+use std::{fs, io};
 
 use super::Dice;
 use super::input::{Stream, small};
@@ -10,6 +11,7 @@ use super::verdict::{
     assert_acknowledged, assert_marked, assert_recorded, assert_server_has, assert_server_is_not_ahead,
 };
 use crate::support::bridge::{Call, Ended, Place};
+use crate::support::events::Writer;
 use crate::support::faults::{Disk, Plan};
 use crate::support::official::copy_tree;
 use crate::support::server::FakeServer;
@@ -312,4 +314,56 @@ fn nothing_is_sent_before_it_lasts() {
             break;
         }
     }
+}
+
+/// Before the first commit nothing says which id the run has: files that come meanwhile may give it another one.
+#[test]
+fn what_never_counted_does_not_stay() {
+    let mut left = 0;
+    for operation in 1.. {
+        let (place, server) = (Place::new(), FakeServer::start());
+        let begin = |number: u32| {
+            let name = format!("events.out.tfevents.178401600{number}.trainer.{number}.0");
+            Writer::create(&place.path("logs/a"), &name).scalars("loss", [(i64::from(number), 1.0)]);
+        };
+        begin(1);
+        let disk = Disk::new(&place.path("out"));
+        let import = || place.import_offline(["logs"]).args(["-p", "p"]);
+        let died = import().envs(disk.variables(Plan::Before(operation))).run();
+        if died.code.is_some() || place.path("out").join("wandb").read_dir().is_ok_and(has_checkpoint) {
+            break;
+        }
+        left += place.logs().len();
+        begin(0);
+        // One that nobody has written to for long, and one that another client is about to write to.
+        for name in ["offline-run-20260101_000000-old", "offline-run-20260101_000000-young"] {
+            fs::create_dir_all(place.path("out/wandb").join(name).join("files")).unwrap();
+        }
+        let old = fs::File::open(place.path("out/wandb/offline-run-20260101_000000-old")).unwrap();
+        old.set_modified(SystemTime::now() - Duration::from_secs(3600)).unwrap();
+        import().run().ok();
+        assert_eq!(place.logs().len(), 1, "operation {operation}");
+        place.sync(&server).run().ok();
+        let mut names: Vec<String> = place.path("out/wandb").read_dir().unwrap().map(name_of).collect();
+        names.retain(|name| name.starts_with("offline-run-"));
+        assert!(names.iter().any(|name| name.ends_with("-young")) && !names.iter().any(|name| name.ends_with("-old")));
+        let ours = place.log();
+        let beside: Vec<String> = ours.parent().unwrap().read_dir().unwrap().map(name_of).collect();
+        assert!(!beside.iter().any(|name| name.contains("aside")), "operation {operation}: {beside:?}");
+        // Empty ones are young now.
+        names.retain(|name| {
+            place.path("out/wandb").join(name).read_dir().unwrap().any(|entry| name_of(entry) != "files")
+        });
+        assert!(names.len() <= 2, "operation {operation}: {names:?}");
+    }
+    assert!(left > 2, "it never died while there was a log that did not count");
+}
+
+fn name_of(entry: io::Result<fs::DirEntry>) -> String {
+    entry.unwrap().file_name().to_string_lossy().into_owned()
+}
+
+/// Whether a run of a `wandb/` directory counts.
+fn has_checkpoint(mut runs: fs::ReadDir) -> bool {
+    runs.any(|run| run.unwrap().path().join(".wandb-bridge/checkpoint.json").exists())
 }

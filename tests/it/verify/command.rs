@@ -4,7 +4,7 @@ use std::fs;
 
 use super::{line, lines, missing, scalars, verify};
 use crate::support::bridge::Place;
-use crate::support::server::{FakeServer, Fault, Route};
+use crate::support::server::{FakeServer, Fault, Route, Storm};
 
 #[test]
 fn exit_codes_tell_why() {
@@ -36,11 +36,11 @@ fn a_row_that_comes_late_is_waited_for() {
     server.lose_history(&run.id, 4);
     // Without patience it is missing.
     assert_eq!(missing(&line(&verify(&place, &server, &[&logs]).run().code(3))), ["rows _step 4: missing"]);
-    let asked = server.operations("HistoryPage").len();
+    let asked = server.operations("Run").len();
     let waiting = verify(&place, &server, &[&logs]).args(["--wait", "2m"]).spawn();
     server.wait_until(std::time::Duration::from_secs(60), |world| {
-        let pages = world.requests.iter().filter(|request| request.operation.as_deref() == Some("HistoryPage"));
-        pages.count() > asked
+        let looks = world.requests.iter().filter(|request| request.operation.as_deref() == Some("Run"));
+        looks.count() > asked
     });
     server.append_history(&run.id, &run.history[4]);
     assert_eq!(line(&waiting.wait().ok())["state"], "complete");
@@ -109,8 +109,25 @@ fn nothing_is_written_here_or_there() {
     let requests = server.requests().split_off(asked);
     let operations: Vec<_> = requests.iter().filter_map(|request| request.operation.as_deref()).collect();
     assert_eq!(operations.len(), requests.len());
-    assert!(operations.iter().all(|name| ["Run", "HistoryPage", "RunFiles"].contains(name)), "{operations:?}");
+    assert_eq!(operations, ["Run"; 2], "a small run is one request");
     server.assert_content();
+}
+
+#[test]
+fn bad_weather_is_waited_for() {
+    let (place, server) = (Place::new(), FakeServer::start());
+    let logs = scalars(&place, 7000);
+    place.fixture("every_kind", "logs/kinds");
+    place.import(&server, [&logs]).run();
+    let in_calm = lines(&verify(&place, &server, &[&logs]).run());
+    server.storm(Storm::new(7, 40));
+    let in_storm = lines(&verify(&place, &server, &[&logs]).args(["--retry-wait", "1ms"]).run());
+    let sorted = |mut lines: Vec<serde_json::Value>| {
+        lines.sort_by_key(|line| line["run_id"].to_string());
+        lines
+    };
+    assert!(in_calm.iter().all(|line| line["state"] == "complete"));
+    assert_eq!(sorted(in_storm), sorted(in_calm));
 }
 
 #[test]

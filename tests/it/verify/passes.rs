@@ -87,6 +87,19 @@ fn what_the_official_client_uploads_passes() {
 }
 
 #[test]
+fn what_the_official_client_drops_is_missing() {
+    let (place, server) = (Place::new(), FakeServer::start());
+    place.fixture("wandb_clients/0.16.6", "wandb");
+    official_sync(&place.path("wandb"), &server);
+    let line = line(&place.call(["verify", "--json", "wandb"]).server(&server).run().code(3));
+    let found = missing(&line);
+    // All of it stands behind the exit.
+    assert!(found.contains(&"summary best.loss: missing".to_owned()), "{found:#?}");
+    let what = |it: &String| ["summary ", "events "].iter().any(|what| it.starts_with(what));
+    assert!(found.iter().all(what), "{found:#?}");
+}
+
+#[test]
 fn cleaned_runs_are_verified_by_what_is_kept_of_them() {
     let (place, server) = (Place::new(), FakeServer::start());
     place.fixture("every_kind/torch", "logs");
@@ -170,4 +183,103 @@ fn a_large_run_is_compared_at_both_ends() {
     let line = line(&verify(&place, &server, &[&logs]).run().ok());
     let rows = &line["compared"]["rows"];
     assert_eq!((rows["here"].as_u64(), rows["exact"].as_u64()), (Some(8000), Some(6000)), "{line:#}");
+}
+
+#[test]
+fn our_logs_pass_after_the_official_sync() {
+    let (place, server) = (Place::new(), FakeServer::start());
+    place.fixture("every_kind/torch", "logs/kinds");
+    let logs = scalars(&place, 30);
+    place.import_offline([&logs]).args(["-p", "p"]).run().ok();
+    official_sync(&place.path("out/wandb"), &server);
+    // Nothing of ours knows of that upload.
+    for path in [&logs, &place.path("out/wandb")] {
+        let ended = verify(&place, &server, &[path]).run().ok();
+        assert_eq!(lines(&ended).len(), 2);
+        for line in lines(&ended) {
+            assert_eq!((line["state"].as_str(), missing(&line)), (Some("complete"), vec![]), "{line:#}");
+            assert_eq!(line["compared"]["rows"]["here"], line["compared"]["rows"]["exact"], "{line:#}");
+        }
+    }
+}
+
+#[test]
+fn runs_that_went_elsewhere_are_looked_for_there() {
+    for (what, rows) in [("new-id", 5), ("append", 8)] {
+        let (place, server) = (Place::new(), FakeServer::start());
+        let logs = scalars(&place, 5);
+        place.import(&server, [&logs]).run().ok();
+        let id = server.runs()[0].id.clone();
+        server.edit(&id, |run| run.history = (0..3).map(|step| format!(r#"{{"_step":{step}}}"#)).collect());
+        fs::remove_dir_all(place.path("out")).unwrap();
+        place.import(&server, [&logs]).args(["--on-conflict", what]).run().ok();
+        let line = line(&verify(&place, &server, &[&logs]).run().ok());
+        assert_eq!(line["compared"]["rows"]["here"], rows, "{line:#}");
+        assert_eq!(line["run_id"].as_str().unwrap() == id, what == "append");
+    }
+}
+
+#[test]
+fn a_run_that_goes_on_passes_as_far_as_it_goes() {
+    let (place, server) = (Place::new(), FakeServer::start());
+    place.fixture("wandb_clients/0.18.7", "wandb");
+    let log = logs_below(&place.path("wandb")).pop().unwrap();
+    let whole = fs::read(&log).unwrap();
+    fs::write(&log, &whole[..whole.len() * 2 / 3]).unwrap();
+    place.call(["sync", "wandb"]).server(&server).run().ok();
+    let running = line(&place.call(["verify", "--json", "wandb"]).server(&server).run().ok());
+    assert_eq!(running["state"], "running");
+    // What has come since is not there yet.
+    fs::write(&log, whole).unwrap();
+    let line = line(&place.call(["verify", "--json", "wandb"]).server(&server).run().code(3));
+    let found = missing(&line);
+    assert!(found.contains(&"end exit code 3: the run is running there".to_owned()), "{found:#?}");
+    assert!(found.iter().any(|it| it.starts_with("rows ")), "{found:#?}");
+}
+
+#[test]
+fn what_was_attached_is_looked_for() {
+    let (place, server) = (Place::new(), FakeServer::start());
+    let logs = scalars(&place, 3);
+    fs::write(place.path("logs/run/model.pt"), "weights").unwrap();
+    place.fixture("wandb_clients/0.19.11", "clients");
+    let files = logs_below(&place.path("clients"))[0].parent().unwrap().join("files");
+    fs::write(files.join("model.pt"), "other weights").unwrap();
+    let rule = ["--artifact", "model:weights-{dir}=*.pt"];
+    place.import(&server, [&logs]).args(rule).run().ok();
+    place.call(["sync", "clients", "-p", "p"]).args(rule).server(&server).run().ok();
+    let check = |code: i32| {
+        let ended = verify(&place, &server, &[&logs, &place.path("clients")]).run().code(code);
+        let mut found: Vec<String> = lines(&ended).iter().flat_map(missing).collect();
+        found.sort();
+        found
+    };
+    assert_eq!(check(0), [""; 0]);
+    server.edit_artifacts(|artifacts| artifacts.clear());
+    let found = check(3);
+    let starts = found.iter().filter(|it| it.starts_with("artifact weights-") && it.ends_with(": missing"));
+    assert_eq!((starts.count(), found.len()), (2, 2), "{found:#?}");
+}
+
+#[test]
+fn what_cannot_be_read_is_said() {
+    let (place, server) = (Place::new(), FakeServer::start());
+    let logs = scalars(&place, 3);
+    place.import(&server, [&logs]).run().ok();
+    let log = place.log();
+    let whole = fs::read(&log).unwrap();
+    fs::write(&log, &whole[..whole.len() - 1]).unwrap();
+    for path in [&logs, &log] {
+        let line = line(&verify(&place, &server, &[path]).run().code(3));
+        assert_eq!(line["state"], "unknown", "{line:#}");
+    }
+    fs::write(&log, whole).unwrap();
+    fs::write(log.parent().unwrap().join(".wandb-bridge/checkpoint.json"), "{").unwrap();
+    for path in [&logs, &log] {
+        let line = line(&verify(&place, &server, &[path]).run().code(3));
+        assert_eq!(line["state"], "unknown", "{line:#}");
+    }
+    fs::remove_file(log.parent().unwrap().join(".wandb-bridge/checkpoint.json")).unwrap();
+    let line = line(&verify(&place, &server, &[&log]).run().code(3));
+    assert!(line["error"].as_str().unwrap().ends_with("it names no run"), "{line:#}");
 }
