@@ -13,7 +13,7 @@ use crate::commands::attach::Finds;
 use crate::commands::error::{CommandError, ExitCode};
 use crate::commands::ui::{
     Addresses, AttachedReport, Destination, Found, Progress as Shown, Report, RunReport, RunState, Totals, Ui, counted,
-    elapsed, first_lines, grouped, last_lines, printable, size,
+    elapsed, first_lines, grouped, last_lines, on_one_line, printable, size,
 };
 use crate::convert::artifact_rule::ArtifactRule;
 use crate::model::{RunId, Skips};
@@ -204,6 +204,9 @@ impl Watcher for Reporter {
             Progress::Opened { url, display_name } => {
                 state.opened.insert(run.clone(), (display_name, url));
             }
+            Progress::Unmarked { why } => self.ui.warning(format!(
+                "run `{run}` is on the server, and cannot be marked so: the official client may send it again: {why}"
+            )),
             Progress::Deleted { .. } | Progress::FilesRefused { .. } => {}
             Progress::Acknowledged { rows, .. } => {
                 if rows > 0
@@ -247,17 +250,17 @@ impl Watcher for Reporter {
 
 /// What a dry run says of a run: what it would be called, and what is new since it was recorded last.
 fn planned(report: &RunReport, recorded: &Recorded) -> String {
-    let mut text = format!("{} ({})", report.name, report.run_id);
+    let mut text = format!("{} ({})", on_one_line(&report.name), report.run_id);
     if let Some(group) = &report.group {
-        let _ = write!(text, ", group {group}");
+        let _ = write!(text, ", group {}", on_one_line(group));
     }
-    let _ = writeln!(text, ", project {}", recorded.project);
-    let _ = writeln!(text, "  from `{}`: {}", report.source, counted(recorded.files, "file"));
+    let _ = writeln!(text, ", project {}", on_one_line(&recorded.project));
+    let _ = writeln!(text, "  from `{}`: {}", on_one_line(&report.source), counted(recorded.files, "file"));
     if recorded.rows_before > 0 {
         let _ = writeln!(
             text,
             "  recorded before in `{}`: {}",
-            recorded.directory.display(),
+            on_one_line(&recorded.directory.display().to_string()),
             counted(recorded.rows_before, "row")
         );
     }
@@ -269,7 +272,7 @@ fn planned(report: &RunReport, recorded: &Recorded) -> String {
             let fates = [(count.kept, "kept as files"), (count.left_out, "left out"), (count.lost, "lost")];
             let fates =
                 fates.iter().filter(|(count, _)| *count > 0).map(|(n, fate)| format!(", {} {fate}", grouped(*n)));
-            format!("{} {kind}{}", grouped(count.read), fates.collect::<String>())
+            format!("{} {}{}", grouped(count.read), on_one_line(kind), fates.collect::<String>())
         })
         .collect();
     if kinds.is_empty() {
@@ -491,6 +494,9 @@ fn upload_trouble(error: &UploadError, source: &Path) -> CommandError {
         ),
         UploadError::Conflict { .. } => trouble.hint(format!("nothing was sent; {OTHER_RUN}")),
         UploadError::Vanished { .. } => trouble.hint(OTHER_RUN),
+        UploadError::Behind { .. } => {
+            trouble.hint("nothing was sent; a larger `--max-spool` gives room to all of its log")
+        }
         _ if error.class() == Some(Class::RunGone) => {
             trouble.hint(format!("the run may have been deleted on the server: {OTHER_RUN}"))
         }

@@ -108,7 +108,9 @@ fn import_run(
     if stop.is_cancelled() {
         return;
     }
-    if let Some(error) = gate.error(verdict) {
+    // Where nothing is new, nothing is written.
+    let fits = matches!(verdict, Verdict::Low(_)) && recording.has_nothing_new(plan);
+    if let Some(error) = gate.error(verdict).filter(|_| !fits) {
         let id = recording.place_of(plan).map(|(id, _)| id).ok();
         let source = plan.directory.clone();
         return watcher.ended(RunEnd { source, id, record_error: Some(error), ..RunEnd::default() });

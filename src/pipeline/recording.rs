@@ -27,7 +27,7 @@ use crate::settings::SingleRun;
 use crate::state_file::durable::{Durability, Together};
 use crate::state_file::lock::{Lock, LockError};
 use crate::state_file::{StateFileError, create_directories};
-use crate::survey::PlannedRun;
+use crate::survey::{PlannedRun, PlannedSource};
 use crate::upload::{Close, LogEnd, Overrides};
 use crate::wandb_format::{create_offline, point_latest_run_at};
 
@@ -224,6 +224,22 @@ impl Recording {
         };
         let directory = self.known.read().unwrap_or_else(PoisonError::into_inner).directory_of(&id);
         Ok((id, directory))
+    }
+
+    /// Whether a run was recorded to its end before, and its files have not grown since.
+    pub fn has_nothing_new(&self, plan: &PlannedRun) -> bool {
+        let directory = self.place_of(plan).ok().and_then(|(_, directory)| directory);
+        let known = directory.and_then(|directory| Checkpoint::load(&self.options.state.of(&directory)).ok().flatten());
+        let is_known = |checkpoint: &Checkpoint, source: &PlannedSource| {
+            checkpoint.sources.iter().any(|known| {
+                known.file_name == source.file_name
+                    && known.fingerprint == source.fingerprint
+                    && known.seen_size == source.size
+            })
+        };
+        known.is_some_and(|checkpoint| {
+            checkpoint.ending.is_some() && plan.sources.iter().all(|source| is_known(&checkpoint, source))
+        })
     }
 
     /// Files that were made parts of the run of a directory above them, under their own tags.

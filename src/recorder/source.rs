@@ -71,6 +71,8 @@ pub(super) struct Source {
     taken: Tally,
     /// Whether anything was read in this pass.
     came: bool,
+    /// Whether so many files came of what was read that it should be committed.
+    files_are_due: bool,
     /// Whether the file is not looked at any more.
     left: bool,
     /// Where to read on when every row that was given is kept.
@@ -137,6 +139,7 @@ impl Source {
             of_given: VecDeque::new(),
             taken: Tally::default(),
             came: false,
+            files_are_due: false,
             left: false,
             given_to: Some(at),
             open_files,
@@ -337,6 +340,8 @@ impl Source {
                 } else {
                     let cells = self.values.cells(event, taken, &self.path, &mut self.rows, &self.beside, skips)?;
                     self.rows.push(wall_time, step, cells.into_iter(), self.at, &mut self.closed);
+                    let beside = self.beside.lock().unwrap_or_else(PoisonError::into_inner);
+                    self.files_are_due = beside.files.are_due();
                 }
                 true
             }
@@ -484,7 +489,8 @@ impl RowSource for Source {
         }
         let limit = self.open_files.rows_at_once(self.file.is_some());
         let mut reads = 0;
-        while !self.ended && self.closed.len() < limit && reads < READS_AT_ONCE {
+        self.files_are_due = false;
+        while !self.ended && self.closed.len() < limit && reads < READS_AT_ONCE && !self.files_are_due {
             reads += 1;
             match self.read() {
                 Ok(true) => continue,

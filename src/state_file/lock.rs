@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use tracing::warn;
 
+use crate::state_file::place::BESIDE;
+
 /// How often a lock that is held for a moment is asked for again.
 const ASK_AGAIN: Duration = Duration::from_millis(5);
 
@@ -50,6 +52,7 @@ pub enum LockError {
 impl Lock {
     /// Takes the lock without waiting.
     pub fn take(path: &Path, locking: Locking) -> Result<Self, LockError> {
+        refuse_link(path)?;
         let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
         let is_locked = judge(file.try_lock(), locking);
         let mut previous = String::new();
@@ -89,6 +92,13 @@ impl Lock {
     pub fn previous(&self) -> &str {
         &self.previous
     }
+}
+
+/// State that lies beside a log lies there: whoever made the log must not choose where else we write. Nothing is written
+/// before a lock is held.
+fn refuse_link(path: &Path) -> io::Result<()> {
+    let beside = path.parent().filter(|directory| directory.ends_with(BESIDE) && directory.is_symlink());
+    beside.map_or(Ok(()), |link| Err(io::Error::other(format!("`{}` is a link", link.display()))))
 }
 
 /// Who holds a lock, if anybody does. Takes and writes nothing.

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use crate::state_file::lock::Locking;
 
 /// The directory beside a log that holds our state about the run.
-const BESIDE: &str = ".wandb-bridge";
+pub(crate) const BESIDE: &str = ".wandb-bridge";
 
 /// Where the states of all runs of a command lie, and whether they must be locked.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

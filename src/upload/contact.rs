@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::{ApiClient, ApiError, Bucket, Patience, RunStatus, UpsertBucket};
 use crate::model::{Json, LogPosition};
-use crate::upload::cursor::{find_line, last_line_like, step_of};
+use crate::upload::cursor::{Found, find_line, last_line_like, step_of};
 use crate::upload::fold::{Fold, Inherited, RunParameters};
 use crate::upload::job::{Overrides, UploadError};
 use crate::upload::state::{Base, RunAddress, Target};
@@ -35,6 +35,8 @@ pub(crate) struct Parts<'a> {
 pub(crate) struct LogUpTo<'a> {
     pub(crate) path: &'a Path,
     pub(crate) limit: Option<LogPosition>,
+    /// Nothing will be added to it.
+    pub(crate) complete: bool,
 }
 
 /// Where a log is to go.
@@ -378,8 +380,14 @@ async fn ours(
     };
     let (path, limit, stop) = (log.path.to_owned(), log.limit, cancel.clone());
     let find = move || find_line(&path, &from, limit, base, number, &theirs, &stop);
-    let found = blocking(log.path, cancel, find).await?;
-    found.ok_or_else(|| conflict(run, there.history_lines, NOT_IN_LOG))
+    match blocking(log.path, cancel, find).await? {
+        Found::At(number) => Ok(number),
+        // It is being made anew: whether that line is among those to come will be seen.
+        Found::Behind(here) if !log.complete => {
+            Err(UploadError::Behind { run: run.to_owned(), there: there.history_lines, here })
+        }
+        Found::Behind(_) | Found::Nowhere => Err(conflict(run, there.history_lines, NOT_IN_LOG)),
+    }
 }
 
 /// Reads in a log on a thread of its own.

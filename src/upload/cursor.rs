@@ -160,6 +160,17 @@ pub(crate) fn first_run(
     }
 }
 
+/// Where a line of the server stands in a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// The line with this number says the same.
+    At(u64),
+    /// None does.
+    Nowhere,
+    /// The log does not reach as far: so far it has this many lines.
+    Behind(u64),
+}
+
 /// The number of the line of a log that says the same as a line of the server, if there is one. `fold` is a place at or
 /// before it; `number` is the only one that it may have, where that is known.
 pub(crate) fn find_line(
@@ -170,17 +181,21 @@ pub(crate) fn find_line(
     number: Option<u64>,
     theirs: &str,
     cancel: &CancellationToken,
-) -> Result<Option<u64>, LogError> {
+) -> Result<Found, LogError> {
     let step_there = step_in(theirs);
     let mut found = None;
-    each_history_line(log, fold, limit, base, cancel, |at, step, line| {
+    let lines = each_history_line(log, fold, limit, base, cancel, |at, step, line| {
         let candidate = number.map_or(step == step_there, |number| number == at);
         if candidate && same_line(&String::from_utf8_lossy(line), theirs) {
             found = Some(at);
         }
         found.is_some() || number == Some(at)
     })?;
-    Ok(found)
+    Ok(match (found, number) {
+        (Some(at), _) => Found::At(at),
+        (None, Some(number)) if lines <= number => Found::Behind(lines),
+        (None, _) => Found::Nowhere,
+    })
 }
 
 /// The number of the last line of a log that says the same as a line of the server.
@@ -203,6 +218,7 @@ pub(crate) fn last_line_like(
 }
 
 /// Shows history lines with their numbers and steps, from a place on, until one of them is enough or nobody waits any more.
+/// Returns how many lines the log has up to there.
 fn each_history_line(
     log: &Path,
     fold: &Fold,
@@ -210,8 +226,8 @@ fn each_history_line(
     base: Base,
     cancel: &CancellationToken,
     mut is_enough: impl FnMut(u64, Option<i64>, &[u8]) -> bool,
-) -> Result<(), LogError> {
-    let Some(mut reader) = open(log, fold.position)? else { return Ok(()) };
+) -> Result<u64, LogError> {
+    let Some(mut reader) = open(log, fold.position)? else { return Ok(0) };
     reader.set_limit(limit);
     let mut number = fold.history_lines;
     let mut latest = fold.implied_step();
@@ -227,15 +243,15 @@ fn each_history_line(
                     continue;
                 }
                 if is_enough(number, made.step, &line) {
-                    return Ok(());
+                    return Ok(number + 1);
                 }
                 number += 1;
             }
             Next::Damaged { .. } => {}
-            Next::End | Next::Incomplete { .. } => return Ok(()),
+            Next::End | Next::Incomplete { .. } => break,
         }
     }
-    Ok(())
+    Ok(number)
 }
 
 /// The files that are uploaded once and that a log names before a position.

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use crate::api::{ApiError, Class};
 use crate::artifact::{Attached, Attachment};
 use crate::cleaned::CleanError;
-use crate::model::{LogPosition, Skips};
+use crate::model::{InvalidRunId, LogPosition, Skips};
 use crate::state_file::StateFileError;
 use crate::state_file::lock::LockError;
 use crate::state_file::place::StatePlace;
@@ -167,6 +167,11 @@ pub enum Progress {
         /// The log up to here was acknowledged.
         position: LogPosition,
     },
+    /// All of it is there, and the mark that says so could not be set beside the log.
+    Unmarked {
+        /// What the system said, and of which file.
+        why: String,
+    },
     /// Files were not taken by the server, or not now: they stay.
     FilesRefused {
         /// Their sizes.
@@ -272,6 +277,17 @@ pub enum UploadError {
         /// What does not fit.
         why: String,
     },
+    /// The log is being made anew, and is shorter yet than what the server holds of the run: nobody can tell yet whether
+    /// that is the same.
+    #[error("`{run}` holds {there} rows on the server, and so far only {here} are here to compare them with")]
+    Behind {
+        /// Entity, project and id.
+        run: String,
+        /// How many history lines the server has.
+        there: u64,
+        /// How many the log has so far.
+        here: u64,
+    },
     /// What was acknowledged is not there any more. A person has to choose: see [`OnConflict`].
     #[error("the server holds nothing of the {rows} rows that it acknowledged of `{run}`: the run was deleted there")]
     Vanished {
@@ -289,6 +305,14 @@ pub enum UploadError {
     /// The log names no run.
     #[error("`{}` holds no run record", .0.display())]
     NoRun(PathBuf),
+    /// The log names a run as no run can be called. `--id` chooses another id.
+    #[error("`{}` cannot be sent to a run of that id", log.display())]
+    RunId {
+        /// The log.
+        log: PathBuf,
+        /// What is wrong with it.
+        source: InvalidRunId,
+    },
     /// The log cannot be read.
     #[error("cannot read `{}`", log.display())]
     Log {

@@ -23,7 +23,7 @@ use tracing::{debug, info};
 
 use crate::api::{ApiError, Class, run_url};
 use crate::cleaned::{self, Cleaned};
-use crate::model::{LogPosition, SkippedReason, Skips};
+use crate::model::{LogPosition, RunId, SkippedReason, Skips};
 use crate::upload::batch::{Batch, MAX_BYTES, MAX_LINE};
 use crate::upload::contact::{self, blocking};
 use crate::upload::cursor::{Cursor, first_run, media_named_before};
@@ -38,7 +38,7 @@ use crate::upload::state::{Base, RunAddress, Target, UploadState, state_path};
 use crate::upload::worker::artifacts::Going;
 use crate::upload::worker::attached::Attaching;
 use crate::upload::worker::keep::Keep;
-use crate::wandb_format::{LogError, mark_synced};
+use crate::wandb_format::{LogError, mark_synced, synced_marker};
 
 /// A running run that is quiet for so long says that it lives.
 const HEARTBEAT: Duration = Duration::from_secs(30);
@@ -253,6 +253,9 @@ impl<'a> Worker<'a> {
             let read = move || first_run(&log, end.position, &cancel);
             if let Some(run) = blocking(&self.job.log, self.fleet.cancel(), read).await? {
                 self.target = contact::target(&run, &self.job.overrides);
+                // It becomes a part of addresses, where some ids lead elsewhere.
+                RunId::new(&*self.target.run_id)
+                    .map_err(|source| UploadError::RunId { log: self.job.log.clone(), source })?;
                 return Ok(());
             }
             if end.complete {
@@ -445,7 +448,8 @@ impl<'a> Worker<'a> {
             return Ok(RunState::Partial);
         }
         if let Err(error) = mark_synced(&self.job.log) {
-            debug!(%error, "no `.synced` marker");
+            let why = format!("`{}`: {error}", synced_marker(&self.job.log).display());
+            (self.job.progress)(Progress::Unmarked { why });
         }
         if self.job.cleaning != Cleaning::No {
             self.clean(end).await?;

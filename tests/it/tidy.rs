@@ -202,3 +202,48 @@ fn time_threads_and_the_network_stay_where_they_belong() {
         }
     }
 }
+
+/// `crash::points`, `crash::points::*_loses_power_*` and `space` in a page of promises are modules and tests that are there.
+#[test]
+fn tests_that_the_guarantees_name_are_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(root.join("docs/guarantees.md")).unwrap();
+    let tests = page.lines().filter(|line| line.starts_with("| ")).filter_map(|line| line.split(" | ").nth(1));
+    let in_table = tests.flat_map(|tests| tests.split('`').skip(1).step_by(2));
+    let in_text = page.split('`').skip(1).step_by(2).filter(|name| name.contains("::"));
+    let mut named = 0;
+    for name in in_table.chain(in_text).filter(|name| !name.starts_with('-') && !name.contains(['/', '.', ' '])) {
+        named += 1;
+        assert!(is_there(root, name), "docs/guarantees.md names `{name}`, which is not there");
+    }
+    assert!(named > 20, "{named} names were found");
+}
+
+/// Whether a path of modules leads to a file, perhaps with a test of that name in it; `*` stands for anything.
+fn is_there(root: &Path, name: &str) -> bool {
+    let file = |path: &str| {
+        [root.join("tests/it"), root.join("src")]
+            .iter()
+            .flat_map(|below| [format!("{path}.rs"), format!("{path}/mod.rs")].map(|file| below.join(file)))
+            .find_map(|file| fs::read_to_string(file).ok())
+    };
+    let path = name.replace("::", "/");
+    let has_test = |module: &str, test: &str| {
+        let text = file(module).unwrap_or_default();
+        text.split("fn ").skip(1).any(|rest| is_like(rest.split('(').next().unwrap_or_default(), test))
+    };
+    file(&path).is_some() || path.rsplit_once('/').is_some_and(|(module, test)| has_test(module, test))
+}
+
+fn is_like(name: &str, pattern: &str) -> bool {
+    let mut rest = name;
+    let parts: Vec<&str> = pattern.split('*').collect();
+    let last = parts.len() - 1;
+    parts.iter().enumerate().all(|(index, part)| match rest.find(part) {
+        Some(at) if (index > 0 || at == 0) && (index < last || rest.ends_with(part)) => {
+            rest = &rest[at + part.len()..];
+            true
+        }
+        _ => false,
+    })
+}

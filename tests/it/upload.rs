@@ -25,7 +25,7 @@ use wandb_bridge::wandb_format::{
 
 use crate::support::compare::{Compared, same_run_but_for};
 use crate::support::official::{copy_tree, end_at_exit, official_offline_run, official_sync};
-use crate::support::server::{FakeServer, Fault, Gate, Route, RunSnapshot, RunStatus};
+use crate::support::server::{FakeServer, Fault, Gate, RequestRecord, Route, RunSnapshot, RunStatus};
 
 const ID: &str = "run-1";
 
@@ -326,6 +326,31 @@ fn a_lost_state_is_found_again_on_the_server() {
     check_synced(&outcome);
     assert_eq!((outcome.rows_sent, outcome.rows_total), (5, 25));
     log.check_rows(&server);
+}
+
+#[test]
+fn a_log_that_is_made_anew_is_compared_when_it_is_long_enough() {
+    let server = FakeServer::start();
+    let mut log = Log::new();
+    log.rows(20);
+    log.upload(&server);
+    fs::remove_dir_all(log.directory.path().join(".wandb-bridge")).unwrap();
+    let mut anew = Log::new();
+    anew.rows(5);
+    let (sender, end) = watch::channel(anew.end());
+    let job = UploadJob { on_conflict: OnConflict::Append, ..anew.job(end) };
+    let runtime = runtime();
+    let upload = runtime.spawn(upload_run(job, fleet(&server)));
+    server.wait_until(Duration::from_secs(20), |world| {
+        let asks = |request: &&RequestRecord| request.operation.as_deref() == Some("RunResumeStatus");
+        world.requests.iter().filter(asks).count() == 2
+    });
+    anew.rows(20).exit();
+    sender.send_replace(LogEnd { complete: true, ..anew.end() });
+    let outcome = runtime.block_on(upload).unwrap();
+    check_synced(&outcome);
+    assert_eq!((outcome.rows_sent, outcome.rows_total), (5, 25));
+    anew.check_rows(&server);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use super::events::{RunSeen, SessionSeen, TagSeen};
 use super::limits::{Estimate, Limits};
 use super::log::{LogSeen, UploadSeen};
 use super::summary::SummarySeen;
-use crate::commands::ui::{counted, grouped, size};
+use crate::commands::ui::{counted, grouped, on_one_line, size};
 use crate::convert::axes::DEFAULT_AXIS;
 use crate::convert::kinds::SessionEnd;
 use crate::model::Skipped;
@@ -17,15 +17,15 @@ const WIDEST: usize = 60;
 
 /// A run that event files would make. Writing to a string cannot fail, here and below.
 pub(super) fn run(run: &RunSeen) -> String {
-    let mut text = format!("{} ({})", run.name, run.run_id);
+    let mut text = format!("{} ({})", on_one_line(&run.name), run.run_id);
     if !run.group.is_empty() {
-        let _ = write!(text, ", group {}", run.group);
+        let _ = write!(text, ", group {}", on_one_line(&run.group));
     }
-    let _ = write!(text, ", project {}", run.project);
+    let _ = write!(text, ", project {}", on_one_line(&run.project));
     let _ = writeln!(
         text,
         "\n  from `{}`: {}, {}, {}, {}",
-        run.source,
+        on_one_line(&run.source),
         counted(run.files.len() as u64, "file"),
         counted(run.events, "event"),
         counted(run.rows, "row"),
@@ -43,7 +43,7 @@ pub(super) fn run(run: &RunSeen) -> String {
         let _ = writeln!(text, "  session: {}", session_words(session));
     }
     if !run.config.is_empty() {
-        let _ = writeln!(text, "  config: {}", run.config.join(", "));
+        let _ = writeln!(text, "  config: {}", on_one_line(&run.config.join(", ")));
     }
     if run.run_files > 0 {
         let _ = writeln!(text, "  {} of the run, {}", counted(run.run_files, "file"), size(run.run_file_bytes));
@@ -57,16 +57,17 @@ pub(super) fn run(run: &RunSeen) -> String {
 fn files(run: &RunSeen, text: &mut String) {
     let width = width(run.files.iter().map(|file| file.path.as_str()));
     for file in &run.files {
-        let _ = write!(text, "  {:width$}  {:>9}  {:>12}", file.path, size(file.bytes), counted(file.events, "event"));
+        let path = on_one_line(&file.path);
+        let _ = write!(text, "  {path:width$}  {:>9}  {:>12}", size(file.bytes), counted(file.events, "event"));
         if let Some(compression) = file.compression {
             let _ = write!(text, ", {compression} of {}", size(file.uncompressed_bytes));
         }
         if let Some(writer) = &file.writer {
-            let _ = write!(text, ", by {writer}");
+            let _ = write!(text, ", by {}", on_one_line(writer));
         }
         text.push('\n');
         for damage in &file.damage {
-            let _ = writeln!(text, "    damaged: {damage}");
+            let _ = writeln!(text, "    damaged: {}", on_one_line(damage));
         }
     }
 }
@@ -80,15 +81,15 @@ fn tags(tags: &[TagSeen], text: &mut String) {
         let _ = write!(
             text,
             "  {:key_width$}  {:kind_width$}  {encoding:encoding_width$}  {:>9}, steps {} to {}, {}",
-            tag.key,
-            tag.kind,
+            on_one_line(&tag.key),
+            on_one_line(&tag.kind),
             counted(tag.points, "point"),
             tag.first_step,
             tag.last_step,
             times(tag.first_time, tag.last_time)
         );
         if tag.axis != DEFAULT_AXIS {
-            let _ = write!(text, ", on {}", tag.axis);
+            let _ = write!(text, ", on {}", on_one_line(&tag.axis));
         }
         if tag.nan > 0 {
             let _ = write!(text, ", {} NaN", grouped(tag.nan));
@@ -116,15 +117,16 @@ fn session_words(session: &SessionSeen) -> String {
 
 /// A log of the run datastore.
 pub(super) fn log(log: &LogSeen) -> String {
-    let mut text = format!("{}\n  {}, run {}", log.source, size(log.bytes), log.run_id);
+    let source = on_one_line(&log.source);
+    let mut text = format!("{source}\n  {}, run {}", size(log.bytes), on_one_line(&log.run_id));
     if !log.name.is_empty() {
-        let _ = write!(text, " `{}`", log.name);
+        let _ = write!(text, " `{}`", on_one_line(&log.name));
     }
     if !log.group.is_empty() {
-        let _ = write!(text, ", group {}", log.group);
+        let _ = write!(text, ", group {}", on_one_line(&log.group));
     }
     if !log.project.is_empty() {
-        let _ = write!(text, ", project {}", log.project);
+        let _ = write!(text, ", project {}", on_one_line(&log.project));
     }
     let _ = match log.exit_code {
         Some(code) => writeln!(text, ", ended with exit code {code}"),
@@ -201,7 +203,7 @@ pub(super) fn cleaned(run: &CleanedSeen) -> String {
     let mut text = format!("{}\n  run {}", run.source, run.run_id);
     for (what, value) in [("", &run.name), ("group ", &run.group), ("project ", &run.project)] {
         if !value.is_empty() {
-            let _ = write!(text, ", {what}{value}");
+            let _ = write!(text, ", {what}{}", on_one_line(value));
         }
     }
     let _ = match run.exit_code {
@@ -272,7 +274,7 @@ fn limits(limits: &Limits, text: &mut String) {
             grouped(broken.allowed),
             broken.limit,
             grouped(broken.most),
-            broken.first
+            on_one_line(&broken.first)
         );
         if broken.count > 1 {
             let _ = write!(text, ", {} in all", grouped(broken.count));
@@ -283,7 +285,8 @@ fn limits(limits: &Limits, text: &mut String) {
 
 fn skipped(skipped: &[Skipped], text: &mut String) {
     for skipped in skipped {
-        let _ = writeln!(text, "  {} × {}, first: {}", grouped(skipped.count), skipped.reason, skipped.first);
+        let _ =
+            writeln!(text, "  {} × {}, first: {}", grouped(skipped.count), skipped.reason, on_one_line(&skipped.first));
     }
 }
 

@@ -13,7 +13,7 @@ use crate::commands::attach::Finds;
 use crate::commands::error::ExitCode;
 use crate::commands::inspect::{LogSeen, look_at_log};
 use crate::commands::session;
-use crate::commands::ui::{AttachedReport, Ui, counted, grouped, printable, size};
+use crate::commands::ui::{AttachedReport, Ui, counted, grouped, on_one_line, printable, size};
 use crate::convert::artifact_rule::ArtifactRule;
 use crate::model::{LogPosition, Skipped, SkippedReason, Skips};
 use crate::pipeline::attachments_of_log;
@@ -190,9 +190,10 @@ impl Planned {
 
     /// Writing to a string cannot fail.
     fn text(&self) -> String {
-        let mut text = format!("{}\n  run {}", self.source, self.run_path.trim_start_matches('/'));
+        let path = on_one_line(self.run_path.trim_start_matches('/'));
+        let mut text = format!("{}\n  run {path}", on_one_line(&self.source));
         if !self.name.is_empty() {
-            let _ = write!(text, " `{}`", self.name);
+            let _ = write!(text, " `{}`", on_one_line(&self.name));
         }
         let _ =
             write!(text, ": {} to send, {} acknowledged", counted(self.rows, "row"), grouped(self.rows_acknowledged));
@@ -209,7 +210,13 @@ impl Planned {
         };
         self.attached.iter().for_each(|artifact| text.push_str(&artifact.line()));
         for skipped in &self.skipped {
-            let _ = writeln!(text, "  {} × {}, first: {}", grouped(skipped.count), skipped.reason, skipped.first);
+            let _ = writeln!(
+                text,
+                "  {} × {}, first: {}",
+                grouped(skipped.count),
+                skipped.reason,
+                on_one_line(&skipped.first)
+            );
         }
         text
     }

@@ -4,7 +4,7 @@
 
 use serde::Serialize;
 
-use super::text::{counted, size};
+use super::text::{counted, on_one_line, size};
 use crate::artifact::Attached;
 use crate::model::{Kinds, Skipped};
 
@@ -123,8 +123,8 @@ impl AttachedReport {
         let known = if self.known { "; known already" } else { "" };
         format!(
             "  artifact `{}` ({}): {}, {}{known}\n",
-            self.name,
-            self.kind,
+            on_one_line(&self.name),
+            on_one_line(&self.kind),
             counted(self.files, "file"),
             size(self.bytes)
         )

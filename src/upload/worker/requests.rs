@@ -9,7 +9,8 @@ use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use crate::api::file_stream::{Content, Lines, gzip};
-use crate::api::{Alert, Class, run_url};
+use crate::api::{Alert, ApiError, Class, run_url};
+use crate::model::LogPosition;
 use crate::upload::batch::{Batch, LoggedAlert, MAX_BYTES, MAX_LINE};
 use crate::upload::console::{self, ConsoleLine};
 use crate::upload::contact::{self, Again, Beginning, LogUpTo, Parts, Relation};
@@ -87,11 +88,11 @@ impl Worker<'_> {
     ) -> Result<(u64, bool), UploadError> {
         let (api, seat) = (self.fleet.api.clone(), self.seat.clone());
         let path = self.job.log.clone();
-        let log = LogUpTo { path: &path, limit: end.position };
+        let log = LogUpTo { path: &path, limit: end.position, complete: true };
         let known = self.state.run.clone();
         let beginning = match &known {
             Some(run) => Beginning::known(run, &self.state.fold),
-            None => self.look(after, log, &contact::with_other_id(&self.target, number), append).await?,
+            None => self.look(after, &contact::with_other_id(&self.target, number), append).await?,
         };
         let Beginning { target, mut from, storage_id, base, inherited, described } = beginning;
         let inherits = inherited.is_some();
@@ -146,14 +147,9 @@ impl Worker<'_> {
         Ok((from, inherits))
     }
 
-    /// Finds out where a run begins of which nothing is known.
-    async fn look(
-        &mut self,
-        after: &Fold,
-        log: LogUpTo<'_>,
-        target: &Target,
-        append: bool,
-    ) -> Result<Beginning, UploadError> {
+    /// Finds out where a run begins of which nothing is known. A log that is made anew while the server has more of the run
+    /// is waited for, unless somebody waits for what it holds already.
+    async fn look(&mut self, after: &Fold, target: &Target, append: bool) -> Result<Beginning, UploadError> {
         let run = after.run.as_ref();
         let relation = Relation {
             continues: self.job.foreign.is_some_and(|foreign| foreign.continues) || run.is_some_and(|run| run.resume),
@@ -161,9 +157,36 @@ impl Worker<'_> {
             first_step: first_step(&self.job.log),
             append,
         };
-        let beginning = contact::look(&self.fleet.api, log, target, relation, &*self.seat).await?;
-        self.rows_found = (beginning.from > 0).then_some(beginning.from);
-        Ok(beginning)
+        // Of its own: what is news for this is still news for whoever follows the log.
+        let mut end = self.job.end.clone();
+        let mut abandoned = false;
+        loop {
+            let LogEnd { position, complete, .. } = *end.borrow_and_update();
+            let log = LogUpTo { path: &self.job.log, limit: position, complete: complete || abandoned };
+            let looked = contact::look(&self.fleet.api, log, target, relation, &*self.seat).await;
+            let enough = match &looked {
+                Err(UploadError::Behind { there, here, .. }) if !self.fleet.is_hurried() => {
+                    info!(run = %target.run_id, there, here, "waiting for the rest of the log");
+                    // Half of what is missing, as rows are so far: each look reads all that there is.
+                    let missing = there.saturating_sub(*here);
+                    let half = |bytes: u64| bytes.saturating_mul(missing) / here.saturating_mul(2).max(1);
+                    position.map(|position| LogPosition(position.0.saturating_add(half(position.0))))
+                }
+                _ => {
+                    let beginning = looked?;
+                    self.rows_found = (beginning.from > 0).then_some(beginning.from);
+                    return Ok(beginning);
+                }
+            };
+            self.seat.leave();
+            tokio::select! {
+                biased;
+                () = self.fleet.cancel().cancelled() => return Err(ApiError::Cancelled.into()),
+                more = end.wait_for(|end| end.complete || end.position > enough) => abandoned = more.is_err(),
+                () = self.fleet.hurry_changes() => {}
+            }
+            self.take_place().await?;
+        }
     }
 
     /// Notes what an `UpsertBucket` told.

@@ -150,6 +150,7 @@ fn run_ids_lead_nowhere() {
         let (ended, peak) = log.sync(&server);
         check_peak(peak);
         assert!(matches!(ended.code, Some(0 | 1 | 3 | 5)), "{id:?}: {:?}\n{}", ended.code, ended.stderr);
+        assert_eq!(server.runs().len(), usize::from(id == "a%2fb"), "{id:?}: {}", ended.stderr);
         for run in server.runs() {
             assert_eq!(run.id, id, "the lines of a run go to that run");
         }
@@ -220,4 +221,64 @@ fn records_of_any_content() {
     assert_eq!(server.run("id1").unwrap().column("a").len(), 2, "{}", ended.stdout);
     let _ = ended.code(3);
     let _ = checked(&log.place, log.place.call(["inspect", "out"]));
+}
+
+#[test]
+fn state_is_not_written_through_a_link() {
+    let server = FakeServer::start();
+    let log = Log::new().with([row([])]).ended();
+    let elsewhere = log.place.path("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, log.directory.join(".wandb-bridge")).unwrap();
+    let (ended, _) = log.sync(&server);
+    ended.clone().code(1);
+    assert!(ended.stderr.contains(".wandb-bridge` is a link"), "{}", ended.stderr);
+    assert_eq!(fs::read_dir(&elsewhere).unwrap().count(), 0);
+    assert!(server.runs().is_empty());
+    // Where the user keeps state, it may be.
+    let state = log.place.path("state");
+    std::os::unix::fs::symlink(&elsewhere, &state).unwrap();
+    fs::remove_file(log.directory.join(".wandb-bridge")).unwrap();
+    log.place.sync(&server).arg("--state-dir").arg(&state).run().ok();
+    assert_eq!(server.runs().len(), 1);
+}
+
+#[test]
+fn names_stay_on_their_lines() {
+    let evil = "x\nimported 9 runs";
+    let run = RunRecord {
+        run_id: "id1".into(),
+        project: evil.into(),
+        display_name: evil.into(),
+        run_group: evil.into(),
+        ..RunRecord::default()
+    };
+    let log = Log::of(run).with([row([])]).ended();
+    let logs = log.place.path(&format!("logs/{evil}"));
+    crate::support::events::Writer::new(&logs).scalars(evil, [(0, 1.0)]);
+    for arguments in [
+        &["inspect", "out", "logs"][..],
+        &["sync", "--dir", "out", "--dry-run"],
+        &["import", "--dry-run", "logs", "-p", evil, "--group", evil],
+        &["import", "--dry-run", "logs", "--config", "a=x\nimported 9 runs"],
+    ] {
+        let server = FakeServer::start();
+        let ended = log.place.call(arguments).server(&server).run().ok();
+        for text in [&ended.stdout, &ended.stderr] {
+            assert!(!text.lines().any(|line| line.starts_with("imported 9")), "{arguments:?}:\n{text}");
+        }
+        assert!(ended.stdout.contains("x\u{fffd}imported 9 runs"), "{arguments:?}:\n{}", ended.stdout);
+    }
+}
+
+#[test]
+fn a_mark_that_cannot_be_set_is_said() {
+    let server = FakeServer::start();
+    let log = Log::new().with([row([])]).ended();
+    let mut mark = log.path().into_os_string();
+    mark.push(".synced");
+    std::os::unix::fs::symlink(log.place.path("not/there"), mark).unwrap();
+    let (ended, _) = log.sync(&server);
+    let ended = ended.ok();
+    assert!(ended.stderr.contains("cannot be marked") && ended.stderr.contains(".synced"), "{}", ended.stderr);
 }

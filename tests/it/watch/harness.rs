@@ -55,6 +55,7 @@ impl Place {
     fn prepare(&self, mut command: Command, arguments: &str) -> Bridge {
         command.args(arguments.split_whitespace()).current_dir(self.0.path()).env_clear();
         command.env("HOME", self.path("home")).env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command.env("WANDB_BRIDGE_MIN_FREE", "0");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         Bridge(command)
     }
