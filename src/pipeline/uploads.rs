@@ -197,6 +197,8 @@ impl Uploads {
                 failed = match &outcome.state {
                     RunState::Failed(_) => Some((run.log.clone(), false)),
                     RunState::Skipped(_) => Some((run.log.clone(), true)),
+                    // It is opened once more for its files, and the run must not have gone on by then.
+                    RunState::Partial if outcome.later.is_some() => Some((run.log.clone(), false)),
                     _ => None,
                 };
                 let asked = run.overrides.run_id.clone().or(run.id.as_ref().map(ToString::to_string));

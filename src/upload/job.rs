@@ -300,7 +300,7 @@ pub enum UploadError {
     #[error("the upload broke off: {0}")]
     Broken(String),
     /// An earlier log of the same run comes first, and could not be uploaded.
-    #[error("not tried, because `{}` comes before it and could not be uploaded", .0.display())]
+    #[error("not tried, because `{}` comes before it and could not be uploaded whole", .0.display())]
     NotItsTurn(PathBuf),
     /// The log names no run.
     #[error("`{}` holds no run record", .0.display())]

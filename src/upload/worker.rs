@@ -396,8 +396,13 @@ impl<'a> Worker<'a> {
         let fold = self.state.fold.clone();
         self.find_attachments().await;
         let artifacts = self.has_artifacts_left();
+        // All of the log was acknowledged before, and later ones may have been since: then the run is not to be opened for it.
+        let is_past = end.close == Close::Continued && !self.opened && self.state.run.is_some();
         let Some(code) = code else {
-            if self.opened || artifacts {
+            if artifacts && is_past {
+                self.take_place().await?;
+                self.finish_artifacts().await?;
+            } else if self.opened || artifacts {
                 self.take_place().await?;
                 if !self.opened
                     && let Opened::ReadAgain(from) = self.open(&fold, end).await?
@@ -424,7 +429,10 @@ impl<'a> Worker<'a> {
             self.write_generated(&fold, end).await;
         }
         let named = files::plan_at_end(&fold, &again, &self.state.sent, &self.job.files_dir);
-        if !finished || !named.due.is_empty() || artifacts {
+        if artifacts && is_past && finished && named.due.is_empty() {
+            self.take_place().await?;
+            self.finish_artifacts().await?;
+        } else if !finished || !named.due.is_empty() || artifacts {
             self.take_place().await?;
             if !self.opened
                 && let Opened::ReadAgain(from) = self.open(&fold, end).await?

@@ -1,7 +1,7 @@
 //! `artifact put`, and artifacts of logs: what the server holds at the end is what was meant, once.
 
 mod attach;
-mod logs;
+pub(crate) mod logs;
 mod official;
 mod parts;
 mod put;

@@ -5,6 +5,8 @@ mod bulk;
 mod clients;
 mod console;
 mod damage;
+#[cfg(target_os = "linux")]
+mod harness;
 mod live;
 mod logs;
 mod segments;

@@ -60,11 +60,13 @@ impl Worker<'_> {
         while let Some(arrived) = self.artifacts.0.try_join_next() {
             self.note_artifacts(arrived)?;
         }
-        self.start_artifacts();
+        if self.opened {
+            self.start_artifacts();
+        }
         Ok(())
     }
 
-    /// Returns when all have arrived, or are known not to.
+    /// Returns when all have arrived, or are known not to. The run must be there.
     pub(super) async fn finish_artifacts(&mut self) -> Result<(), UploadError> {
         loop {
             self.start_artifacts();
@@ -100,7 +102,7 @@ impl Worker<'_> {
 
     fn start_artifacts(&mut self) {
         let waiting = self.waiting_artifacts();
-        let Some(run) = self.state.run.as_ref().filter(|_| self.opened && self.artifacts.0.is_empty()) else { return };
+        let Some(run) = self.state.run.as_ref().filter(|_| self.artifacts.0.is_empty()) else { return };
         if waiting.is_empty() {
             return;
         }

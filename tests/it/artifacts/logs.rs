@@ -25,7 +25,7 @@ fn sync(place: &Place, server: &FakeServer, run: &Path) -> Call {
 }
 
 /// All that is held of each version, by name and number, but for the server's own ids.
-fn held(server: &FakeServer) -> BTreeMap<String, String> {
+pub(crate) fn held(server: &FakeServer) -> BTreeMap<String, String> {
     let ids: BTreeMap<String, String> = server.look(|world| {
         let name = |artifact: &Artifact| format!("{}:v{}", artifact.name, artifact.version.unwrap());
         world.artifacts.iter().map(|artifact| (hex(&artifact.id), name(artifact))).collect()

@@ -143,6 +143,27 @@ fn a_log_that_fails_keeps_those_behind_it_back() {
 }
 
 #[test]
+fn what_is_attached_to_an_earlier_log_leaves_the_run_as_it_is() {
+    let (place, server) = (Place::new(), FakeServer::start());
+    let logs = record(&place, "allow");
+    sync(&place, &logs, &server).ok();
+    let before = server.run("again").unwrap();
+    for (number, log) in logs.iter().enumerate() {
+        std::fs::write(log.parent().unwrap().join("files/model.pt"), format!("{number}")).unwrap();
+    }
+    let call = || place.call(["sync", "--include-synced", "--artifact", "model:m=*.pt"]).args(&logs).server(&server);
+    call().run().ok();
+    server.assert_content();
+    let run = server.run("again").unwrap();
+    check(&run);
+    assert_eq!((run.config, run.summary, run.files.len()), (before.config, before.summary, before.files.len()));
+    assert_eq!(server.look(|world| world.artifacts.len()), 3);
+    let requests = server.requests().len();
+    call().run().ok();
+    assert_eq!(server.requests().len(), requests);
+}
+
+#[test]
 fn forks_and_rewinds_are_the_same_by_either_client() {
     let (place, ours, theirs) = (Place::new(), FakeServer::start(), FakeServer::start());
     let logs = record(&place, "branches");
