@@ -16,6 +16,7 @@ use crate::convert::run::RunConverter;
 use crate::convert::run_id::Fingerprint;
 use crate::model::{Json, Skips, WallTime};
 use crate::sink::Sink;
+use crate::state_file::durable::Durability;
 use crate::state_file::lock::Lock;
 use crate::state_file::place::StatePlace;
 use crate::survey::PlannedSource;
@@ -107,6 +108,8 @@ pub struct Recorder {
     marked: bool,
     /// Whether the log was deleted after it had arrived, and no other was begun.
     no_log: bool,
+    /// How what is written is made to last.
+    durability: Durability,
     _lock: Option<Lock>,
 }
 

@@ -277,11 +277,10 @@ impl Reading {
         }
         match cell {
             Some(Cell::Json(json)) => {
-                let bytes = json.to_string().len() as u64;
+                let bytes = tags.json(index, step, &json);
                 self.limits.check(Limit::ValueBytes, bytes, || format!("`{}` at step {step}", tags.key(index)));
-                tags.cell(index, step, bytes);
             }
-            Some(Cell::Number(number)) => tags.cell(index, step, Json::Number(number).to_string().len() as u64),
+            Some(Cell::Number(number)) => drop(tags.json(index, step, &Json::Number(number))),
             Some(Cell::MeshPart(part)) => tags.part(index, step, *part),
             None => {}
         }
