@@ -177,12 +177,16 @@ fn image(what: &str, value: &Json, hash: impl Fn(&str) -> Option<String>) -> Str
     hash(&name).unwrap_or_else(|| panic!("{what} speaks of {name}, which is not there"))
 }
 
-/// The last value of each metric.
+/// The last value of each metric. How long the run lasted is the longest of all rows: the last one may be of a writer that
+/// is behind.
 #[track_caller]
 fn assert_summary(run: &RunSnapshot, rows: &[Json]) {
     let mut last = BTreeMap::new();
     for row in rows {
         last.extend(row.as_object().unwrap().iter().filter(|(key, _)| *key != "global_step"));
+    }
+    if let Some(row) = rows.iter().max_by(|a, b| number(a, "_runtime").partial_cmp(&number(b, "_runtime")).unwrap()) {
+        last.extend(row.as_object().unwrap().get_key_value("_runtime"));
     }
     let summary = run.summary_value();
     for (key, value) in last {
