@@ -73,6 +73,8 @@ pub struct Recorder {
     rows_before: u64,
     sources: Vec<Source>,
     open_files: Arc<OpenFiles>,
+    /// Records of event files are believed up to so many bytes.
+    max_record: u64,
     axes: Arc<Axes>,
     filter: Arc<Filter>,
     /// What is known about tags, by directory: its files share it.

@@ -37,6 +37,8 @@ pub struct RecordOptions {
     pub filter: Arc<Filter>,
     /// `--summary`; none asks for nothing else than before.
     pub summaries: Vec<SummaryRule>,
+    /// `--max-record`: records of event files are believed up to so many bytes.
+    pub max_record: u64,
     /// `--generation`
     pub generation: u32,
     /// Where checkpoints lie, and whether they must be locked.
@@ -142,6 +144,7 @@ impl Recorder {
             axes: Arc::new(Axes::new(&options.shape.axes)),
             filter: options.filter.clone(),
             sources: Vec::new(),
+            max_record: options.max_record,
             open_files: Arc::default(),
             tags: HashMap::new(),
             beside: Arc::new(Mutex::new(Beside {

@@ -246,6 +246,7 @@ impl Recorder {
                     beside: self.beside.clone(),
                     filter: self.filter.clone(),
                     open_files: self.open_files.clone(),
+                    max_record: self.max_record,
                 };
                 Source::new(index, plan, checkpoint, shared)
             });
