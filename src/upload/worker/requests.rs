@@ -143,8 +143,9 @@ impl Worker<'_> {
         self.told(&after, description);
         self.opened = true;
         self.last_request = Instant::now();
-        // What the server tells again as it told it now is not worth a write of its own.
-        if known.is_some() || inherits || from > 0 || self.base() != Base::default() || self.job.live {
+        // Where the lines of a run begin that had none, and that no other log was before, need not be known: it is at 0.
+        let begins = from == 0 && self.base() == Base::default() && !self.continues(&after);
+        if known.is_some() || inherits || self.job.live || !begins {
             self.save().await?;
         }
         Ok((from, inherits))
@@ -155,7 +156,7 @@ impl Worker<'_> {
     async fn look(&mut self, after: &Fold, target: &Target, append: bool) -> Result<Beginning, UploadError> {
         let run = after.run.as_ref();
         let relation = Relation {
-            continues: self.job.foreign.is_some_and(|foreign| foreign.continues) || run.is_some_and(|run| run.resume),
+            continues: self.continues(after),
             rewind_to: run.and_then(RunParameters::rewind_to),
             first_step: first_step(&self.job.log),
             append,
@@ -190,6 +191,11 @@ impl Worker<'_> {
             }
             self.take_place().await?;
         }
+    }
+
+    /// Whether the log goes on with a run: it says so, or another log was before it.
+    fn continues(&self, fold: &Fold) -> bool {
+        self.job.foreign.is_some_and(|foreign| foreign.continues) || fold.run.as_ref().is_some_and(|run| run.resume)
     }
 
     /// Notes what an `UpsertBucket` told.
