@@ -45,6 +45,8 @@ class Case:
     unit = ""
     target = ""
     rounds = 5
+    # Whether the times of both sides say anything beside each other.
+    compares_time = True
     # How many times as fast as the peer, at least.
     at_least = None
 

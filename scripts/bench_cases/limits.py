@@ -39,7 +39,7 @@ class BinarySize(Case):
 class FlatMemory(Case):
     """The same run 1 and 100 times as long; the small one stands where others have the peer."""
 
-    unit = "events"
+    compares_time = False
     target = "at most 1.2 × its memory"
     rounds = 1
     runs, tags = 2, 50
@@ -51,7 +51,7 @@ class FlatMemory(Case):
         shape = {"runs": self.runs, "tags": self.tags}
         self.short = bench.events("memory-short", steps=self.steps, **shape)
         self.long = bench.events("memory-long", steps=self.steps * longer, **shape)
-        self.amount = self.runs * self.tags * self.steps * longer
+        self.events = self.runs * self.tags * self.steps * longer
 
     def is_met(self, result):
         return result.memory("ours") <= 1.2 * result.memory("peer")
@@ -62,7 +62,7 @@ class FlatRead(FlatMemory):
     ours_name, peer_name = "`inspect --json` of 10 GB", "the same of 100 MB"
 
     def ours(self, bench):
-        return inspect(bench, self.long, self.amount)
+        return inspect(bench, self.long, self.events)
 
     def peer(self, bench):
         return inspect(bench, self.short, self.runs * self.tags * self.steps)
@@ -73,7 +73,7 @@ class FlatConvert(FlatMemory):
     ours_name, peer_name = "`import --mode offline` of 10 GB", "the same of 100 MB"
 
     def ours(self, bench):
-        return import_offline(bench, self.long, "imported", self.amount // self.tags)
+        return import_offline(bench, self.long, "imported", self.events // self.tags)
 
     def peer(self, bench):
         return import_offline(bench, self.short, "imported", self.runs * self.steps)

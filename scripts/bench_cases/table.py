@@ -66,7 +66,7 @@ def cells(result):
         ours,
         case.peer_name if has_peer else "—",
         rate(result, "peer") + notes(result, "peer") if has_peer else "",
-        f"{result.ratio:.1f} ×" if has_peer else "",
+        f"{result.ratio:.1f} ×" if has_peer and case.compares_time else "",
         " / ".join(memory),
         case.target,
         {True: "yes", False: "no", None: "?"}[met],

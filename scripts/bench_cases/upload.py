@@ -108,14 +108,19 @@ class TensorBoard(Case):
         with bench.server() as (url, key):
             environment = bench.environment(url, key) | {"WANDB_DIR": str(bench.fresh("upload"))}
             figures = bench.measure([*command, self.logs], environment)
-            expect(f"history lines of `{command[0]}`", lines_held(url), self.amount // self.tags)
+            rows, held = self.amount // self.tags, lines_held(url)
+            if command[0] == bench.binary:
+                expect(f"history lines of `{command[0]}`", held, rows)
+            elif held != rows:
+                # What the peer leaves out is told beside its time, which then says little.
+                figures.notes["rows arrived"] = held
         return figures
 
     def ours(self, bench):
         return self.measure(bench, [bench.binary, "import", "--tpslimit", "0", "-p", PROJECT, "-q"])
 
     def peer(self, bench):
-        return self.measure(bench, [bench.installed(*LAST_WITH_TENSORBOARD) / "wandb", "sync", "-p", PROJECT])
+        return self.measure(bench, [bench.installed(*LAST_WITH_TENSORBOARD) / "wandb", "sync", "--legacy", "-p", PROJECT])
 
     def clean(self, bench):
         bench.fresh("upload")
