@@ -293,8 +293,8 @@ impl<'a> Worker<'a> {
 
     /// Sends what a batch brings, if it brings anything, and takes it over into the state.
     async fn deliver(&mut self, batch: Batch, end: LogEnd) -> Result<Delivered, UploadError> {
-        let mut plan = files::plan_now(&batch.after, &self.state.sent, &self.job.files_dir);
-        let mut media = files::plan_media(&batch.media, &self.state.sent, &self.job.files_dir);
+        let mut plan = files::plan_now(&batch.after, &self.state.sent, (&self.job.files_dir, self.job.links));
+        let mut media = files::plan_media(&batch.media, &self.state.sent, (&self.job.files_dir, self.job.links));
         if !media.missing.is_empty() {
             // What was named before was uploaded then, and may have gone since.
             let known = self.media_before().await?;
@@ -428,7 +428,7 @@ impl<'a> Worker<'a> {
             // It may be missing there because it could not even be written here.
             self.write_generated(&fold, end).await;
         }
-        let named = files::plan_at_end(&fold, &again, &self.state.sent, &self.job.files_dir);
+        let named = files::plan_at_end(&fold, &again, &self.state.sent, (&self.job.files_dir, self.job.links));
         if artifacts && is_past && finished && named.due.is_empty() {
             self.take_place().await?;
             self.finish_artifacts().await?;
@@ -496,7 +496,7 @@ impl<'a> Worker<'a> {
         self.finish_artifacts().await?;
         // One that could not be written is missing, or is an old one that is better than none.
         let generated = self.write_generated(fold, end).await;
-        let plan = files::plan_at_end(fold, &generated, &self.state.sent, &self.job.files_dir);
+        let plan = files::plan_at_end(fold, &generated, &self.state.sent, (&self.job.files_dir, self.job.links));
         self.upload_files(plan).await?;
         let summary = self.new_summary(fold, MAX_LINE);
         self.send(None, summary, Some(code)).await?;
@@ -571,7 +571,7 @@ impl<'a> Worker<'a> {
             return Vec::new();
         }
         self.next_live = Instant::now() + LIVE_INTERVAL;
-        files::plan_live(fold, &self.state.sent, &self.job.files_dir)
+        files::plan_live(fold, &self.state.sent, (&self.job.files_dir, self.job.links))
     }
 
     /// Waits until the next small request may go out. A full one goes at once, and so does the first.
@@ -731,7 +731,11 @@ impl<'a> Worker<'a> {
     fn skips(&self) -> Skips {
         let mut skips = self.state.fold.skips();
         let failed = &self.state.sent.failed_files;
-        skips.add(SkippedReason::File, failed.len() as u64, || failed.first().cloned().unwrap_or_default());
+        let first = || {
+            let first = failed.first().map(String::as_str).unwrap_or_default();
+            files::explained(&self.job.files_dir, first, self.job.links)
+        };
+        skips.add(SkippedReason::File, failed.len() as u64, first);
         self.skip_artifacts(&mut skips);
         self.attaching.skip(&mut skips);
         let summary = self.state.sent.summary_too_large;
