@@ -20,6 +20,7 @@ use crate::convert::run_id::Fingerprint;
 use crate::convert::summaries::SummaryRule;
 use crate::convert::template::Template;
 use crate::model::{Count, Json, LogPosition, RunId, SkippedReason, WallTime, json_text};
+use crate::state_file::durable::Durability;
 use crate::state_file::place::StatePlace;
 use crate::state_file::{self, StateFileError};
 use crate::tfevents::{FilePosition, TagTable};
@@ -282,6 +283,11 @@ impl Checkpoint {
 
     /// Replaces the checkpoint of a run, durably.
     pub fn save(&self, place: &StatePlace) -> Result<(), StateFileError> {
-        state_file::save(&place.checkpoint(), self)
+        self.save_by(place, &Durability::Each)
+    }
+
+    /// The same, made to last in that way.
+    pub fn save_by(&self, place: &StatePlace, durability: &Durability) -> Result<(), StateFileError> {
+        state_file::save_by(&place.checkpoint(), self, durability)
     }
 }

@@ -84,6 +84,8 @@ pub fn read(path: &Path) -> Result<Json, ConfigFileError> {
 
 /// The directory itself may be reached by a link, as event files may; the file may not.
 fn read_inside(path: &Path, directory: &Path, root: &Path) -> Result<Json, ConfigFileError> {
+    // Most are not there, and asking for that is cheap.
+    path.symlink_metadata()?;
     let real = path.canonicalize()?;
     let inside = |place: &Path| real.starts_with(place);
     if !inside(root) && !directory.canonicalize().is_ok_and(|directory| inside(&directory)) {

@@ -16,6 +16,7 @@ use crate::convert::run::RunConverter;
 use crate::convert::run_id::Fingerprint;
 use crate::model::{Json, Skips, WallTime};
 use crate::sink::Sink;
+use crate::state_file::durable::Durability;
 use crate::state_file::lock::Lock;
 use crate::state_file::place::StatePlace;
 use crate::survey::PlannedSource;
@@ -71,7 +72,11 @@ pub struct Recorder {
     counted_to: u64,
     rows_before: u64,
     sources: Vec<Source>,
+    /// The sources that this process has read of; what was lost of them before is told once.
+    begun: HashSet<usize>,
     open_files: Arc<OpenFiles>,
+    /// Records of event files are believed up to so many bytes.
+    max_record: u64,
     axes: Arc<Axes>,
     filter: Arc<Filter>,
     /// What is known about tags, by directory: its files share it.
@@ -105,6 +110,8 @@ pub struct Recorder {
     marked: bool,
     /// Whether the log was deleted after it had arrived, and no other was begun.
     no_log: bool,
+    /// How what is written is made to last.
+    durability: Durability,
     _lock: Option<Lock>,
 }
 

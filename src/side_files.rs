@@ -8,6 +8,7 @@
 //! names, and `STEP/TAG/` as torch and tensorboardX write it. A checkpoint that a configuration names is a model, not a
 //! file of TensorBoard's, and is not taken. Profiles: all of `plugins/profile/`, and the traces of torch's profiler.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fmt::Write as _;
@@ -72,12 +73,14 @@ const MAX_CONFIG: u64 = 4 << 20;
 
 const CONFIG: &str = "projector_config.pbtxt";
 
+const PLUGINS: &str = "plugins";
+
 /// Looks for side files of the TB run in `directory`. `label` is its place below its experiment, with `/`.
 pub fn find(directory: &Path, label: &str) -> SideFiles {
-    let Ok(real) = fs::canonicalize(directory) else { return SideFiles::default() };
-    let mut search = Search { directory, real, label, found: BTreeMap::new(), left: Vec::new() };
-    search.projector();
-    search.profile();
+    let beside = entries(directory);
+    let mut search = Search { directory, real: OnceCell::new(), label, found: BTreeMap::new(), left: Vec::new() };
+    search.projector(&beside);
+    search.profile(&beside);
     SideFiles { files: search.found.into_values().collect(), left: search.left }
 }
 
@@ -106,8 +109,8 @@ fn safe_part(part: &OsStr) -> String {
 
 struct Search<'a> {
     directory: &'a Path,
-    /// The same without links.
-    real: PathBuf,
+    /// The same without links, once that is asked for: most runs have no side files.
+    real: OnceCell<PathBuf>,
     label: &'a str,
     /// By run path.
     found: BTreeMap<String, SideFile>,
@@ -115,8 +118,10 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    fn projector(&mut self) {
-        for place in ["", "plugins/org_tensorflow_tensorboard_projector"] {
+    /// `beside` are the entries of the directory, as for the others.
+    fn projector(&mut self, beside: &[PathBuf]) {
+        let places = [(CONFIG, ""), (PLUGINS, "plugins/org_tensorflow_tensorboard_projector")];
+        for (_, place) in places.into_iter().filter(|(entry, _)| is_among(beside, entry)) {
             let directory = self.directory.join(place);
             let config = directory.join(CONFIG);
             if !config.is_file() {
@@ -139,8 +144,8 @@ impl Search<'_> {
             let name = name.as_encoded_bytes();
             name.len() >= 5 && name.iter().all(u8::is_ascii_digit)
         };
-        for step in self.directories(self.directory, is_step) {
-            for tag in self.directories(&step, |_| true) {
+        for step in directories(beside.to_vec(), is_step) {
+            for tag in directories(entries(&step), |_| true) {
                 for name in ["tensors.tsv", "metadata.tsv", "sprite.png"] {
                     self.take(SideKind::Projector, &tag.join(name), Path::new(""));
                 }
@@ -148,9 +153,12 @@ impl Search<'_> {
         }
     }
 
-    fn profile(&mut self) {
+    fn profile(&mut self, beside: &[PathBuf]) {
         let below = Path::new("plugins/profile");
-        let mut waiting = vec![(self.directory.join(below), 0)];
+        let mut waiting = Vec::new();
+        if is_among(beside, PLUGINS) {
+            waiting.push((self.directory.join(below), 0));
+        }
         while let Some((directory, depth)) = waiting.pop() {
             if depth > MAX_DEPTH || self.is_full(&directory) {
                 continue;
@@ -164,10 +172,10 @@ impl Search<'_> {
                 }
             }
         }
-        for path in entries(self.directory) {
+        for path in beside {
             let name = path.file_name().unwrap_or_default().as_encoded_bytes();
             if name.ends_with(b".pt.trace.json") || name.ends_with(b".pt.trace.json.gz") {
-                self.take(SideKind::Profile, &path, Path::new(""));
+                self.take(SideKind::Profile, path, Path::new(""));
             }
         }
     }
@@ -180,7 +188,8 @@ impl Search<'_> {
         if !metadata.is_file() {
             return;
         }
-        let Ok(real_relative) = real.strip_prefix(&self.real) else {
+        let inside = self.real.get_or_init(|| fs::canonicalize(self.directory).unwrap_or_default());
+        let Ok(real_relative) = real.strip_prefix(inside) else {
             return self.left.push((path.to_owned(), "it lies outside of the run's directory".to_owned()));
         };
         // The name by which others refer to it, where that is one.
@@ -205,14 +214,18 @@ impl Search<'_> {
         }
         full
     }
+}
 
-    /// Real directories in a directory, by name.
-    fn directories(&self, directory: &Path, wanted: impl Fn(&OsStr) -> bool) -> Vec<PathBuf> {
-        let is_directory = |path: &Path| fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir());
-        let mut found = entries(directory);
-        found.retain(|path| wanted(path.file_name().unwrap_or_default()) && is_directory(path) && !is_foreign(path));
-        found
-    }
+/// The real directories among these entries.
+fn directories(mut entries: Vec<PathBuf>, wanted: impl Fn(&OsStr) -> bool) -> Vec<PathBuf> {
+    let is_directory = |path: &Path| fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir());
+    entries.retain(|path| wanted(path.file_name().unwrap_or_default()) && is_directory(path) && !is_foreign(path));
+    entries
+}
+
+/// Whether one of these entries has this name.
+fn is_among(entries: &[PathBuf], name: &str) -> bool {
+    entries.iter().any(|path| path.file_name().is_some_and(|found| found == name))
 }
 
 /// What is in a directory, by name; nothing where it cannot be read.

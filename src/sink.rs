@@ -64,6 +64,11 @@ impl Sink {
         self.writer.sync()
     }
 
+    /// Hands all that was written to the system. What makes the file system last makes it last then.
+    pub fn flush(&mut self) -> Result<(), LogError> {
+        self.writer.flush()
+    }
+
     /// The end of the last update, and the number of the next record.
     pub fn position(&self) -> (LogPosition, i64) {
         (self.writer.position(), self.writer.next_num())

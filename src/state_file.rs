@@ -3,6 +3,7 @@
 //! Writing: a temporary file beside it, `fsync`, rename, `fsync` of the directory. A crash at any moment leaves a whole
 //! file. Nothing is believed about a file that another version wrote: it is refused in words.
 
+pub mod durable;
 pub mod lock;
 pub mod place;
 
@@ -12,6 +13,8 @@ use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+
+use durable::Durability;
 
 /// The version that this program writes and reads.
 const VERSION: u32 = 1;
@@ -89,25 +92,46 @@ pub fn load<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StateFileErro
 
 /// Replaces a state. When this returns, the new state survives a loss of power.
 pub fn save<T: Serialize>(path: &Path, state: &T) -> Result<(), StateFileError> {
+    save_by(path, state, &Durability::Each)
+}
+
+/// The same, made to last in that way.
+pub fn save_by<T: Serialize>(path: &Path, state: &T, durability: &Durability) -> Result<(), StateFileError> {
     let failed = |source| StateFileError::Write { path: path.to_owned(), source };
     let text = serde_json::to_vec(&Versioned { version: VERSION, state }).map_err(io::Error::from).map_err(failed)?;
-    replace(path, &text).map_err(failed)
+    replace_by(path, &text, durability).map_err(failed)
 }
 
 /// Replaces a file's content atomically and durably.
 pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    replace_by(path, content, &Durability::Each)
+}
+
+/// Replaces a file's content atomically, unless it is the same: for what can be made again, so that a loss of power may take
+/// it.
+pub fn write_anew(path: &Path, content: &[u8]) -> io::Result<()> {
+    let is_same = path.metadata().is_ok_and(|metadata| metadata.len() == content.len() as u64)
+        && fs::read(path).is_ok_and(|there| there == content);
+    if is_same { Ok(()) } else { swap(path, content, |_| Ok(())) }
+}
+
+fn replace_by(path: &Path, content: &[u8], durability: &Durability) -> io::Result<()> {
+    swap(path, content, |file| durability.file(file))?;
+    match path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        Some(parent) => durability.directory(parent),
+        None => Ok(()),
+    }
+}
+
+fn swap(path: &Path, content: &[u8], finish: impl FnOnce(&File) -> io::Result<()>) -> io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".tmp");
     let temporary = path.with_file_name(name);
     let mut file = File::create(&temporary)?;
     file.write_all(content)?;
-    file.sync_all()?;
+    finish(&file)?;
     drop(file);
-    fs::rename(&temporary, path)?;
-    match path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        Some(parent) => sync_directory(parent),
-        None => Ok(()),
-    }
+    fs::rename(&temporary, path)
 }
 
 /// Makes a directory and those above it that are missing, durably: what is kept in them must be found again.

@@ -15,10 +15,11 @@ class Media(Case):
 
     def prepare(self, bench):
         self.logs = bench.home / "events" / "media"
-        histograms, images = bench.size(90_000, 40), bench.size(1_500, 5)
-        bench.events("media/histograms", form="histogram", steps=histograms // 2, tags=2)
-        bench.events("media/images", form="image", steps=images, tags=1)
-        self.points = histograms // 2 * 2 + images
+        # Four runs of histograms of two tags, four of images.
+        histograms, images = bench.size(11_000, 5), bench.size(380, 2)
+        bench.events("media/histograms", form="histogram", runs=4, steps=histograms, tags=2)
+        bench.events("media/images", form="image", runs=4, steps=images, tags=1)
+        self.points = 4 * (2 * histograms + images)
         self.amount = sum(path.stat().st_size for path in self.logs.rglob("*tfevents*")) / 1e6
 
 

@@ -20,7 +20,7 @@ use crate::convert::filters::{KindName, Moment};
 use crate::convert::globs::MetricGlob;
 use crate::convert::run_filter::RunPattern;
 use crate::convert::summaries::SummaryRule;
-use crate::free_space::MinFree;
+use crate::free_space::{MinFree, parse_size};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 pub use artifact::{ArtifactAction, ArtifactArgs, PutArgs};
@@ -439,6 +439,9 @@ pub struct DataArgs {
     /// Take only events before this time
     #[arg(long, value_name = "TIME")]
     pub until: Option<Moment>,
+    /// Believe records of event files up to this size; a longer one ends its file as damaged [default: 1GiB]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub max_record: Option<u64>,
 }
 
 /// What happens to steps that a restarted training wrote again.

@@ -30,6 +30,7 @@ use crate::recorder::RecordOptions;
 use crate::settings::{Setting, Settings, SettingsError};
 use crate::state_file::lock::Locking;
 use crate::state_file::place::StateHome;
+use crate::tfevents::record::DEFAULT_LIMIT;
 use crate::upload::OnConflict;
 
 /// A server with more runs than this in a project that nobody chose is a mess that somebody has to clean up.
@@ -123,6 +124,7 @@ pub(super) fn recording(settings: &Settings, dry_run: bool, runs: usize, ui: &Ui
         filter: Arc::new(Filter::new(&shape.filters, &jiff::ZonedDateTime::now())),
         shape,
         summaries: settings.data.summaries.clone(),
+        max_record: settings.data.max_record.unwrap_or(DEFAULT_LIMIT),
         generation: settings.runs.generation,
         state: state_home(settings),
         save_events: settings.runs.save_events,

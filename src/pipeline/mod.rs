@@ -8,6 +8,7 @@ mod child;
 mod gate;
 mod import;
 mod live;
+mod making;
 mod recording;
 mod report;
 mod segments;

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -16,6 +16,7 @@ use crate::convert::template::Template;
 use crate::free_space::MinFree;
 use crate::known_runs::KnownRuns;
 use crate::model::{Json, LogPosition, RunId, WallTime};
+use crate::pipeline::making::Making;
 use crate::pipeline::report::{LeftOut, Note};
 use crate::pipeline::spool::Meter;
 use crate::pipeline::uploads::RunToUpload;
@@ -23,6 +24,7 @@ use crate::recorder::{
     AskedDescription, Described, End, RecordError, RecordOptions, Recorder, check_generation, remove_abandoned,
 };
 use crate::settings::SingleRun;
+use crate::state_file::durable::{Durability, Together};
 use crate::state_file::lock::{Lock, LockError};
 use crate::state_file::{StateFileError, create_directories};
 use crate::survey::{PlannedRun, PlannedSource};
@@ -129,9 +131,8 @@ pub struct Recording {
     pub min_free: MinFree,
     /// What was recorded before.
     known: RwLock<KnownRuns>,
-    /// What the lock on making run directories said when this process held it last. Runs are begun one after the other, so
-    /// that no two take the same directory, and no run two of them.
-    making: Mutex<String>,
+    /// Runs are begun by one process at a time, so that no run gets two directories.
+    making: Making,
     /// Ids that `--run-id` gave, and the experiments that have them.
     claimed: Mutex<HashMap<RunId, PathBuf>>,
     /// Projects that a template gave, and the text that each was made of first.
@@ -182,7 +183,7 @@ impl Recording {
             naming,
             min_free: MinFree::default(),
             known: RwLock::new(known),
-            making: Mutex::default(),
+            making: Making::default(),
             claimed: Mutex::default(),
             projects: Mutex::default(),
             single_owner: Mutex::default(),
@@ -197,8 +198,7 @@ impl Recording {
         if self.options.dry_run || known().without_checkpoint().is_empty() {
             return;
         }
-        let mut last = self.making.lock().unwrap_or_else(PoisonError::into_inner);
-        let Ok(_making) = self.lock_making(&mut last) else { return };
+        let Ok(_turn) = self.making.enter(|last| self.lock_making(last)) else { return };
         for directory in known().without_checkpoint() {
             match remove_abandoned(directory, &self.options.state) {
                 Ok(true) => tracing::info!(directory = %directory.display(), "removed: nothing of it ever counted"),
@@ -277,7 +277,7 @@ impl Recording {
 
     /// Puts plans together that are one run: directories that were one run when they were first seen stay one, whatever
     /// the layout makes of them now. Those that have no id of their own come back with the reason.
-    pub fn assign(&self, plans: Vec<PlannedRun>) -> (Vec<PlannedRun>, Vec<RecordError>) {
+    pub fn assign(&self, plans: Vec<PlannedRun>) -> (Vec<PlannedRun>, Vec<(PathBuf, RecordError)>) {
         let mut refused = Vec::new();
         let mut assigned: Vec<PlannedRun> = Vec::with_capacity(plans.len());
         let mut by_id: HashMap<RunId, usize> = HashMap::new();
@@ -285,7 +285,7 @@ impl Recording {
             let id = match self.place_of(&plan) {
                 Ok((id, _)) => id,
                 Err(error) => {
-                    refused.push(error);
+                    refused.push((plan.directory, error));
                     continue;
                 }
             };
@@ -361,10 +361,17 @@ impl Recording {
 
     /// Opens a run, and makes its directory when it is new.
     pub fn open(&self, plan: &PlannedRun) -> Result<OpenRun, RecordError> {
+        self.open_by(plan, &Durability::Each)
+    }
+
+    /// The same, where what is written is made to last in that way.
+    pub fn open_by(&self, plan: &PlannedRun, durability: &Durability) -> Result<OpenRun, RecordError> {
         let (config, mut notes) = self.config_of(plan);
         notes.extend(self.shared_project(plan));
         let described = self.naming.described(plan, self.single(plan), config);
-        let open = |directory: &Path, id: &RunId| Recorder::open(directory, id, plan, &described, &self.options);
+        let open = |directory: &Path, id: &RunId| {
+            Recorder::open_by(directory, id, plan, &described, &self.options, durability)
+        };
         let (id, known) = self.place_of(plan)?;
         let (id, directory, recorder) = match known {
             Some(directory) => {
@@ -377,9 +384,8 @@ impl Recording {
                 (id, directory, recorder)
             }
             None => {
-                let mut last = self.making.lock().unwrap_or_else(PoisonError::into_inner);
-                // Held until the log is there, by which others find the run.
-                let _making = self.lock_making(&mut last)?;
+                // Until the log is there, by which others find the run.
+                let _turn = self.making.enter(|last| self.lock_making(last))?;
                 let (id, known) = self.place_of(plan)?;
                 let directory = match known {
                     Some(directory) => directory,
@@ -406,7 +412,17 @@ impl Recording {
         Ok(OpenRun { id, directory, recorder, notes })
     }
 
-    /// Lets nobody else begin runs, and reads which others began since this process did last.
+    /// The way to make many small runs durable together, where there is one.
+    pub fn together(&self) -> Option<Durability> {
+        if self.options.dry_run {
+            return None;
+        }
+        create_directories(&self.wandb_directory).ok()?;
+        let together = Together::below(&self.wandb_directory).ok()??;
+        Some(Durability::Together(Arc::new(together)))
+    }
+
+    /// Lets no other process begin runs, and reads which others began since this process did last.
     fn lock_making(&self, last: &mut String) -> Result<Lock, RecordError> {
         let path = self.options.state.making_lock(&self.wandb_directory);
         let failed = |source| RecordError::Io { path: path.clone(), source };

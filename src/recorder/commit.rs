@@ -1,5 +1,7 @@
 //! What a pass appends, and what makes it count: rows, files and config into the log, the log durable, the checkpoint.
 
+use std::path::Path;
+
 use crate::checkpoint::Ending;
 use crate::convert::config;
 use crate::convert::kinds::SessionEnd;
@@ -7,6 +9,7 @@ use crate::convert::rows::SourceRow;
 use crate::model::{LogPosition, RunUpdate};
 use crate::recorder::{RecordError, Recorder, locked};
 use crate::sink::Sink;
+use crate::state_file::durable::Durability;
 use crate::state_file::sync_directory;
 use crate::wandb_format::unmark_synced;
 
@@ -58,13 +61,13 @@ impl Recorder {
         if !self.dirty {
             return Ok(());
         }
-        locked(&self.beside).files.sync()?;
         if self.dry_run {
+            locked(&self.beside).files.sync()?;
             self.dirty = false;
             return Ok(());
         }
+        self.make_durable()?;
         if !self.no_log {
-            self.sink.sync().map_err(|source| RecordError::Log { path: self.log.clone(), source })?;
             (self.checkpoint.position, self.checkpoint.next_num) = self.sink.position();
         }
         self.checkpoint.state.clone_from(self.converter.state());
@@ -74,20 +77,38 @@ impl Recorder {
                 self.checkpoint.tags.insert(directory.clone(), tags.clone());
             }
         }
-        if self.new {
-            // What the checkpoint speaks of must be found after a loss of power: the log, and the directory it is in.
-            for directory in [Some(self.directory.as_path()), self.directory.parent()].into_iter().flatten() {
-                sync_directory(directory).map_err(|source| RecordError::Io { path: directory.to_owned(), source })?;
-            }
-            self.new = false;
-        }
-        self.checkpoint.save(&self.place)?;
+        self.checkpoint.save_by(&self.place, &self.durability)?;
         if std::mem::take(&mut self.uncounted) {
             // Beside a checkpoint it says nothing.
             let _ = std::fs::remove_file(self.place.uncounted());
         }
         self.dirty = false;
         committed(self.checkpoint.position);
+        Ok(())
+    }
+
+    /// Makes all that the next checkpoint speaks of durable: files, the log, and where they are found.
+    fn make_durable(&mut self) -> Result<(), RecordError> {
+        let failed = |source| RecordError::Log { path: self.log.clone(), source };
+        let at = |directory: &Path, source| RecordError::Io { path: directory.to_owned(), source };
+        let new = std::mem::take(&mut self.new);
+        if let Durability::Together(together) = &self.durability {
+            // Written, all of it, before the one wait.
+            self.sink.flush().map_err(failed)?;
+            together.wait().map_err(|source| at(&self.directory, source))?;
+            locked(&self.beside).files.are_durable();
+            return Ok(());
+        }
+        locked(&self.beside).files.sync()?;
+        if !self.no_log {
+            self.sink.sync().map_err(failed)?;
+        }
+        if new {
+            // What the checkpoint speaks of must be found after a loss of power: the log, and the directory it is in.
+            for directory in [Some(self.directory.as_path()), self.directory.parent()].into_iter().flatten() {
+                sync_directory(directory).map_err(|source| at(directory, source))?;
+            }
+        }
         Ok(())
     }
 

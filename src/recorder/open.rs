@@ -1,6 +1,6 @@
 //! Opening a run: its lock, its checkpoint, its log cut back to what counts.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -18,6 +18,7 @@ use crate::recorder::side::Side;
 use crate::recorder::values::Beside;
 use crate::recorder::{Described, RecordError, Recorder};
 use crate::sink::Sink;
+use crate::state_file::durable::Durability;
 use crate::state_file::lock::{Lock, LockError};
 use crate::state_file::place::{StateHome, StatePlace};
 use crate::state_file::{StateFileError, create_directories, sync_directory};
@@ -36,6 +37,8 @@ pub struct RecordOptions {
     pub filter: Arc<Filter>,
     /// `--summary`; none asks for nothing else than before.
     pub summaries: Vec<SummaryRule>,
+    /// `--max-record`: records of event files are believed up to so many bytes.
+    pub max_record: u64,
     /// `--generation`
     pub generation: u32,
     /// Where checkpoints lie, and whether they must be locked.
@@ -55,8 +58,25 @@ impl Recorder {
         described: &Described,
         options: &RecordOptions,
     ) -> Result<Self, RecordError> {
+        Self::open_by(directory, id, plan, described, options, &Durability::Each)
+    }
+
+    /// The same, where what is written is made to last in that way.
+    pub fn open_by(
+        directory: &Path,
+        id: &RunId,
+        plan: &PlannedRun,
+        described: &Described,
+        options: &RecordOptions,
+        durability: &Durability,
+    ) -> Result<Self, RecordError> {
         let place = options.state.of(directory);
-        let lock = if options.dry_run { None } else { Some(lock_writer(&place)?) };
+        // The state may lie elsewhere, and so may files of a run that was there before.
+        let durability = match &options.state.directory {
+            None if !directory.join("files").is_symlink() => durability.below(directory),
+            _ => Durability::Each,
+        };
+        let lock = if options.dry_run { None } else { Some(lock_writer(&place, &durability)?) };
         let log = directory.join(format!("run-{id}.wandb"));
         let was_cleaned = !options.dry_run && cleaned::finish_if_under_way(&log, &place)?.is_some();
         let (known, damaged) = match Checkpoint::load(&place) {
@@ -111,7 +131,7 @@ impl Recorder {
                 // Until there is a checkpoint, the lock marks the log as ours, and the other says that nothing of it was
                 // ever seen. Neither must be lost before the log is.
                 fs::File::create(place.uncounted())
-                    .and_then(|_| sync_directory(place.directory()))
+                    .and_then(|_| durability.directory(place.directory()))
                     .map_err(|source| failed_at(place.directory(), source))?;
                 Sink::create(&log).map_err(failed)?
             }
@@ -124,6 +144,8 @@ impl Recorder {
             axes: Arc::new(Axes::new(&options.shape.axes)),
             filter: options.filter.clone(),
             sources: Vec::new(),
+            begun: HashSet::new(),
+            max_record: options.max_record,
             open_files: Arc::default(),
             tags: HashMap::new(),
             beside: Arc::new(Mutex::new(Beside {
@@ -149,6 +171,7 @@ impl Recorder {
             rows_before: checkpoint.state.rows,
             checkpoint,
             sink,
+            durability,
             _lock: lock,
         };
         if new || description != recorder.checkpoint.description {
@@ -175,9 +198,14 @@ pub fn check_generation(checkpoint: &Checkpoint, asked: u32) -> Result<(), Recor
     Err(RecordError::OtherGeneration { id: checkpoint.run_id.clone(), there: checkpoint.generation })
 }
 
-fn lock_writer(place: &StatePlace) -> Result<Lock, RecordError> {
+fn lock_writer(place: &StatePlace, durability: &Durability) -> Result<Lock, RecordError> {
     let failed = |source| RecordError::Io { path: place.directory().to_owned(), source };
-    create_directories(place.directory()).map_err(failed)?;
+    match durability {
+        Durability::Each => create_directories(place.directory()),
+        // It lasts before a log is made, with the lock in it.
+        Durability::Together(_) => fs::create_dir_all(place.directory()),
+    }
+    .map_err(failed)?;
     let path = place.writer_lock();
     Lock::take(&path, place.locking()).map_err(|error| match error {
         LockError::Held(_) => RecordError::Locked(error),

@@ -176,8 +176,7 @@ impl RunFiles {
     /// Makes durable what was written.
     pub(super) fn sync(&mut self) -> Result<(), RecordError> {
         if self.dry_run {
-            self.unsynced.clear();
-            self.unsynced_bytes = 0;
+            self.are_durable();
             return Ok(());
         }
         let failed = |path: &Path, source| RecordError::Io { path: path.to_owned(), source };
@@ -199,9 +198,14 @@ impl RunFiles {
         for directory in directories {
             sync_directory(directory).map_err(|error| failed(directory, error))?;
         }
+        self.are_durable();
+        Ok(())
+    }
+
+    /// What was written has become durable by other means.
+    pub(super) fn are_durable(&mut self) {
         self.unsynced.clear();
         self.unsynced_bytes = 0;
-        Ok(())
     }
 
     /// How much was written since this was asked last.

@@ -79,6 +79,7 @@ pub(super) struct Source {
     given_to: Option<Resume>,
     /// How many files of the run are open.
     open_files: Arc<OpenFiles>,
+    max_record: u64,
     /// What was lost of the file, in earlier passes too.
     losses: Losses,
     /// What keeps it from being read on, as it was found last.
@@ -96,6 +97,8 @@ pub(super) struct Shared {
     pub(super) beside: Arc<Mutex<Beside>>,
     pub(super) filter: Arc<Filter>,
     pub(super) open_files: Arc<OpenFiles>,
+    /// Records are believed up to so many bytes.
+    pub(super) max_record: u64,
 }
 
 impl fmt::Debug for Source {
@@ -106,7 +109,7 @@ impl fmt::Debug for Source {
 
 impl Source {
     pub(super) fn new(index: usize, plan: &PlannedSource, saved: &SourceCheckpoint, shared: Shared) -> Self {
-        let Shared { axes, tags, beside, filter, open_files } = shared;
+        let Shared { axes, tags, beside, filter, open_files, max_record } = shared;
         let FilePosition { offset, wall_time, before, .. } = saved.position;
         let at = Resume { offset, wall_time, before };
         Self {
@@ -143,6 +146,7 @@ impl Source {
             left: false,
             given_to: Some(at),
             open_files,
+            max_record,
             losses: Losses::new(&saved.lost),
             hindrance: None,
             grown: Instant::now(),
@@ -302,6 +306,11 @@ impl Source {
         self.losses.take_known()
     }
 
+    /// The same was told in this process.
+    pub(super) fn forget_known(&mut self) {
+        self.losses.forget_known();
+    }
+
     /// Equal wall times: the row of the smaller one comes first.
     pub(super) fn tie_break(&self) -> (&str, &str) {
         (&self.directory, &self.file_name)
@@ -314,7 +323,7 @@ impl Source {
             None => {
                 let Resume { offset, wall_time, before } = self.at;
                 let position = FilePosition { offset, wall_time, writer: self.writer.clone(), before };
-                let opened = self.file.insert(EventFile::open(&self.path, &position)?);
+                let opened = self.file.insert(EventFile::open(&self.path, &position)?.with_limit(self.max_record));
                 self.open_files.opened();
                 opened
             }

@@ -87,7 +87,7 @@ pub fn discover_knowing(root: &Path, known: &mut dyn FnMut(&Path) -> Option<Even
     let mut walk = Walk { found: Discovery::default(), visited: HashSet::new(), links: VecDeque::new(), known };
     fs::read_dir(root)?;
     walk.visited.insert(identity(root, &metadata));
-    walk.directories(Place { directory: root.to_owned(), relative: PathBuf::new() });
+    walk.directories(Place { directory: root.to_owned(), relative: PathBuf::new(), is_link: false });
     // Real directories come first, so that a link to one of them finds it known.
     let real_root = fs::canonicalize(root)?;
     while let Some(link) = walk.links.pop_front() {
@@ -160,11 +160,13 @@ fn file_info(path: PathBuf, name: &OsStr, metadata: &Metadata) -> EventFileInfo 
 struct Place {
     directory: PathBuf,
     relative: PathBuf,
+    is_link: bool,
 }
 
 impl Place {
-    fn below(&self, name: &OsStr) -> Self {
-        Self { directory: self.directory.join(name), relative: self.relative.join(name) }
+    fn below(&self, entry: &Entry) -> Self {
+        let is_link = entry.kind == EntryKind::Link;
+        Self { directory: self.directory.join(&entry.name), relative: self.relative.join(&entry.name), is_link }
     }
 }
 
@@ -206,12 +208,12 @@ impl Walk<'_> {
                 }
             };
             // The root was asked for by name, whatever it is.
-            if !place.relative.as_os_str().is_empty() && is_foreign(&real_name(&place.directory), &entries) {
+            if !place.relative.as_os_str().is_empty() && is_foreign(&real_name(&place), &entries) {
                 continue;
             }
             self.files(&place, &entries);
             for entry in entries {
-                let below = place.below(&entry.name);
+                let below = place.below(&entry);
                 match entry.kind {
                     EntryKind::Directory => match fs::metadata(&below.directory) {
                         Ok(metadata) if self.visited.insert(identity(&below.directory, &metadata)) => {
@@ -321,10 +323,9 @@ fn entries(directory: &Path) -> io::Result<Vec<Entry>> {
 }
 
 /// The directory's own name, also when it was reached through a link.
-fn real_name(directory: &Path) -> OsString {
-    let is_link = fs::symlink_metadata(directory).is_ok_and(|metadata| metadata.is_symlink());
-    let real = if is_link { fs::canonicalize(directory).ok() } else { None };
-    real.as_deref().unwrap_or(directory).file_name().unwrap_or_default().to_owned()
+fn real_name(place: &Place) -> OsString {
+    let real = if place.is_link { fs::canonicalize(&place.directory).ok() } else { None };
+    real.as_deref().unwrap_or(&place.directory).file_name().unwrap_or_default().to_owned()
 }
 
 /// Whether a directory is W&B's or our own.

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 use jiff::civil::DateTime;
+use rayon::prelude::*;
 
 use crate::model::{Json, Number, RunId};
 
@@ -263,7 +264,8 @@ fn logs_of(path: &Path) -> io::Result<Vec<PathBuf>> {
 
 /// Directories that cannot be read hold nothing for us.
 fn logs_in_each(dirs: &[PathBuf]) -> Vec<PathBuf> {
-    dirs.iter().filter_map(|dir| list(dir).ok()).flat_map(|(logs, _)| logs).collect()
+    let found: Vec<Vec<PathBuf>> = dirs.par_iter().filter_map(|dir| Some(list(dir).ok()?.0)).collect();
+    found.into_iter().flatten().collect()
 }
 
 /// The logs and the directories in a directory, each sorted by name. Hidden directories are left out. Links come last, so
@@ -273,13 +275,17 @@ fn list(dir: &Path) -> io::Result<(Vec<PathBuf>, Vec<PathBuf>)> {
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
         let path = entry.path();
-        let is_link = entry.file_type()?.is_symlink();
-        let Ok(metadata) = fs::metadata(&path) else { continue };
-        if metadata.is_dir() {
+        let mut kind = entry.file_type()?;
+        let is_link = kind.is_symlink();
+        if is_link {
+            let Ok(metadata) = fs::metadata(&path) else { continue };
+            kind = metadata.file_type();
+        }
+        if kind.is_dir() {
             if !entry.file_name().as_encoded_bytes().starts_with(b".") {
                 dirs.push((is_link, path));
             }
-        } else if metadata.is_file() && is_log_name(&path) {
+        } else if kind.is_file() && is_log_name(&path) {
             logs.push((is_link, path));
         }
     }

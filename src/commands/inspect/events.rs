@@ -122,7 +122,7 @@ pub(super) struct SessionSeen {
 /// Reads all files of a run.
 pub(super) fn look_at_run(planned: &Planned<'_>, options: &RecordOptions, axes: &Arc<Axes>) -> RunSeen {
     let plan = planned.plan;
-    let mut reading = Reading::default();
+    let mut reading = Reading { max_record: options.max_record, ..Reading::default() };
     let mut tables: BTreeMap<&str, TagTable> = BTreeMap::new();
     let mut files = Vec::with_capacity(plan.sources.len());
     let rules = rules(planned.recorded.as_ref().map(|(_, checkpoint)| checkpoint), &plan.sources);
@@ -153,6 +153,7 @@ struct Reading {
     kinds: Kinds,
     session: Option<SessionSeen>,
     config: Json,
+    max_record: u64,
     /// Hashes of the paths of files that the run would have.
     run_files: HashSet<u64>,
     judged: BTreeSet<String>,
@@ -197,7 +198,7 @@ impl Reading {
         table: &mut TagTable,
         seen: &mut FileSeen,
     ) -> std::io::Result<()> {
-        let mut file = EventFile::open(path, &FilePosition::default())?;
+        let mut file = EventFile::open(path, &FilePosition::default())?.with_limit(self.max_record);
         loop {
             let next = file.next_event(table)?;
             if next == Next::Event {
@@ -276,11 +277,10 @@ impl Reading {
         }
         match cell {
             Some(Cell::Json(json)) => {
-                let bytes = json.to_string().len() as u64;
+                let bytes = tags.json(index, step, &json);
                 self.limits.check(Limit::ValueBytes, bytes, || format!("`{}` at step {step}", tags.key(index)));
-                tags.cell(index, step, bytes);
             }
-            Some(Cell::Number(number)) => tags.cell(index, step, Json::Number(number).to_string().len() as u64),
+            Some(Cell::Number(number)) => drop(tags.json(index, step, &Json::Number(number))),
             Some(Cell::MeshPart(part)) => tags.part(index, step, *part),
             None => {}
         }

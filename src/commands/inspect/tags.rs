@@ -9,11 +9,20 @@ use std::sync::Arc;
 
 use crate::convert::kinds::MeshPart;
 use crate::convert::tag_names::TagNames;
-use crate::model::Number;
+use crate::model::{Json, Number};
 use crate::tfevents::{Encoding, Point, ValueKind};
 
 /// Of these first points of a tag each is measured, and then one in so many.
 const MEASURED: u64 = 64;
+
+/// No more than this is left unmeasured, in bytes: what comes near a limit of W&B is known exactly.
+const SHORT: u64 = 64 << 10;
+
+/// Whether the text of a tag's n-th value is one of those that stand for all.
+#[inline]
+fn is_measured(n: u64) -> bool {
+    n <= MEASURED || n.is_multiple_of(MEASURED)
+}
 
 /// What there is of one tag in one form.
 #[derive(Debug, Clone)]
@@ -142,7 +151,7 @@ impl Tags {
         let index = self.point(point, step, time);
         let Some(tag) = self.tags.get_mut(index) else { return };
         tag.nan += u64::from(number.is_nan());
-        if tag.points <= MEASURED || tag.points.is_multiple_of(MEASURED) {
+        if is_measured(tag.points) {
             self.text.clear();
             number.write_json(&mut self.text);
             tag.measure(self.text.len() as u64);
@@ -168,13 +177,27 @@ impl Tags {
         index
     }
 
-    /// Counts a value that is no scalar, whose text has so many bytes, in its row.
-    pub(super) fn cell(&mut self, index: usize, step: i64, bytes: u64) {
-        let Some(tag) = self.tags.get_mut(index) else { return };
-        tag.measure(bytes);
+    /// Counts a value that is no scalar, in its row, and returns the bytes of its text: of a short one that is not measured
+    /// as many as the longest before it had.
+    pub(super) fn json(&mut self, index: usize, step: i64, value: &Json) -> u64 {
+        let Some(tag) = self.tags.get_mut(index) else { return 0 };
+        let bound = value.size() as u64;
+        let bytes = if is_measured(tag.points) || bound > SHORT || bound > 8 * tag.longest {
+            self.text.clear();
+            value.write(&mut self.text);
+            self.text.len() as u64
+        } else {
+            tag.longest
+        };
+        match is_measured(tag.points) {
+            true => tag.measure(bytes),
+            // One that was measured for its length would change the mean.
+            false => tag.longest = tag.longest.max(bytes),
+        }
         tag.cells += 1;
         let key = tag.key;
         self.add_cell(key, step, bytes);
+        bytes
     }
 
     /// Sets a part of a body aside until its row is whole.

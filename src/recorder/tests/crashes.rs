@@ -80,6 +80,7 @@ impl Place {
 
     fn open(&self) -> Recorder {
         let options = RecordOptions {
+            max_record: u64::MAX,
             shape: Shape::default(),
             filter: Arc::default(),
             summaries: Vec::new(),

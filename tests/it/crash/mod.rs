@@ -1,7 +1,7 @@
 //! The worst day: the process dies, the power fails, the disk is full or breaks, answers are lost — at any moment, again and
 //! again. In the end the server holds what is in the files, each point once.
 //!
-//! Every operation on the disk is a point at which something happens (`points`), and chance finds more (`kills`, `halves`).
+//! Every operation on the disk is a point at which something happens (`points`), and chance finds more (`kills`, `halves`, `many`).
 //! What chance decides follows from a seed, which is printed: `WANDB_BRIDGE_CRASH_SEED` makes it decide the same again,
 //! `WANDB_BRIDGE_CRASH_KILLS` asks for more of it.
 #![cfg(target_os = "linux")]
@@ -10,6 +10,7 @@ mod halves;
 mod input;
 mod kills;
 mod log;
+mod many;
 mod points;
 mod verdict;
 

@@ -5,11 +5,14 @@ use std::io::Write as _;
 
 use flate2::Compression;
 use flate2::write::{GzEncoder, ZlibEncoder};
+use wandb_bridge::proto::tensorboard::summary::{Value, value};
+use wandb_bridge::proto::tensorboard::{Event, Summary, event};
 use wandb_bridge::tfevents::crc::masked_crc;
 use wandb_bridge::tfevents::write::write_record;
 
 use super::{begun, check_good, check_peak, import, skipped};
 use crate::support::bridge::Place;
+use crate::support::server::FakeServer;
 
 /// The first bytes of a record of this length, with a good checksum.
 fn header(length: u64) -> Vec<u8> {
@@ -113,4 +116,25 @@ fn payloads_that_are_no_events_cost_only_themselves() {
     check_good(&ended, 3);
     assert_eq!(skipped(&ended, "damaged record"), (3, true), "{}", ended.stdout);
     let _ = ended.code(3);
+}
+
+#[test]
+fn how_large_records_may_be_can_be_chosen() {
+    let (place, server) = (Place::new(), FakeServer::start());
+    let text = Value { tag: "x".repeat(3000).into(), value: Some(value::Value::SimpleValue(1.0)), ..Value::default() };
+    let large = Event { what: Some(event::What::Summary(Summary { value: vec![text] })), ..Event::default() };
+    let mut writer = begun(&place);
+    writer.append(&[large]);
+    writer.scalars("good", [(3, 2.0)]);
+    let import = || place.import(&server, ["exp"]).arg("--json");
+    let rows = || server.runs()[0].history.len();
+    let ended = import().args(["--max-record", "2kB"]).run().code(3);
+    assert_eq!((skipped(&ended, "damaged file"), rows()), ((1, true), 3), "{}", ended.stdout);
+    let ended = place.call(["inspect", "exp", "--max-record", "2kB", "--json"]).run().code(3);
+    assert_eq!(skipped(&ended, "damaged file"), (1, true), "{}", ended.stdout);
+    place.call(["inspect", "exp"]).run().ok();
+    import().env("WANDB_BRIDGE_MAX_RECORD", "2kB").run().code(3);
+    import().run().ok();
+    assert_eq!(rows(), 5);
+    server.assert_content();
 }
