@@ -23,7 +23,7 @@ use wandb_bridge::model::{Json, LogPosition, RowValue, RunUpdate};
 use wandb_bridge::state_file::place::StateHome;
 use wandb_bridge::tfevents::write::write_record;
 use wandb_bridge::tfevents::{EventFile, FilePosition, Next, TagTable};
-use wandb_bridge::upload::{Outlook, all_acknowledged};
+use wandb_bridge::upload::{Links, Outlook, all_acknowledged};
 use wandb_bridge::wandb_format::{EntryKind, HistoryLines, LogReader, LogWriter, RecordEncoder, config_yaml};
 
 /// The longest record that is believed here: a short input says nothing about longer ones.
@@ -242,7 +242,7 @@ impl Updates {
             let written = records.iter().try_for_each(|body| writer.append_encoded(body));
             if written.and_then(|()| writer.flush()).is_ok() {
                 let mut entries = 0;
-                let outlook = Outlook::read(&path, scratch, None, |_| entries += 1);
+                let outlook = Outlook::read(&path, (scratch, Links::Saved), None, |_| entries += 1);
                 let outlook = outlook.unwrap_or_default();
                 assert_eq!((entries, outlook.damage.len()), (records.len(), 0), "what we write can be read");
             }
@@ -336,7 +336,7 @@ fn read_log(bytes: &[u8]) {
     }
     Scratch::with("run-x.wandb", bytes, |path| {
         let files = path.with_file_name("files");
-        if let Ok(outlook) = Outlook::read(path, &files, None, |_| {}) {
+        if let Ok(outlook) = Outlook::read(path, (&files, Links::Saved), None, |_| {}) {
             assert!(outlook.files.iter().all(|file| file.size.is_none()), "there is no file in {files:?}");
         }
     });

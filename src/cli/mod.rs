@@ -211,6 +211,12 @@ pub struct SyncArgs {
     /// the run's `files`; NAME may hold placeholders; may be repeated
     #[arg(long = "artifact", value_name = "TYPE:NAME=GLOB", conflicts_with = "live")]
     pub artifacts: Vec<ArtifactRule>,
+    /// Send files that are links to any regular file outside of the run, hidden ones too
+    #[arg(long, conflicts_with = "no_follow_links")]
+    pub follow_links: bool,
+    /// Send no file that is a link to outside of the run [default: those to files that are neither hidden nor the system's]
+    #[arg(long)]
+    pub no_follow_links: bool,
     /// Delete the log and the files of each run once it is finished and all of it was acknowledged
     #[arg(long)]
     pub clean: bool,

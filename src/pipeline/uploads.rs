@@ -21,7 +21,7 @@ use crate::pipeline::spool::{Fate, Meter, Spool};
 use crate::pipeline::stopping::Stopping;
 use crate::state_file::place::StateHome;
 use crate::upload::{
-    Cleaning, Fleet, Foreign, LogEnd, OnConflict, Overrides, Progress, Queued, RunState, UploadError, UploadJob,
+    Cleaning, Fleet, Foreign, Links, LogEnd, OnConflict, Overrides, Progress, Queued, RunState, UploadError, UploadJob,
     UploadOutcome, upload_queued_run,
 };
 
@@ -45,6 +45,7 @@ pub struct Uploads {
     spool: Arc<Spool>,
     clean: bool,
     on_conflict: OnConflict,
+    links: Links,
 }
 
 impl fmt::Debug for Uploads {
@@ -98,6 +99,7 @@ impl Uploads {
             tasks: Mutex::new(JoinSet::new()),
             turns: Mutex::new(HashMap::new()),
             on_conflict: OnConflict::default(),
+            links: Links::default(),
         }
     }
 
@@ -105,6 +107,13 @@ impl Uploads {
     #[must_use]
     pub fn on_conflict(mut self, on_conflict: OnConflict) -> Self {
         self.on_conflict = on_conflict;
+        self
+    }
+
+    /// What becomes of links among the files of runs.
+    #[must_use]
+    pub fn following(mut self, links: Links) -> Self {
+        self.links = links;
         self
     }
 
@@ -174,6 +183,7 @@ impl Uploads {
             turns.entry(turn).or_default().clone()
         };
         let (fleet, watcher, state) = (self.fleet.clone(), self.watcher.clone(), self.state.clone());
+        let links = self.links;
         let (spool, clean, on_conflict) = (self.spool.clone(), self.clean, self.on_conflict);
         // What is started first is read first. Whoever waits for its turn takes no place meanwhile.
         let its_turn = turn.clone().try_lock_owned().ok();
@@ -199,7 +209,8 @@ impl Uploads {
                 if let Some(id) = &elsewhere {
                     run.overrides.run_id = Some(id.clone());
                 }
-                let outcome = upload(&run, &fleet, queued.take(), &watcher, &state, &spool, (clean, on_conflict)).await;
+                let choices = (clean, on_conflict, links);
+                let outcome = upload(&run, &fleet, queued.take(), &watcher, &state, &spool, choices).await;
                 failed = match &outcome.state {
                     RunState::Failed(_) => Some((run.log.clone(), false)),
                     RunState::Skipped(_) => Some((run.log.clone(), true)),
@@ -270,7 +281,14 @@ fn fate(state: &RunState) -> Fate {
 }
 
 impl RunToUpload {
-    fn job(&self, state: &StateHome, watcher: &Arc<dyn Watcher>, clean: bool, on_conflict: OnConflict) -> UploadJob {
+    fn job(
+        &self,
+        state: &StateHome,
+        watcher: &Arc<dyn Watcher>,
+        clean: bool,
+        on_conflict: OnConflict,
+        links: Links,
+    ) -> UploadJob {
         let directory = self.log.parent().unwrap_or(Path::new("."));
         let state = state.of_log(&self.log);
         let (id, watcher, meter) = (self.id.clone(), watcher.clone(), self.meter.clone());
@@ -283,6 +301,7 @@ impl RunToUpload {
         UploadJob {
             log: self.log.clone(),
             files_dir: directory.join("files"),
+            links,
             state,
             end: self.end.clone(),
             overrides: self.overrides.clone(),
@@ -325,10 +344,10 @@ async fn upload(
     watcher: &Arc<dyn Watcher>,
     state: &StateHome,
     spool: &Spool,
-    (clean, on_conflict): (bool, OnConflict),
+    (clean, on_conflict, links): (bool, OnConflict, Links),
 ) -> UploadOutcome {
     loop {
-        let job = run.job(state, watcher, clean, on_conflict);
+        let job = run.job(state, watcher, clean, on_conflict, links);
         let outcome = upload_queued_run(job, fleet.clone(), queued.take()).await;
         let RunState::Failed(error) = &outcome.state else { return outcome };
         let log_ends = run.end.borrow().complete;

@@ -19,6 +19,7 @@ use crate::upload::contact;
 use crate::upload::cursor::first_run;
 use crate::upload::files::{GENERATED, inside};
 use crate::upload::fold::{Fold, Inherited, Policy, RunParameters, is_uploaded_once};
+use crate::upload::job::Links;
 use crate::upload::job::Overrides;
 use crate::upload::state::{ArtifactNote, Base, Target, UploadState, state_path};
 use crate::verify::{Expected, ExpectedArtifact, ExpectedFile};
@@ -205,7 +206,7 @@ impl RunContents {
             if policy == Policy::End && !ended {
                 continue;
             }
-            let local = inside(files_dir, &path).filter(|local| local.is_file());
+            let local = inside(files_dir, &path, Links::Saved).filter(|local| local.is_file());
             let size = local.as_ref().and_then(|local| local.metadata().ok()).map(|metadata| metadata.len());
             let changes = !ended && !is_uploaded_once(&path, policy);
             let size = size.or_else(|| state.sent.files.get(&path).map(|mark| mark.size));

@@ -18,6 +18,7 @@ use crate::model::LogPosition;
 use crate::state_file::write_anew;
 use crate::upload::console_file::{self, OUTPUT_LOG};
 use crate::upload::fold::{Fold, Policy, is_uploaded_once};
+use crate::upload::job::Links;
 use crate::upload::seat::Seat;
 use crate::upload::state::{FileMark, Sent};
 use crate::wandb_format::{config_yaml, pretty};
@@ -27,6 +28,9 @@ const FILES_PER_REQUEST: usize = 100;
 
 /// How many files of one run are on their way at once.
 const AT_ONCE: usize = 8;
+
+/// The run's `files/`, and what becomes of links in it.
+pub(crate) type FilesPlace<'a> = (&'a Path, Links);
 
 /// A file that is to be uploaded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,7 +86,7 @@ pub(crate) fn delete_acknowledged(paths: &[String], fold: &Fold, sent: &Sent, di
         }
         // Nothing is deleted through a link, whatever may be read through it.
         let own = |local: &PathBuf| is_in_run(directory, local);
-        let Some(local) = inside(directory, path).filter(own) else { continue };
+        let Some(local) = inside(directory, path, Links::Saved).filter(own) else { continue };
         // A path of media stands for its content, so whoever wrote it again wrote the same.
         let is_content = path.starts_with("media/");
         let is_known = |now: FileMark| now == *known || (is_content && now.size == known.size);
@@ -96,42 +100,42 @@ pub(crate) fn delete_acknowledged(paths: &[String], fold: &Fold, sent: &Sent, di
 }
 
 /// The files that are to be uploaded at once and were not looked at yet.
-pub(crate) fn plan_now(fold: &Fold, sent: &Sent, directory: &Path) -> Plan {
+pub(crate) fn plan_now(fold: &Fold, sent: &Sent, place: FilesPlace<'_>) -> Plan {
     let new = fold.files.iter().filter(|(path, policy)| {
         **policy != Policy::End && !sent.files.contains_key(*path) && !sent.failed_files.contains(*path)
     });
-    plan(new.map(|(path, _)| path.as_str()), sent, directory)
+    plan(new.map(|(path, _)| path.as_str()), sent, place)
 }
 
 /// The files that a batch names and that are uploaded once, as far as an earlier try has not done so.
-pub(crate) fn plan_media(media: &[String], sent: &Sent, directory: &Path) -> Plan {
+pub(crate) fn plan_media(media: &[String], sent: &Sent, place: FilesPlace<'_>) -> Plan {
     let new: BTreeSet<&str> = media
         .iter()
         .map(String::as_str)
         .filter(|path| !sent.files.contains_key(*path) && !sent.failed_files.contains(*path))
         .collect();
-    plan(new.into_iter(), sent, directory)
+    plan(new.into_iter(), sent, place)
 }
 
 /// The files that are uploaded as they change, and did since they were uploaded. Those that failed wait for the end.
-pub(crate) fn plan_live(fold: &Fold, sent: &Sent, directory: &Path) -> Vec<Due> {
+pub(crate) fn plan_live(fold: &Fold, sent: &Sent, place: FilesPlace<'_>) -> Vec<Due> {
     let live = fold.files.iter().filter(|(path, policy)| {
         **policy == Policy::Live && sent.files.contains_key(*path) && !sent.failed_files.contains(*path)
     });
-    plan(live.map(|(path, _)| path.as_str()), sent, directory).due
+    plan(live.map(|(path, _)| path.as_str()), sent, place).due
 }
 
 /// All files of the run that changed since they were uploaded, or could not be.
-pub(crate) fn plan_at_end(fold: &Fold, generated: &[&str], sent: &Sent, directory: &Path) -> Plan {
+pub(crate) fn plan_at_end(fold: &Fold, generated: &[&str], sent: &Sent, place: FilesPlace<'_>) -> Plan {
     let paths: BTreeSet<&str> =
         fold.files.keys().chain(&sent.failed_files).map(String::as_str).chain(generated.iter().copied()).collect();
-    plan(paths.into_iter(), sent, directory)
+    plan(paths.into_iter(), sent, place)
 }
 
-fn plan<'a>(paths: impl Iterator<Item = &'a str>, sent: &Sent, directory: &Path) -> Plan {
+fn plan<'a>(paths: impl Iterator<Item = &'a str>, sent: &Sent, (directory, links): FilesPlace<'_>) -> Plan {
     let mut plan = Plan::default();
     for path in paths {
-        let metadata = inside(directory, path).and_then(|local| Some((local.metadata().ok()?, local)));
+        let metadata = inside(directory, path, links).and_then(|local| Some((local.metadata().ok()?, local)));
         match metadata {
             Some((metadata, local)) if metadata.is_file() => {
                 let mark = mark(&metadata);
@@ -247,16 +251,54 @@ fn helps_to_wait(error: &ApiError) -> bool {
     error.class() == Class::Temporary
 }
 
-/// The place of a run file on disk; `None` for a path that leads out of the directory, or to a link that does.
-///
-/// A log from elsewhere must not make anybody upload their own keys. Links are common all the same: `wandb.save` makes one
-/// to each file that it saves. So those that stay below the place where the run was started, the one that its `wandb/`
-/// lies in, are followed, unless what they lead to is hidden.
-pub(crate) fn inside(directory: &Path, path: &str) -> Option<PathBuf> {
+/// The place of a run file on disk; `None` for a path that leads out of the directory, or to a link that is not followed.
+pub(crate) fn inside(directory: &Path, path: &str, links: Links) -> Option<PathBuf> {
     let relative = Path::new(path);
     let safe = !path.is_empty() && relative.components().all(|part| matches!(part, Component::Normal(_)));
     let local = safe.then(|| directory.join(relative))?;
-    stays_at_home(directory, &local).then_some(local)
+    (stays_at_home(directory, &local) && (links != Links::Never || stays_in_run(directory, &local))
+        || is_followed(directory, &local, path, links))
+    .then_some(local)
+}
+
+/// Whether a link to outside of the run is to be followed: it is the file itself, not a directory on the way, and leads to
+/// a regular file.
+///
+/// A log from elsewhere must not make anybody upload their own keys, so by default what is hidden or the system's own is not
+/// meant. `wandb.save` makes a link to each file that it saves, wherever that is, so all others are.
+fn is_followed(directory: &Path, local: &Path, path: &str, links: Links) -> bool {
+    let is_link = local.symlink_metadata().is_ok_and(|metadata| metadata.is_symlink());
+    // Media are copies, whoever made them.
+    if links == Links::Never || !is_link || path.starts_with("media/") {
+        return false;
+    }
+    if !local.parent().is_some_and(|parent| is_in_run(directory, parent)) {
+        return false;
+    }
+    let Ok(real) = local.canonicalize() else { return false };
+    real.is_file() && (links == Links::Always || !is_private(directory, &real))
+}
+
+/// Whether a real path is hidden, seen from the run, a key by its name, or the system's own.
+fn is_private(directory: &Path, real: &Path) -> bool {
+    const OF_THE_SYSTEM: [&str; 6] = ["/etc", "/proc", "/sys", "/dev", "/run", "/boot"];
+    const KEYS: [&str; 5] = ["pem", "key", "p12", "pfx", "kdbx"];
+    let run = run_of(directory).unwrap_or_default();
+    let common = run.components().zip(real.components()).take_while(|(a, b)| a == b).count();
+    let hidden = |part: Component<'_>| part.as_os_str().as_encoded_bytes().starts_with(b".");
+    let is_key = real.extension().is_some_and(|extension| KEYS.iter().any(|key| extension.eq_ignore_ascii_case(key)));
+    is_key || real.components().skip(common).any(hidden) || OF_THE_SYSTEM.iter().any(|system| real.starts_with(system))
+}
+
+/// A path with the reason why it is not sent, where that is a link.
+pub(crate) fn explained(directory: &Path, path: &str, links: Links) -> String {
+    let is_link = directory.join(path).symlink_metadata().is_ok_and(|metadata| metadata.is_symlink());
+    if !is_link || inside(directory, path, links).is_some() {
+        return path.to_owned();
+    }
+    let hint =
+        if links == Links::Always || path.starts_with("media/") { "" } else { "; `--follow-links` sends such files" };
+    format!("`{path}` is a link to outside of the run{hint}")
 }
 
 /// Whether what a path really leads to lies in the directory of the run whose `files/` is given.
@@ -267,6 +309,12 @@ fn is_in_run(directory: &Path, local: &Path) -> bool {
 
 fn run_of(directory: &Path) -> Option<PathBuf> {
     directory.parent().filter(|run| !run.as_os_str().is_empty()).unwrap_or(Path::new(".")).canonicalize().ok()
+}
+
+/// Whether what a path leads to, if it is there, lies in the run, or is an event file of it.
+fn stays_in_run(directory: &Path, local: &Path) -> bool {
+    let is_event_file = local.file_name().is_some_and(|name| name.to_string_lossy().contains("tfevents"));
+    is_event_file || is_in_run(directory, local) || local.canonicalize().is_err()
 }
 
 /// Whether what a path really leads to belongs to the run whose `files/` is given. What is not there does no harm.
@@ -295,9 +343,9 @@ mod tests {
     #[test]
     fn paths_stay_inside() {
         let directory = Path::new("run/files");
-        assert_eq!(inside(directory, "media/a.png"), Some(PathBuf::from("run/files/media/a.png")));
+        assert_eq!(inside(directory, "media/a.png", Links::Saved), Some(PathBuf::from("run/files/media/a.png")));
         for path in ["", "/etc/passwd", "../secret", "a/../../b", "."] {
-            assert_eq!(inside(directory, path), None, "{path}");
+            assert_eq!(inside(directory, path, Links::Always), None, "{path}");
         }
     }
 
@@ -310,14 +358,26 @@ mod tests {
         let files = home.join("wandb/offline-run-1/files");
         std::fs::create_dir_all(&files).expect("made");
         std::fs::create_dir_all(home.join(".ssh")).expect("made");
-        for file in ["secret", "home/model.pt", "home/.ssh/key", "home/wandb/offline-run-1/note"] {
+        std::fs::create_dir_all(place.path().join("far")).expect("made");
+        std::fs::create_dir_all(files.join("media")).expect("made");
+        symlink("/dev/null", files.join("device")).expect("linked");
+        for file in [
+            "secret",
+            "far/model.pt",
+            "far/server.key",
+            "home/model.pt",
+            "home/.ssh/key",
+            "home/wandb/offline-run-1/note",
+        ] {
             std::fs::write(place.path().join(file), "x").expect("written");
         }
         for (name, to) in [
-            ("out", "secret"),
             ("hidden", "home/.ssh/key"),
             ("saved", "home/model.pt"),
             ("own", "home/wandb/offline-run-1/note"),
+            ("far", "far/model.pt"),
+            ("key", "far/server.key"),
+            ("media/far", "far/model.pt"),
             ("gone", "nothing"),
             ("folder", ""),
         ] {
@@ -327,13 +387,24 @@ mod tests {
             ("saved", true),
             ("own", true),
             ("gone", true),
-            ("out", false),
+            ("far", true),
+            ("key", false),
+            ("media/far", false),
+            ("device", false),
             ("hidden", false),
             ("folder/secret", false),
             ("folder/home/model.pt", true),
         ] {
-            assert_eq!(inside(&files, path).is_some(), is_inside, "{path}");
+            assert_eq!(inside(&files, path, Links::Saved).is_some(), is_inside, "{path}");
         }
+        let choices =
+            |path: &str| [Links::Never, Links::Saved, Links::Always].map(|links| inside(&files, path, links).is_some());
+        for path in ["saved", "far", "own"] {
+            assert_eq!(choices(path), [path == "own", true, true], "{path}");
+        }
+        assert_eq!((choices("hidden"), choices("device")), ([false, false, true], [false; 3]));
+        assert!(explained(&files, "key", Links::Saved).contains("is a link to outside of the run; `--follow-links`"));
+        assert_eq!(explained(&files, "far", Links::Saved), "far");
         // What is acknowledged may be deleted, but not through a link.
         let mut fold = Fold::default();
         let mut sent = Sent::default();
@@ -350,7 +421,7 @@ mod tests {
         let other = place.path().join("home/run/files");
         std::fs::create_dir_all(&other).expect("made");
         symlink(home.join("model.pt"), other.join("saved")).expect("linked");
-        assert_eq!(inside(&other, "saved"), None);
+        assert_eq!(inside(&other, "saved", Links::Never), None);
         // Nothing is written through a link, either.
         let linked = place.path().join("home/run2");
         std::fs::create_dir_all(&linked).expect("made");
@@ -371,18 +442,22 @@ mod tests {
         }
         fold.files.insert("late".to_owned(), Policy::End);
         let mut sent = Sent::default();
-        let first = plan_now(&fold, &sent, directory.path());
+        let first = plan_now(&fold, &sent, (directory.path(), Links::Saved));
         assert_eq!(first.due.iter().map(|due| due.path.as_str()).collect::<Vec<_>>(), ["a"]);
         assert_eq!(first.missing, ["../a", "d", "gone"]);
         sent.files.insert("a".to_owned(), first.due[0].mark);
         sent.failed_files.extend(first.missing);
-        assert_eq!(plan_now(&fold, &sent, directory.path()), Plan::default());
-        assert_eq!(plan_at_end(&fold, &[], &sent, directory.path()).due, []);
-        assert_eq!(plan_live(&fold, &sent, directory.path()), []);
+        assert_eq!(plan_now(&fold, &sent, (directory.path(), Links::Saved)), Plan::default());
+        assert_eq!(plan_at_end(&fold, &[], &sent, (directory.path(), Links::Saved)).due, []);
+        assert_eq!(plan_live(&fold, &sent, (directory.path(), Links::Saved)), []);
         std::fs::write(directory.path().join("a"), "12").expect("written");
-        assert_eq!(plan_live(&fold, &sent, directory.path()), [], "it is not one that is uploaded again and again");
+        assert_eq!(
+            plan_live(&fold, &sent, (directory.path(), Links::Saved)),
+            [],
+            "it is not one that is uploaded again and again"
+        );
         std::fs::write(directory.path().join("late"), "").expect("written");
-        let last = plan_at_end(&fold, &["config.yaml"], &sent, directory.path());
+        let last = plan_at_end(&fold, &["config.yaml"], &sent, (directory.path(), Links::Saved));
         assert_eq!(last.due.iter().map(|due| due.path.as_str()).collect::<Vec<_>>(), ["a", "late"]);
         assert_eq!(last.missing, ["../a", "config.yaml", "d", "gone"]);
     }
@@ -395,18 +470,26 @@ mod tests {
         let mut fold = Fold::default();
         fold.files.insert("events".to_owned(), Policy::Live);
         let mut sent = Sent::default();
-        assert_eq!(plan_live(&fold, &sent, directory.path()), [], "the first upload is not this one's business");
-        let first = plan_now(&fold, &sent, directory.path());
+        assert_eq!(
+            plan_live(&fold, &sent, (directory.path(), Links::Saved)),
+            [],
+            "the first upload is not this one's business"
+        );
+        let first = plan_now(&fold, &sent, (directory.path(), Links::Saved));
         assert_eq!(first.due.len(), 1);
         sent.files.insert("events".to_owned(), first.due[0].mark);
-        assert_eq!(plan_live(&fold, &sent, directory.path()), []);
+        assert_eq!(plan_live(&fold, &sent, (directory.path(), Links::Saved)), []);
         std::fs::write(&path, "12").expect("written");
-        assert_eq!(plan_now(&fold, &sent, directory.path()), Plan::default());
-        assert_eq!(plan_live(&fold, &sent, directory.path()).len(), 1);
-        assert_eq!(plan_at_end(&fold, &[], &sent, directory.path()).due.len(), 1);
+        assert_eq!(plan_now(&fold, &sent, (directory.path(), Links::Saved)), Plan::default());
+        assert_eq!(plan_live(&fold, &sent, (directory.path(), Links::Saved)).len(), 1);
+        assert_eq!(plan_at_end(&fold, &[], &sent, (directory.path(), Links::Saved)).due.len(), 1);
         sent.failed_files.insert("events".to_owned());
-        assert_eq!(plan_live(&fold, &sent, directory.path()), []);
+        assert_eq!(plan_live(&fold, &sent, (directory.path(), Links::Saved)), []);
         std::fs::remove_file(&path).expect("removed");
-        assert_eq!(plan_at_end(&fold, &[], &sent, directory.path()), Plan::default(), "it is there, if not the newest");
+        assert_eq!(
+            plan_at_end(&fold, &[], &sent, (directory.path(), Links::Saved)),
+            Plan::default(),
+            "it is there, if not the newest"
+        );
     }
 }

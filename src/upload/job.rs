@@ -24,6 +24,8 @@ pub struct UploadJob {
     pub state: StatePlace,
     /// The run's `files/`.
     pub files_dir: PathBuf,
+    /// What becomes of links in it.
+    pub links: Links,
     /// How far the log may be read, and whether it ends there.
     pub end: watch::Receiver<LogEnd>,
     /// What replaces what the log says.
@@ -55,6 +57,18 @@ pub struct Foreign {
     pub continues: bool,
     /// While it is followed, it ends with its exit record.
     pub ends_at_exit: bool,
+}
+
+/// What becomes of links among the files of a run that lead out of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Links {
+    /// None is followed.
+    Never,
+    /// Those to regular files that are neither hidden nor the system's own.
+    #[default]
+    Saved,
+    /// Those to any regular file.
+    Always,
 }
 
 /// What is deleted.

@@ -12,7 +12,7 @@ use crate::proto::wandb_internal::record::RecordType;
 use crate::state_file::place::StatePlace;
 use crate::upload::batch::{BatchBuilder, Pushed};
 use crate::upload::contact;
-use crate::upload::files::inside;
+use crate::upload::files::{FilesPlace, inside};
 use crate::upload::fold::{Fold, Policy, RunParameters, is_uploaded_once};
 use crate::upload::job::Overrides;
 use crate::upload::state::{Base, UploadState, state_path};
@@ -101,7 +101,7 @@ impl Outlook {
     /// Reads a log up to `limit`, and looks for the files that it names. `each` sees every intact record.
     pub fn read(
         log: &Path,
-        files_dir: &Path,
+        (files_dir, links): FilesPlace<'_>,
         limit: Option<LogPosition>,
         mut each: impl FnMut(&Entry<'_>),
     ) -> Result<Self, LogError> {
@@ -139,7 +139,8 @@ impl Outlook {
             }
         }
         outlook.take(&builder.finish().after);
-        outlook.files = files.into_iter().map(|(path, (end, policy))| look_at(path, end, policy, files_dir)).collect();
+        outlook.files =
+            files.into_iter().map(|(path, (end, policy))| look_at(path, end, policy, (files_dir, links))).collect();
         Ok(outlook)
     }
 
@@ -196,8 +197,8 @@ fn acknowledged(path: &Path) -> Option<Acknowledged> {
     })
 }
 
-fn look_at(path: String, named_at: LogPosition, policy: PolicyType, files_dir: &Path) -> FileOutlook {
-    let metadata = inside(files_dir, &path).and_then(|local| local.metadata().ok());
+fn look_at(path: String, named_at: LogPosition, policy: PolicyType, (files_dir, links): FilesPlace<'_>) -> FileOutlook {
+    let metadata = inside(files_dir, &path, links).and_then(|local| local.metadata().ok());
     FileOutlook {
         size: metadata.filter(|metadata| metadata.is_file()).map(|metadata| metadata.len()),
         named_at,

@@ -301,8 +301,8 @@ impl<'a> Worker<'a> {
     /// Sends what a batch brings, if it brings anything, and takes it over into the state. `last` is the run's exit code,
     /// when nothing else is left to send behind this batch: then it goes with it.
     async fn deliver(&mut self, batch: Batch, end: LogEnd, last: Option<i32>) -> Result<Delivered, UploadError> {
-        let mut plan = files::plan_now(&batch.after, &self.state.sent, &self.job.files_dir);
-        let mut media = files::plan_media(&batch.media, &self.state.sent, &self.job.files_dir);
+        let mut plan = files::plan_now(&batch.after, &self.state.sent, (&self.job.files_dir, self.job.links));
+        let mut media = files::plan_media(&batch.media, &self.state.sent, (&self.job.files_dir, self.job.links));
         if !media.missing.is_empty() {
             // What was named before was uploaded then, and may have gone since.
             let known = self.media_before().await?;
@@ -458,7 +458,7 @@ impl<'a> Worker<'a> {
             return Vec::new();
         }
         self.next_live = Instant::now() + LIVE_INTERVAL;
-        files::plan_live(fold, &self.state.sent, &self.job.files_dir)
+        files::plan_live(fold, &self.state.sent, (&self.job.files_dir, self.job.links))
     }
 
     /// Waits until the next small request may go out. A full one goes at once, and so does the first.
@@ -618,7 +618,11 @@ impl<'a> Worker<'a> {
     fn skips(&self) -> Skips {
         let mut skips = self.state.fold.skips();
         let failed = &self.state.sent.failed_files;
-        skips.add(SkippedReason::File, failed.len() as u64, || failed.first().cloned().unwrap_or_default());
+        let first = || {
+            let first = failed.first().map(String::as_str).unwrap_or_default();
+            files::explained(&self.job.files_dir, first, self.job.links)
+        };
+        skips.add(SkippedReason::File, failed.len() as u64, first);
         self.skip_artifacts(&mut skips);
         self.attaching.skip(&mut skips);
         let summary = self.state.sent.summary_too_large;

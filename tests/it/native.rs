@@ -7,6 +7,8 @@ mod console;
 mod damage;
 #[cfg(target_os = "linux")]
 mod harness;
+#[cfg(unix)]
+mod links;
 mod live;
 mod logs;
 mod segments;

@@ -121,6 +121,7 @@ impl Log {
             log: self.path(),
             state: StateHome::default().of(self.directory.path()),
             files_dir: self.files(),
+            links: Default::default(),
             end,
             overrides: Overrides::default(),
             live: false,
@@ -531,6 +532,7 @@ fn by_both(directory: &Path, log: &Path, id: &str) -> (UploadOutcome, RunSnapsho
     let job = UploadJob {
         state: StateHome::default().of(ours.parent().unwrap()),
         files_dir: ours.parent().unwrap().join("files"),
+        links: Default::default(),
         log: ours,
         end,
         overrides: Overrides::default(),

@@ -11,7 +11,7 @@ use crate::model::{LogPosition, Skipped, SkippedReason, Skips};
 use crate::pipeline::{chosen_target, id_of};
 use crate::proto::wandb_internal::record::RecordType;
 use crate::state_file::place::{StateHome, StatePlace};
-use crate::upload::{Acknowledged, Outlook, Overrides, all_acknowledged};
+use crate::upload::{Acknowledged, Links, Outlook, Overrides, all_acknowledged};
 use crate::wandb_format::{Entry, EntryKind, is_synced, row_items};
 
 /// A log of the run datastore.
@@ -84,7 +84,7 @@ pub(crate) struct UploadSeen {
 }
 
 /// Reads a log.
-pub(crate) fn look_at_log(log: &Path, state: &StateHome) -> LogSeen {
+pub(crate) fn look_at_log(log: &Path, state: &StateHome, links: Links) -> LogSeen {
     let directory = log.parent().unwrap_or(Path::new("."));
     let place = state.of_log(log);
     let mut reading = Reading::default();
@@ -98,7 +98,7 @@ pub(crate) fn look_at_log(log: &Path, state: &StateHome) -> LogSeen {
     if let Some(position) = counts_to.filter(|position| position.0 > length) {
         unreadable(&mut skips, format!("`{}` has {length} bytes of the {} that count", log.display(), position.0));
     }
-    let outlook = match Outlook::read(log, &directory.join("files"), counts_to, |entry| reading.entry(entry)) {
+    let outlook = match Outlook::read(log, (&directory.join("files"), links), counts_to, |entry| reading.entry(entry)) {
         Ok(outlook) => outlook,
         Err(error) => {
             unreadable(&mut skips, format!("`{}`: {error}", log.display()));

@@ -26,6 +26,7 @@ use crate::commands::ui::{Ui, counted, printable};
 use crate::convert::axes::Axes;
 use crate::settings::Settings;
 use crate::survey::{Found, Survey};
+use crate::upload::Links;
 use crate::wandb_format::find_logs;
 
 pub(super) use cleaned::look_at_cleaned;
@@ -87,7 +88,7 @@ pub(super) fn run(arguments: &InspectArgs, settings: &Settings, ui: &Arc<Ui>) ->
         }
     }
     for logs in logs.logs.chunks(AT_ONCE) {
-        let seen: Vec<LogSeen> = logs.par_iter().map(|log| look_at_log(log, &state)).collect();
+        let seen: Vec<LogSeen> = logs.par_iter().map(|log| look_at_log(log, &state, Links::default())).collect();
         for log in seen {
             summary.add_log(&log);
             show(ui, &log, || show::log(&log));

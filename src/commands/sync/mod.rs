@@ -20,7 +20,7 @@ use crate::model::RunId;
 use crate::pipeline::{self, Watcher};
 use crate::settings::{Setting, Settings, check_project};
 use crate::state_file::place::StateHome;
-use crate::upload::Overrides;
+use crate::upload::{Links, Overrides};
 use crate::wandb_format::{find_logs, is_synced};
 
 /// Runs the command.
@@ -79,12 +79,12 @@ pub(super) fn run(
     );
     reporter.found(0, chosen.logs.len(), 0);
     let Some(client) = client else {
-        let code = plan::show(&chosen.logs, &overrides, &arguments.artifacts, settings, ui);
+        let code = plan::show(&chosen.logs, &overrides, &arguments.artifacts, links(arguments), settings, ui);
         return Ok(ExitCode::combine([code].into_iter().chain(not_looked_at)));
     };
     let runtime = session::start_runtime()?;
     let watcher: Arc<dyn Watcher> = reporter.clone();
-    let uploads = session::uploads(&runtime, client, settings, &watcher);
+    let uploads = session::uploads(&runtime, client, settings, &watcher).following(links(arguments));
     let stop = Stop::listen(&runtime, settings.max_duration, Some(&uploads))?;
     let artifacts = &arguments.artifacts;
     pipeline::sync(chosen.logs.clone(), &overrides, arguments.stale_after, artifacts, &uploads, &watcher);
@@ -96,6 +96,14 @@ pub(super) fn run(
         Ok(verify::of_logs(logs, cleaned::find(&paths, &state), &state, &overrides))
     })?;
     Ok(reporter.finish("synced", stop.exit_code().into_iter().chain(not_looked_at).chain(verified)))
+}
+
+fn links(arguments: &SyncArgs) -> Links {
+    match (arguments.follow_links, arguments.no_follow_links) {
+        (true, _) => Links::Always,
+        (_, true) => Links::Never,
+        _ => Links::Saved,
+    }
 }
 
 /// What was chosen for this program replaces what the logs say; the official client's variables are for the process that

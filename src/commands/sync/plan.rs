@@ -19,7 +19,7 @@ use crate::model::{LogPosition, Skipped, SkippedReason, Skips};
 use crate::pipeline::attachments_of_log;
 use crate::settings::Settings;
 use crate::state_file::place::StateHome;
-use crate::upload::{Acknowledged, FileOutlook, Overrides};
+use crate::upload::{Acknowledged, FileOutlook, Links, Overrides};
 
 /// A log as `sync` would upload it.
 #[derive(Debug, Serialize)]
@@ -74,6 +74,7 @@ pub(super) fn show(
     logs: &[impl AsRef<Path> + Sync],
     overrides: &Overrides,
     artifacts: &[ArtifactRule],
+    links: Links,
     settings: &Settings,
     ui: &Ui,
 ) -> ExitCode {
@@ -84,7 +85,7 @@ pub(super) fn show(
         .map(|log| {
             let log = log.as_ref();
             let place = state.of_log(log);
-            let seen = look_at_log(log, &state);
+            let seen = look_at_log(log, &state, links);
             let overrides = overrides.clone().or(seen.chosen.clone());
             let acknowledged = server.as_ref().and_then(|server| seen.outlook.acknowledged(&place, server, &overrides));
             let attached = attach(artifacts, log, &state, acknowledged.as_ref());

@@ -73,7 +73,7 @@ impl Worker<'_> {
             // It may be missing there because it could not even be written here.
             self.write_generated(&fold, end).await;
         }
-        let named = files::plan_at_end(&fold, &again, &self.state.sent, &self.job.files_dir);
+        let named = files::plan_at_end(&fold, &again, &self.state.sent, (&self.job.files_dir, self.job.links));
         if artifacts && is_past && finished && named.due.is_empty() {
             self.take_place().await?;
             self.finish_artifacts().await?;
@@ -153,7 +153,7 @@ impl Worker<'_> {
     pub(super) async fn plan_at_end(&self, fold: &Fold, end: LogEnd) -> Plan {
         // One that could not be written is missing, or is an old one that is better than none.
         let generated = self.write_generated(fold, end).await;
-        files::plan_at_end(fold, &generated, &self.state.sent, &self.job.files_dir)
+        files::plan_at_end(fold, &generated, &self.state.sent, (&self.job.files_dir, self.job.links))
     }
 
     /// Writes what this program makes itself of a run; returns its paths, written or not.

@@ -110,17 +110,21 @@ fn no_file_outside_of_the_run_is_sent() {
         ".",
         "..",
         "link",
+        "system",
         "folder/secret",
         "good.txt",
     ];
     let files = paths.map(|path| FilesItem { path: path.into(), ..FilesItem::default() });
     let log = Log::new().with([RecordType::Files(FilesRecord { files: files.into() })]).ended();
+    fs::create_dir(log.place.path("home/.ssh")).unwrap();
+    fs::write(log.place.path("home/.ssh/secret"), "the secret").unwrap();
     fs::write(log.place.path("home/secret"), "the secret").unwrap();
     fs::write(log.directory.join("secret"), "beside").unwrap();
     fs::write(log.directory.join("files/good.txt"), "good").unwrap();
     #[cfg(unix)]
     {
-        std::os::unix::fs::symlink(log.place.path("home/secret"), log.directory.join("files/link")).unwrap();
+        std::os::unix::fs::symlink(log.place.path("home/.ssh/secret"), log.directory.join("files/link")).unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", log.directory.join("files/system")).unwrap();
         std::os::unix::fs::symlink(log.place.path("home"), log.directory.join("files/folder")).unwrap();
     }
     let server = FakeServer::start();
@@ -130,7 +134,7 @@ fn no_file_outside_of_the_run_is_sent() {
     let named: Vec<&str> = run.files.keys().map(String::as_str).filter(|path| paths.contains(path)).collect();
     assert_eq!(named, ["good.txt"]);
     assert!(run.files.values().all(|file| file.size < 10 || !file.text().contains("secret")));
-    assert_eq!(skipped(&ended, "file that could not be uploaded"), (9, true), "{}", ended.stdout);
+    assert_eq!(skipped(&ended, "file that could not be uploaded"), (10, true), "{}", ended.stdout);
     let _ = ended.code(3);
 }
 

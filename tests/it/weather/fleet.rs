@@ -56,6 +56,7 @@ fn job(log: &std::path::Path) -> (watch::Sender<LogEnd>, UploadJob) {
     let job = UploadJob {
         log: log.to_owned(),
         files_dir: directory.join("files"),
+        links: Default::default(),
         state: StateHome::default().of(&directory),
         end,
         overrides: Overrides::default(),
