@@ -107,19 +107,31 @@ pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     replace_by(path, content, &Durability::Each)
 }
 
+/// Replaces a file's content atomically, unless it is the same: for what can be made again, so that a loss of power may take
+/// it.
+pub fn write_anew(path: &Path, content: &[u8]) -> io::Result<()> {
+    let is_same = path.metadata().is_ok_and(|metadata| metadata.len() == content.len() as u64)
+        && fs::read(path).is_ok_and(|there| there == content);
+    if is_same { Ok(()) } else { swap(path, content, |_| Ok(())) }
+}
+
 fn replace_by(path: &Path, content: &[u8], durability: &Durability) -> io::Result<()> {
+    swap(path, content, |file| durability.file(file))?;
+    match path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        Some(parent) => durability.directory(parent),
+        None => Ok(()),
+    }
+}
+
+fn swap(path: &Path, content: &[u8], finish: impl FnOnce(&File) -> io::Result<()>) -> io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".tmp");
     let temporary = path.with_file_name(name);
     let mut file = File::create(&temporary)?;
     file.write_all(content)?;
-    durability.file(&file)?;
+    finish(&file)?;
     drop(file);
-    fs::rename(&temporary, path)?;
-    match path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        Some(parent) => durability.directory(parent),
-        None => Ok(()),
-    }
+    fs::rename(&temporary, path)
 }
 
 /// Makes a directory and those above it that are missing, durably: what is kept in them must be found again.

@@ -3,6 +3,8 @@
 //! The URL is the permission: no key goes with it, and no error shows its query. A file is streamed from disk, so its size
 //! does not matter to memory.
 
+use std::fs::File;
+use std::io::Read as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -23,6 +25,28 @@ const SLOWEST: u64 = 64 << 10;
 /// How much of a file is read at once.
 const PIECE: usize = 256 << 10;
 
+/// Smaller files are read whole: most are, and each step of reading costs a change of threads.
+const SMALL: u64 = 64 << 10;
+
+/// What is known of a file before it is sent.
+enum Look {
+    Size(u64),
+    Content(bytes::Bytes),
+}
+
+fn size_or_content(path: &Path) -> std::io::Result<Look> {
+    let metadata = path.metadata()?;
+    if !metadata.is_file() {
+        return Err(std::io::Error::other("not a file"));
+    }
+    if metadata.len() > SMALL {
+        return Ok(Look::Size(metadata.len()));
+    }
+    let mut content = Vec::with_capacity(metadata.len() as usize);
+    File::open(path)?.take(metadata.len()).read_to_end(&mut content)?;
+    Ok(Look::Content(content.into()))
+}
+
 impl ApiClient {
     /// Uploads a file as it is now. Returns its size.
     pub(crate) async fn put_file(
@@ -32,22 +56,23 @@ impl ApiClient {
         path: &Path,
         patience: &impl Patience,
     ) -> Result<u64, ApiError> {
-        let url = self.storage_url(url)?;
         let failed =
             |error: std::io::Error| ApiError::File { path: path.display().to_string(), why: error.to_string() };
-        let metadata = tokio::fs::metadata(path).await.map_err(failed)?;
-        if !metadata.is_file() {
-            return Err(ApiError::File { path: path.display().to_string(), why: "not a file".to_owned() });
-        }
-        let size = metadata.len();
+        let looked_at = path.to_owned();
+        let look = tokio::task::spawn_blocking(move || size_or_content(&looked_at)).await;
+        let size = match look.map_err(std::io::Error::other).and_then(|looked| looked).map_err(failed)? {
+            Look::Content(bytes) => {
+                let size = bytes.len() as u64;
+                return self.put_bytes(url, headers, bytes, patience).await.map(|()| size);
+            }
+            Look::Size(size) => size,
+        };
+        let url = self.storage_url(url)?;
         let mut all: HeaderMap = headers.iter().filter_map(|(name, value)| header(name, value)).collect();
         all.insert(CONTENT_LENGTH, HeaderValue::from(size));
         let timeout = Some(self.options().timeouts.transfer + Duration::from_secs(size / SLOWEST));
         let out = Outgoing { call: Call::Transfer, method: Method::PUT, url, headers: all, timeout, to_api: false };
         let body = || async {
-            if size == 0 {
-                return Ok(reqwest::Body::from(""));
-            }
             let file = tokio::fs::File::open(path).await.map_err(failed)?;
             // A file that grows meanwhile is sent as long as it was announced.
             Ok(reqwest::Body::wrap_stream(ReaderStream::with_capacity(file.take(size), PIECE)))

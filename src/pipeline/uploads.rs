@@ -21,8 +21,8 @@ use crate::pipeline::spool::{Fate, Meter, Spool};
 use crate::pipeline::stopping::Stopping;
 use crate::state_file::place::StateHome;
 use crate::upload::{
-    Cleaning, Fleet, Foreign, LogEnd, OnConflict, Overrides, Progress, RunState, UploadError, UploadJob, UploadOutcome,
-    upload_run,
+    Cleaning, Fleet, Foreign, LogEnd, OnConflict, Overrides, Progress, Queued, RunState, UploadError, UploadJob,
+    UploadOutcome, upload_queued_run,
 };
 
 /// The pause between two uploads of a log that still grows, when one could not go on.
@@ -175,8 +175,14 @@ impl Uploads {
         };
         let (fleet, watcher, state) = (self.fleet.clone(), self.watcher.clone(), self.state.clone());
         let (spool, clean, on_conflict) = (self.spool.clone(), self.clean, self.on_conflict);
+        // What is started first is read first. Whoever waits for its turn takes no place meanwhile.
+        let its_turn = turn.clone().try_lock_owned().ok();
+        let mut queued = (its_turn.is_some() && !first.live).then(|| fleet.queue());
         let task = async move {
-            let _turn = turn.lock().await;
+            let _turn = match its_turn {
+                Some(turn) => turn,
+                None => turn.lock_owned().await,
+            };
             let mut failed: Option<(PathBuf, bool)> = None;
             let mut elsewhere: Option<String> = None;
             for (mut run, ended) in runs {
@@ -193,7 +199,7 @@ impl Uploads {
                 if let Some(id) = &elsewhere {
                     run.overrides.run_id = Some(id.clone());
                 }
-                let outcome = upload(&run, &fleet, &watcher, &state, &spool, (clean, on_conflict)).await;
+                let outcome = upload(&run, &fleet, queued.take(), &watcher, &state, &spool, (clean, on_conflict)).await;
                 failed = match &outcome.state {
                     RunState::Failed(_) => Some((run.log.clone(), false)),
                     RunState::Skipped(_) => Some((run.log.clone(), true)),
@@ -315,13 +321,15 @@ impl RunToUpload {
 async fn upload(
     run: &RunToUpload,
     fleet: &Arc<Fleet>,
+    mut queued: Option<Queued>,
     watcher: &Arc<dyn Watcher>,
     state: &StateHome,
     spool: &Spool,
     (clean, on_conflict): (bool, OnConflict),
 ) -> UploadOutcome {
     loop {
-        let outcome = upload_run(run.job(state, watcher, clean, on_conflict), fleet.clone()).await;
+        let job = run.job(state, watcher, clean, on_conflict);
+        let outcome = upload_queued_run(job, fleet.clone(), queued.take()).await;
         let RunState::Failed(error) = &outcome.state else { return outcome };
         let log_ends = run.end.borrow().complete;
         let again = matches!(error, UploadError::Held(_)) || error.class() == Some(Class::Temporary);

@@ -15,7 +15,7 @@ use tracing::{debug, warn};
 
 use crate::api::{ApiClient, ApiError, Bucket, Class};
 use crate::model::LogPosition;
-use crate::state_file::replace;
+use crate::state_file::write_anew;
 use crate::upload::console_file::{self, OUTPUT_LOG};
 use crate::upload::fold::{Fold, Policy, is_uploaded_once};
 use crate::upload::seat::Seat;
@@ -51,6 +51,15 @@ pub(crate) struct Uploaded {
     pub(crate) failed: Vec<String>,
     /// Why some of those failed, where trying again later helps.
     pub(crate) later: Option<ApiError>,
+}
+
+impl Plan {
+    /// Adds what is not in it yet.
+    pub(crate) fn add(&mut self, more: Self) {
+        let known: BTreeSet<String> = self.due.iter().map(|due| due.path.clone()).collect();
+        self.due.extend(more.due.into_iter().filter(|due| !known.contains(&due.path)));
+        self.missing.extend(more.missing);
+    }
 }
 
 impl Due {
@@ -156,7 +165,7 @@ pub(crate) fn write_generated(
     let made =
         made.and_then(|()| stays_at_home(directory, directory).then_some(()).ok_or(io::ErrorKind::NotADirectory));
     let write = |(path, content): (&'static str, Vec<u8>)| {
-        (path, made.map_err(io::Error::from).and_then(|()| replace(&directory.join(path), &content)))
+        (path, made.map_err(io::Error::from).and_then(|()| write_anew(&directory.join(path), &content)))
     };
     let mut written: Vec<_> = files.into_iter().map(write).collect();
     if !fold.console.is_empty() {

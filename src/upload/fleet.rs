@@ -3,11 +3,14 @@
 //! A key that is not accepted stops every run at once; a project that may not be written to stops the runs that go there.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{ApiClient, ApiError, Class};
@@ -77,6 +80,18 @@ impl Fleet {
         let _ = self.hurry.subscribe().changed().await;
     }
 
+    /// A place in the queue of runs that do not grow: whoever asks first is read first, however soon its task runs.
+    ///
+    /// Only for who waits for nothing else before it takes the place.
+    pub fn queue(&self) -> Queued {
+        let mut permit: Pin<Box<Acquire>> = Box::pin(self.bulk.clone().acquire_owned());
+        // The first poll puts it into the queue; the task that takes it over brings a waker of its own.
+        match permit.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(permit) => Queued(Box::pin(std::future::ready(permit))),
+            Poll::Pending => Queued(permit),
+        }
+    }
+
     /// Counts a run as active until the guard is dropped.
     pub(crate) fn enter(self: &Arc<Self>) -> Active {
         self.active.fetch_add(1, Ordering::Relaxed);
@@ -113,6 +128,17 @@ impl Fleet {
         let reasons = self.reasons.lock().unwrap_or_else(PoisonError::into_inner);
         let of_project = || reasons.projects.get(&(entity.to_owned(), project.to_owned()));
         reasons.all.as_ref().or_else(of_project).cloned()
+    }
+}
+
+type Acquire = dyn Future<Output = Result<OwnedSemaphorePermit, AcquireError>> + Send;
+
+/// See [`Fleet::queue`].
+pub struct Queued(pub(crate) Pin<Box<Acquire>>);
+
+impl fmt::Debug for Queued {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Queued").finish_non_exhaustive()
     }
 }
 

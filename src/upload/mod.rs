@@ -31,9 +31,9 @@ pub use artifacts::{
 };
 pub use contents::{RunContents, RunLog};
 pub use cursor::{RunStart, run_start};
-pub use fleet::Fleet;
+pub use fleet::{Fleet, Queued};
 pub use job::{
     Cleaning, Close, Foreign, LogEnd, OnConflict, Overrides, Progress, RunState, UploadError, UploadJob, UploadOutcome,
 };
 pub use outlook::{Acknowledged, FileOutlook, Outlook, all_acknowledged};
-pub use worker::upload_run;
+pub use worker::{upload_queued_run, upload_run};

@@ -6,11 +6,11 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{AcquireError, OwnedSemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{ApiError, Patience};
-use crate::upload::fleet::Fleet;
+use crate::upload::fleet::{Fleet, Queued};
 
 /// Shorter waits are not worth the change.
 const LONG_WAIT: Duration = Duration::from_secs(2);
@@ -21,6 +21,8 @@ pub(crate) struct Seat {
     fleet: Arc<Fleet>,
     /// Whether the run does not grow: of those, only some are read at a time.
     bulk: bool,
+    /// Its place in their queue, until it is its turn.
+    queued: Mutex<Option<Queued>>,
     held: Mutex<Held>,
     /// One call at a time takes the places back.
     taking: tokio::sync::Mutex<()>,
@@ -37,14 +39,19 @@ struct Held {
 }
 
 impl Seat {
-    pub(crate) fn new(fleet: Arc<Fleet>, bulk: bool) -> Self {
-        Self { fleet, bulk, held: Mutex::default(), taking: tokio::sync::Mutex::default() }
+    pub(crate) fn new(fleet: Arc<Fleet>, bulk: bool, queued: Option<Queued>) -> Self {
+        let queued = Mutex::new(queued);
+        Self { fleet, bulk, queued, held: Mutex::default(), taking: tokio::sync::Mutex::default() }
     }
 
     /// Waits until the run may be read.
     pub(crate) async fn enter(&self) -> Result<(), ApiError> {
         if self.bulk && self.held().bulk.is_none() {
-            let permit = self.permit(&self.fleet.bulk).await?;
+            let queued = self.queued.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let permit = match queued {
+                Some(queued) => self.permit(queued.0).await?,
+                None => self.permit(self.fleet.bulk.clone().acquire_owned()).await?,
+            };
             self.held().bulk = Some(permit);
         }
         Ok(())
@@ -53,7 +60,7 @@ impl Seat {
     /// Waits until the run may send.
     pub(crate) async fn take(&self) -> Result<(), ApiError> {
         if self.held().place.is_none() {
-            let permit = self.permit(&self.fleet.places).await?;
+            let permit = self.permit(self.fleet.places.clone().acquire_owned()).await?;
             self.held().place = Some(permit);
         }
         Ok(())
@@ -68,11 +75,14 @@ impl Seat {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn permit(&self, from: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, ApiError> {
+    async fn permit(
+        &self,
+        permit: impl Future<Output = Result<OwnedSemaphorePermit, AcquireError>>,
+    ) -> Result<OwnedSemaphorePermit, ApiError> {
         tokio::select! {
             biased;
             () = self.fleet.cancel().cancelled() => Err(ApiError::Cancelled),
-            permit = from.clone().acquire_owned() => permit.map_err(|_| ApiError::Cancelled),
+            permit = permit => permit.map_err(|_| ApiError::Cancelled),
         }
     }
 }

@@ -9,6 +9,7 @@
 
 mod artifacts;
 mod attached;
+mod ending;
 mod keep;
 mod requests;
 
@@ -19,7 +20,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, sleep_until};
-use tracing::{debug, info};
+use tracing::info;
 
 use crate::api::{ApiError, Class, run_url};
 use crate::cleaned::{self, Cleaned};
@@ -28,17 +29,15 @@ use crate::upload::batch::{Batch, MAX_BYTES, MAX_LINE};
 use crate::upload::contact::{self, blocking};
 use crate::upload::cursor::{Cursor, first_run, media_named_before};
 use crate::upload::files::{self, Due, Plan};
-use crate::upload::fleet::Fleet;
-use crate::upload::fold::{Exit, Fold, Policy, RunParameters, is_uploaded_once};
-use crate::upload::job::{
-    Cleaning, Close, LogEnd, OnConflict, Progress, RunState, UploadError, UploadJob, UploadOutcome,
-};
+use crate::upload::fleet::{Fleet, Queued};
+use crate::upload::fold::{Fold, Policy, RunParameters, is_uploaded_once};
+use crate::upload::job::{Cleaning, LogEnd, OnConflict, Progress, RunState, UploadError, UploadJob, UploadOutcome};
 use crate::upload::seat::Seat;
 use crate::upload::state::{Base, RunAddress, Target, UploadState, state_path};
 use crate::upload::worker::artifacts::Going;
 use crate::upload::worker::attached::Attaching;
 use crate::upload::worker::keep::Keep;
-use crate::wandb_format::{LogError, mark_synced, synced_marker};
+use crate::wandb_format::LogError;
 
 /// A running run that is quiet for so long says that it lives.
 const HEARTBEAT: Duration = Duration::from_secs(30);
@@ -55,8 +54,13 @@ const UPSERT_INTERVAL: Duration = Duration::from_secs(5);
 ///
 /// A mistake in this program that ends it in mid-way is an outcome too, and costs only this run.
 pub async fn upload_run(job: UploadJob, fleet: Arc<Fleet>) -> UploadOutcome {
-    let broken = Worker::new(&job, &fleet).outcome(Ok(RunState::Running));
-    match tokio::spawn(upload(job, fleet)).await {
+    upload_queued_run(job, fleet, None).await
+}
+
+/// The same, for a run that has a place in the queue already.
+pub async fn upload_queued_run(job: UploadJob, fleet: Arc<Fleet>, queued: Option<Queued>) -> UploadOutcome {
+    let broken = Worker::new(&job, &fleet, None).outcome(Ok(RunState::Running));
+    match tokio::spawn(upload(job, fleet, queued)).await {
         Ok(outcome) => outcome,
         Err(error) => {
             let error = match error.try_into_panic() {
@@ -68,9 +72,9 @@ pub async fn upload_run(job: UploadJob, fleet: Arc<Fleet>) -> UploadOutcome {
     }
 }
 
-async fn upload(job: UploadJob, fleet: Arc<Fleet>) -> UploadOutcome {
+async fn upload(job: UploadJob, fleet: Arc<Fleet>, queued: Option<Queued>) -> UploadOutcome {
     let _active = fleet.enter();
-    let mut worker = Worker::new(&job, &fleet);
+    let mut worker = Worker::new(&job, &fleet, queued);
     let ended = match worker.follow().await {
         Ok(state) => Ok(state),
         Err(error) => Err(worker.explain(error)),
@@ -112,6 +116,8 @@ struct Worker<'a> {
     /// Files that may be deleted here once the state that says that they were sent is saved.
     to_delete: Vec<String>,
     incomplete: bool,
+    /// The run's exit was sent with its last lines.
+    ended: bool,
     /// Why files could not be uploaded that may be later.
     later: Option<ApiError>,
     abandoned: bool,
@@ -147,7 +153,7 @@ enum Delivered {
 }
 
 impl<'a> Worker<'a> {
-    fn new(job: &'a UploadJob, fleet: &'a Arc<Fleet>) -> Self {
+    fn new(job: &'a UploadJob, fleet: &'a Arc<Fleet>, queued: Option<Queued>) -> Self {
         let own = |text: &Option<String>| text.clone().unwrap_or_default();
         let over = &job.overrides;
         let target = Target { entity: own(&over.entity), project: own(&over.project), run_id: own(&over.run_id) };
@@ -160,7 +166,7 @@ impl<'a> Worker<'a> {
             state: UploadState::default(),
             keep: None,
             reading: Reading::Not,
-            seat: Arc::new(Seat::new(fleet.clone(), !job.live)),
+            seat: Arc::new(Seat::new(fleet.clone(), !job.live, queued)),
             opened: false,
             rows_found: None,
             first_request: true,
@@ -174,6 +180,7 @@ impl<'a> Worker<'a> {
             media_before: None,
             to_delete: Vec::new(),
             incomplete: false,
+            ended: false,
             later: None,
             abandoned: false,
             artifacts: Going::default(),
@@ -215,12 +222,12 @@ impl<'a> Worker<'a> {
             // What was read ahead may have ended where there is more by now.
             let at_end = batch.at_end && known == end;
             self.incomplete = batch.incomplete;
-            if let Delivered::ReadAgain(from) = self.deliver(batch, end).await? {
+            let last = if at_end { self.last_word(&batch, end) } else { None };
+            if let Delivered::ReadAgain(from) = self.deliver(batch, end, last).await? {
                 self.read_from(self.state.fold.clone(), from);
                 continue;
             }
-            let exited = self.state.fold.exit.is_some() && self.job.foreign.is_some_and(|foreign| foreign.ends_at_exit);
-            if at_end && (end.complete || exited) {
+            if at_end && self.is_over(&self.state.fold, end) {
                 match self.finish(end).await? {
                     Some(state) => return Ok(state),
                     None => continue,
@@ -291,8 +298,9 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
-    /// Sends what a batch brings, if it brings anything, and takes it over into the state.
-    async fn deliver(&mut self, batch: Batch, end: LogEnd) -> Result<Delivered, UploadError> {
+    /// Sends what a batch brings, if it brings anything, and takes it over into the state. `last` is the run's exit code,
+    /// when nothing else is left to send behind this batch: then it goes with it.
+    async fn deliver(&mut self, batch: Batch, end: LogEnd, last: Option<i32>) -> Result<Delivered, UploadError> {
         let mut plan = files::plan_now(&batch.after, &self.state.sent, &self.job.files_dir);
         let mut media = files::plan_media(&batch.media, &self.state.sent, &self.job.files_dir);
         if !media.missing.is_empty() {
@@ -330,23 +338,30 @@ impl<'a> Worker<'a> {
         if !self.job.live || self.last_upsert.elapsed() >= UPSERT_INTERVAL {
             self.tell_changes(&batch.after).await?;
         }
+        if last.is_some() {
+            plan.add(self.plan_at_end(&batch.after, end).await);
+        }
         self.upload_files(plan).await?;
         self.send_alerts(&batch).await?;
 
         let room = MAX_BYTES.saturating_sub(batch.bytes);
         let summary = self.new_summary(&batch.after, if batch.has_lines() { room } else { MAX_LINE });
         let revision = batch.after.revisions.summary;
-        if batch.has_lines() || summary.is_some() || !self.state.sent.unreported.is_empty() {
+        // A summary that is too long for these lines goes with the next request, and the exit behind it.
+        let exit = last.filter(|_| summary.is_some() || self.state.sent.revisions.summary == revision);
+        if batch.has_lines() || summary.is_some() || !self.state.sent.unreported.is_empty() || exit.is_some() {
             let (rows, bytes) = (batch.history.count, batch.bytes as u64);
             let (after, media) = (batch.after.clone(), batch.media.clone());
             self.state.sent.in_flight = rows;
             self.touch();
-            self.send(Some(batch), summary.clone(), None).await?;
+            self.send(Some(batch), summary.clone(), exit).await?;
             self.state.sent.in_flight = 0;
             self.take_over(after, &media);
             if summary.is_some() {
                 self.state.sent.revisions.summary = revision;
             }
+            self.ended = exit.is_some();
+            self.state.sent.finished = exit.or(self.state.sent.finished);
             self.rows_sent += rows;
             self.acknowledged(rows, bytes);
         } else {
@@ -355,7 +370,7 @@ impl<'a> Worker<'a> {
         }
         self.go_on_with_artifacts()?;
         self.touch();
-        if self.keep.as_ref().is_some_and(Keep::is_due) {
+        if self.ended || self.keep.as_ref().is_some_and(Keep::is_due) {
             self.save().await?;
         }
         Ok(Delivered::Yes)
@@ -387,137 +402,9 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// The log is at its end for good. `None` when it has to be read again first.
-    async fn finish(&mut self, end: LogEnd) -> Result<Option<RunState>, UploadError> {
-        let code = match (self.state.fold.exit, end.close) {
-            (Some(Exit { not_complete: true, .. }), _) | (None, Close::LeaveRunning | Close::Continued) => None,
-            (Some(Exit { code, .. }), _) | (None, Close::Fail(code) | Close::Ended(code)) => Some(code),
-        };
-        let fold = self.state.fold.clone();
-        self.find_attachments().await;
-        let artifacts = self.has_artifacts_left();
-        // All of the log was acknowledged before, and later ones may have been since: then the run is not to be opened for it.
-        let is_past = end.close == Close::Continued && !self.opened && self.state.run.is_some();
-        let Some(code) = code else {
-            if artifacts && is_past {
-                self.take_place().await?;
-                self.finish_artifacts().await?;
-            } else if self.opened || artifacts {
-                self.take_place().await?;
-                if !self.opened
-                    && let Opened::ReadAgain(from) = self.open(&fold, end).await?
-                {
-                    self.read_from(self.state.fold.clone(), from);
-                    return Ok(None);
-                }
-                self.finish_artifacts().await?;
-                self.tell_changes(&fold).await?;
-                self.flush_summary(&fold).await?;
-            }
-            self.seat.leave();
-            if end.close != Close::Continued {
-                return Ok(Some(RunState::Running));
-            }
-            return self.all_sent(end).await.map(Some);
-        };
-        let finished = self.state.sent.finished == Some(code) && fold.revisions == self.state.sent.revisions;
-        // What this program makes itself is tried again when it did not arrive.
-        let failed = |path: &&str| self.state.sent.failed_files.contains(*path);
-        let again: Vec<&str> = files::GENERATED.into_iter().filter(failed).collect();
-        if finished && !again.is_empty() {
-            // It may be missing there because it could not even be written here.
-            self.write_generated(&fold, end).await;
-        }
-        let named = files::plan_at_end(&fold, &again, &self.state.sent, &self.job.files_dir);
-        if artifacts && is_past && finished && named.due.is_empty() {
-            self.take_place().await?;
-            self.finish_artifacts().await?;
-        } else if !finished || !named.due.is_empty() || artifacts {
-            self.take_place().await?;
-            if !self.opened
-                && let Opened::ReadAgain(from) = self.open(&fold, end).await?
-            {
-                self.read_from(self.state.fold.clone(), from);
-                return Ok(None);
-            }
-            self.complete(&fold, code, end).await?;
-        }
-        self.seat.leave();
-        // An end that nobody wrote may turn out to be none: then the log must be looked at again.
-        if self.state.fold.exit.is_none() && !matches!(end.close, Close::Ended(_)) && !self.lost() {
-            return Ok(Some(RunState::Synced));
-        }
-        self.all_sent(end).await.map(Some)
-    }
-
-    /// Marks the log as sent, unless something of it was lost.
-    async fn all_sent(&mut self, end: LogEnd) -> Result<RunState, UploadError> {
-        if self.lost() {
-            return Ok(RunState::Partial);
-        }
-        if let Err(error) = mark_synced(&self.job.log) {
-            let why = format!("`{}`: {error}", synced_marker(&self.job.log).display());
-            (self.job.progress)(Progress::Unmarked { why });
-        }
-        if self.job.cleaning != Cleaning::No {
-            self.clean(end).await?;
-        }
-        Ok(RunState::Synced)
-    }
-
-    /// Deletes what is on the server. Whoever finds it gone finds the state that says so.
-    async fn clean(&mut self, end: LogEnd) -> Result<(), UploadError> {
-        self.save().await?;
-        let run = self.state.fold.run.clone().unwrap_or_default();
-        let note = Cleaned {
-            logs: self.state.logs + 1,
-            under_way: true,
-            rows: self.state.fold.history_lines,
-            entity: run.entity,
-            project: run.project,
-            run_id: run.run_id,
-        };
-        let (log, state) = (self.job.log.clone(), self.job.state.clone());
-        let cleaned = spawn_blocking(move || cleaned::clean(&log, &state, end.position, note)).await;
-        if !cleaned.unwrap_or(Ok(false))? {
-            debug!(log = %self.job.log.display(), "not cleaned: it goes on");
-        }
-        Ok(())
-    }
-
     /// Whether there is a log that counts.
     fn has_log(&mut self) -> bool {
         self.end().position != Some(LogPosition(0)) && self.job.log.exists()
-    }
-
-    /// Files, then the last request.
-    async fn complete(&mut self, fold: &Fold, code: i32, end: LogEnd) -> Result<(), UploadError> {
-        self.tell_changes(fold).await?;
-        self.finish_artifacts().await?;
-        // One that could not be written is missing, or is an old one that is better than none.
-        let generated = self.write_generated(fold, end).await;
-        let plan = files::plan_at_end(fold, &generated, &self.state.sent, &self.job.files_dir);
-        self.upload_files(plan).await?;
-        let summary = self.new_summary(fold, MAX_LINE);
-        self.send(None, summary, Some(code)).await?;
-        self.state.sent.revisions.summary = fold.revisions.summary;
-        self.state.sent.finished = Some(code);
-        self.touch();
-        self.save().await
-    }
-
-    /// Writes what this program makes itself of a run; returns its paths, written or not.
-    async fn write_generated(&self, fold: &Fold, end: LogEnd) -> Vec<&'static str> {
-        let (to_write, log, directory) = (fold.clone(), self.job.log.clone(), self.job.files_dir.clone());
-        let write = move || files::write_generated(&to_write, &log, end.position, &directory);
-        let written = spawn_blocking(write).await.unwrap_or_default();
-        let tell = |(path, result): (&'static str, std::io::Result<()>)| {
-            if let Err(error) = result {
-                debug!(path, %error, "not written");
-            }
-            path
-        };
-        written.into_iter().map(tell).collect()
     }
 
     /// Waits for more at the end of the log. Meanwhile a running run says that it lives, and late changes are told.

@@ -17,7 +17,7 @@ use crate::upload::contact::{self, Again, Beginning, LogUpTo, Parts, Relation};
 use crate::upload::files::{self, Plan};
 use crate::upload::fold::{Fold, Policy, RunParameters, is_uploaded_once};
 use crate::upload::job::{Cleaning, LogEnd, OnConflict, Progress, UploadError};
-use crate::upload::state::{RunAddress, Sent, Target, UploadState};
+use crate::upload::state::{Base, RunAddress, Sent, Target, UploadState};
 use crate::upload::worker::{LIVE_SHARE, Opened, Worker};
 use crate::wandb_format::{first_step, mark_first_step, unmark_synced};
 
@@ -143,7 +143,10 @@ impl Worker<'_> {
         self.told(&after, description);
         self.opened = true;
         self.last_request = Instant::now();
-        self.save().await?;
+        // What the server tells again as it told it now is not worth a write of its own.
+        if known.is_some() || inherits || from > 0 || self.base() != Base::default() || self.job.live {
+            self.save().await?;
+        }
         Ok((from, inherits))
     }
 
@@ -321,10 +324,15 @@ impl Worker<'_> {
                 console: first.as_ref(),
                 uploaded: &uploaded,
                 preempting: batch.as_ref().is_some_and(|batch| batch.preempting),
-                exit_code: exit,
+                exit_code: exit.filter(|_| console.len() == 0),
             }
             .body();
-            let rest = console.map(|lines| Content { console: Some(&lines), ..Content::default() }.body());
+            // Nothing comes behind an exit.
+            let behind = console.len();
+            let rest = console.enumerate().map(|(number, lines)| {
+                let exit_code = exit.filter(|_| number + 1 == behind);
+                Content { console: Some(&lines), exit_code, ..Content::default() }.body()
+            });
             let pack = |body: Vec<u8>| match packed.then(|| gzip(&body)) {
                 Some(Ok(small)) => (Bytes::from(small), true),
                 _ => (Bytes::from(body), false),

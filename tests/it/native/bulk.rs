@@ -80,19 +80,34 @@ fn make_whole(folder: &Path, log: &Path) {
 fn the_newest_runs_are_first_when_asked_for() {
     let (place, server) = (Place::new(), FakeServer::start());
     let folder = place.path("wandb");
-    make(&folder, 6);
+    make(&folder, 40);
     place.call(["sync", "--newest-first", "--transfers", "1"]).arg(&folder).server(&server).run().ok();
-    let opened: Vec<String> = server
+    let mut opened: Vec<String> = server
         .operations("UpsertBucket")
         .iter()
         .filter_map(|request| request.variables.as_ref()?["name"].as_str().map(str::to_owned))
         .collect();
-    let mut order = opened;
-    order.dedup();
-    assert_eq!(order.len(), 6, "{order:?}");
-    // They are begun in this order, but which of two threads is faster decides between neighbors.
-    let later = |index: usize| order[index + 1..].iter().filter(|run| **run > order[index]).count();
-    assert!((0..order.len()).map(later).sum::<usize>() <= 7, "{order:?}");
+    opened.dedup();
+    let newest_first: Vec<String> = (0..40).rev().map(|number| format!("r{number}")).collect();
+    assert_eq!(opened, newest_first);
+}
+
+/// A small run is one batch: it is looked for, opened, its files are asked for once, and its lines bring its end.
+#[test]
+fn a_small_run_takes_four_questions() {
+    let (place, server) = (Place::new(), FakeServer::start());
+    let folder = place.path("wandb");
+    make(&folder, 5);
+    place.call(["sync"]).arg(&folder).server(&server).run().ok();
+    server.assert_content();
+    for (name, count) in [("RunResumeStatus", 5), ("UpsertBucket", 5), ("CreateRunFiles", 5)] {
+        assert_eq!(server.operations(name).len(), count, "{name}");
+    }
+    for run in server.runs() {
+        assert_eq!((run.history.len(), run.status), (20, RunStatus::Finished), "{}", run.id);
+        assert_eq!(server.stream_requests(&run.id).len(), 1, "{}", run.id);
+        assert!(run.files.contains_key("wandb-summary.json") && run.files.contains_key("output.log"), "{}", run.id);
+    }
 }
 
 #[cfg(target_os = "linux")]

@@ -67,7 +67,7 @@ pub fn prepare(query: &str, operation_name: Option<&str>, variables: &Map<String
 }
 
 /// Fields whose values are JSON of any shape: they have no subfields.
-const OPAQUE: [&str; 1] = ["historyKeys"];
+const OPAQUE: [&str; 2] = ["historyKeys", "cliVersionInfo"];
 
 fn cut(name: &str, fields: &[Field], value: Value) -> Result<Value, String> {
     match value {

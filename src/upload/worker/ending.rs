@@ -1,0 +1,172 @@
+//! How an upload ends: files, then the run's exit, and the marks that say that all of it was sent.
+
+use tokio::task::spawn_blocking;
+use tracing::debug;
+
+use crate::cleaned::{self, Cleaned};
+use crate::upload::batch::{Batch, MAX_LINE};
+use crate::upload::files::{self, Plan};
+use crate::upload::fold::{Exit, Fold};
+use crate::upload::job::{Cleaning, Close, LogEnd, Progress, RunState, UploadError};
+use crate::upload::worker::{Opened, Worker};
+use crate::wandb_format::{mark_synced, synced_marker};
+
+/// The exit code of a run whose log ends there; `None` when the run goes on.
+fn code(fold: &Fold, end: LogEnd) -> Option<i32> {
+    match (fold.exit, end.close) {
+        (Some(Exit { not_complete: true, .. }), _) | (None, Close::LeaveRunning | Close::Continued) => None,
+        (Some(Exit { code, .. }), _) | (None, Close::Fail(code) | Close::Ended(code)) => Some(code),
+    }
+}
+
+impl Worker<'_> {
+    /// Whether nothing comes behind what was read to the end of the log.
+    pub(super) fn is_over(&self, fold: &Fold, end: LogEnd) -> bool {
+        let ends_at_exit = || self.job.foreign.is_some_and(|foreign| foreign.ends_at_exit);
+        end.complete || (fold.exit.is_some() && ends_at_exit())
+    }
+
+    /// The exit code that may go with the last lines of the log: the run ends, and only files come before its exit.
+    pub(super) fn last_word(&self, batch: &Batch, end: LogEnd) -> Option<i32> {
+        let artifacts = !batch.after.artifacts.is_empty() || !self.job.attach.is_empty();
+        code(&batch.after, end).filter(|_| self.is_over(&batch.after, end) && !artifacts)
+    }
+
+    /// The log is at its end for good. `None` when it has to be read again first.
+    pub(super) async fn finish(&mut self, end: LogEnd) -> Result<Option<RunState>, UploadError> {
+        if self.ended {
+            return self.close(end).await.map(Some);
+        }
+        let code = code(&self.state.fold, end);
+        let fold = self.state.fold.clone();
+        self.find_attachments().await;
+        let artifacts = self.has_artifacts_left();
+        // All of the log was acknowledged before, and later ones may have been since: then the run is not to be opened for it.
+        let is_past = end.close == Close::Continued && !self.opened && self.state.run.is_some();
+        let Some(code) = code else {
+            if artifacts && is_past {
+                self.take_place().await?;
+                self.finish_artifacts().await?;
+            } else if self.opened || artifacts {
+                self.take_place().await?;
+                if !self.opened
+                    && let Opened::ReadAgain(from) = self.open(&fold, end).await?
+                {
+                    self.read_from(self.state.fold.clone(), from);
+                    return Ok(None);
+                }
+                self.finish_artifacts().await?;
+                self.tell_changes(&fold).await?;
+                self.flush_summary(&fold).await?;
+            }
+            self.seat.leave();
+            if end.close != Close::Continued {
+                return Ok(Some(RunState::Running));
+            }
+            return self.all_sent(end).await.map(Some);
+        };
+        let finished = self.state.sent.finished == Some(code) && fold.revisions == self.state.sent.revisions;
+        // What this program makes itself is tried again when it did not arrive.
+        let failed = |path: &&str| self.state.sent.failed_files.contains(*path);
+        let again: Vec<&str> = files::GENERATED.into_iter().filter(failed).collect();
+        if finished && !again.is_empty() {
+            // It may be missing there because it could not even be written here.
+            self.write_generated(&fold, end).await;
+        }
+        let named = files::plan_at_end(&fold, &again, &self.state.sent, &self.job.files_dir);
+        if artifacts && is_past && finished && named.due.is_empty() {
+            self.take_place().await?;
+            self.finish_artifacts().await?;
+        } else if !finished || !named.due.is_empty() || artifacts {
+            self.take_place().await?;
+            if !self.opened
+                && let Opened::ReadAgain(from) = self.open(&fold, end).await?
+            {
+                self.read_from(self.state.fold.clone(), from);
+                return Ok(None);
+            }
+            self.complete(&fold, code, end).await?;
+        }
+        self.close(end).await.map(Some)
+    }
+
+    /// The run has ended on the server.
+    async fn close(&mut self, end: LogEnd) -> Result<RunState, UploadError> {
+        self.seat.leave();
+        // An end that nobody wrote may turn out to be none: then the log must be looked at again.
+        if self.state.fold.exit.is_none() && !matches!(end.close, Close::Ended(_)) && !self.lost() {
+            return Ok(RunState::Synced);
+        }
+        self.all_sent(end).await
+    }
+
+    /// Marks the log as sent, unless something of it was lost.
+    pub(super) async fn all_sent(&mut self, end: LogEnd) -> Result<RunState, UploadError> {
+        if self.lost() {
+            return Ok(RunState::Partial);
+        }
+        if let Err(error) = mark_synced(&self.job.log) {
+            let why = format!("`{}`: {error}", synced_marker(&self.job.log).display());
+            (self.job.progress)(Progress::Unmarked { why });
+        }
+        if self.job.cleaning != Cleaning::No {
+            self.clean(end).await?;
+        }
+        Ok(RunState::Synced)
+    }
+
+    /// Deletes what is on the server. Whoever finds it gone finds the state that says so.
+    pub(super) async fn clean(&mut self, end: LogEnd) -> Result<(), UploadError> {
+        self.save().await?;
+        let run = self.state.fold.run.clone().unwrap_or_default();
+        let note = Cleaned {
+            logs: self.state.logs + 1,
+            under_way: true,
+            rows: self.state.fold.history_lines,
+            entity: run.entity,
+            project: run.project,
+            run_id: run.run_id,
+        };
+        let (log, state) = (self.job.log.clone(), self.job.state.clone());
+        let cleaned = spawn_blocking(move || cleaned::clean(&log, &state, end.position, note)).await;
+        if !cleaned.unwrap_or(Ok(false))? {
+            debug!(log = %self.job.log.display(), "not cleaned: it goes on");
+        }
+        Ok(())
+    }
+
+    /// Files, then the last request.
+    pub(super) async fn complete(&mut self, fold: &Fold, code: i32, end: LogEnd) -> Result<(), UploadError> {
+        self.tell_changes(fold).await?;
+        self.finish_artifacts().await?;
+        let plan = self.plan_at_end(fold, end).await;
+        self.upload_files(plan).await?;
+        let summary = self.new_summary(fold, MAX_LINE);
+        self.send(None, summary, Some(code)).await?;
+        self.state.sent.revisions.summary = fold.revisions.summary;
+        self.state.sent.finished = Some(code);
+        self.touch();
+        self.save().await
+    }
+
+    /// The files that are due before the exit, with those that this program makes itself.
+    pub(super) async fn plan_at_end(&self, fold: &Fold, end: LogEnd) -> Plan {
+        // One that could not be written is missing, or is an old one that is better than none.
+        let generated = self.write_generated(fold, end).await;
+        files::plan_at_end(fold, &generated, &self.state.sent, &self.job.files_dir)
+    }
+
+    /// Writes what this program makes itself of a run; returns its paths, written or not.
+    pub(super) async fn write_generated(&self, fold: &Fold, end: LogEnd) -> Vec<&'static str> {
+        let (to_write, log, directory) = (fold.clone(), self.job.log.clone(), self.job.files_dir.clone());
+        let write = move || files::write_generated(&to_write, &log, end.position, &directory);
+        let written = spawn_blocking(write).await.unwrap_or_default();
+        let tell = |(path, result): (&'static str, std::io::Result<()>)| {
+            if let Err(error) = result {
+                debug!(path, %error, "not written");
+            }
+            path
+        };
+        written.into_iter().map(tell).collect()
+    }
+}
