@@ -72,6 +72,8 @@ pub struct Recorder {
     counted_to: u64,
     rows_before: u64,
     sources: Vec<Source>,
+    /// The sources that this process has read of; what was lost of them before is told once.
+    begun: HashSet<usize>,
     open_files: Arc<OpenFiles>,
     /// Records of event files are believed up to so many bytes.
     max_record: u64,

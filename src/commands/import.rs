@@ -45,7 +45,7 @@ pub(super) fn run(
         found = survey.look_knowing(&arguments.paths, &folded).context("look at", &first)?;
     }
     let (runs, refused) = recording.assign(found.runs);
-    if let Some(error) = refused.first() {
+    if let Some((_, error)) = refused.first() {
         let message = "the runs cannot be told apart";
         return Err(CommandError::new(ExitCode::Usage, message).caused_by(error).hint("put `{path}` into `--run-id`"));
     }

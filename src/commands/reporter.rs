@@ -149,7 +149,10 @@ impl Watcher for Reporter {
         }
         if let Some(recorded) = &run.recorded {
             state.totals.bytes += recorded.pass.bytes;
-            state.totals.add_known(&recorded.pass.known);
+            // What was not carried before its last end was counted then.
+            if !state.totals.has(&report) {
+                state.totals.add_known(&recorded.pass.known);
+            }
             state.repeated += recorded.repeated;
             state.keys.extend(recorded.keys.iter().cloned());
             if !recorded.masked.is_empty() {

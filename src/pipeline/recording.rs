@@ -277,7 +277,7 @@ impl Recording {
 
     /// Puts plans together that are one run: directories that were one run when they were first seen stay one, whatever
     /// the layout makes of them now. Those that have no id of their own come back with the reason.
-    pub fn assign(&self, plans: Vec<PlannedRun>) -> (Vec<PlannedRun>, Vec<RecordError>) {
+    pub fn assign(&self, plans: Vec<PlannedRun>) -> (Vec<PlannedRun>, Vec<(PathBuf, RecordError)>) {
         let mut refused = Vec::new();
         let mut assigned: Vec<PlannedRun> = Vec::with_capacity(plans.len());
         let mut by_id: HashMap<RunId, usize> = HashMap::new();
@@ -285,7 +285,7 @@ impl Recording {
             let id = match self.place_of(&plan) {
                 Ok((id, _)) => id,
                 Err(error) => {
-                    refused.push(error);
+                    refused.push((plan.directory, error));
                     continue;
                 }
             };

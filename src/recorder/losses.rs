@@ -84,6 +84,12 @@ impl Losses {
         std::mem::take(&mut self.known)
     }
 
+    /// What was lost before was told, but for damage that ends a file: that is told when nothing more is read.
+    pub(super) fn forget_known(&mut self) {
+        let of_file = |(reason, _): &(&SkippedReason, &Count)| **reason == SkippedReason::DamagedFile;
+        self.known = self.known.iter().filter(of_file).map(owned).collect();
+    }
+
     /// What is lost before the place where reading goes on; `at_end` says that it is the end of what was read.
     pub(super) fn before(&mut self, resume_at: Option<u64>, at_end: bool) -> Vec<(SkippedReason, Count)> {
         while let Some((at, _)) = self.ahead.front()

@@ -1,6 +1,6 @@
 //! Opening a run: its lock, its checkpoint, its log cut back to what counts.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -144,6 +144,7 @@ impl Recorder {
             axes: Arc::new(Axes::new(&options.shape.axes)),
             filter: options.filter.clone(),
             sources: Vec::new(),
+            begun: HashSet::new(),
             max_record: options.max_record,
             open_files: Arc::default(),
             tags: HashMap::new(),

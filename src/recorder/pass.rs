@@ -248,7 +248,12 @@ impl Recorder {
                     open_files: self.open_files.clone(),
                     max_record: self.max_record,
                 };
-                Source::new(index, plan, checkpoint, shared)
+                let mut source = Source::new(index, plan, checkpoint, shared);
+                if !self.begun.insert(index) {
+                    // A pass that was stopped let it go.
+                    source.forget_known();
+                }
+                source
             });
             source.start_pass(plan, end);
             ready.push(source);

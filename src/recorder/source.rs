@@ -306,6 +306,11 @@ impl Source {
         self.losses.take_known()
     }
 
+    /// The same was told in this process.
+    pub(super) fn forget_known(&mut self) {
+        self.losses.forget_known();
+    }
+
     /// Equal wall times: the row of the smaller one comes first.
     pub(super) fn tie_break(&self) -> (&str, &str) {
         (&self.directory, &self.file_name)

@@ -106,6 +106,29 @@ fn what_was_read_ahead_is_not_lost_when_a_pass_is_stopped() {
 }
 
 #[test]
+fn what_was_lost_before_a_pass_was_stopped_is_counted_once() {
+    let place = Place::new();
+    place.write("a", "loss", 0..10_000);
+    let file = place.path("logs/events.out.tfevents.0000000000.a");
+    let mut bytes = fs::read(&file).unwrap();
+    // In the second record, which has as many bytes as the first one.
+    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize + 16;
+    bytes[length + 14] ^= 1;
+    fs::write(&file, bytes).unwrap();
+    let mut recorder = place.open();
+    let mut lost = Skips::default();
+    for go_on in [false, true] {
+        let (pass, result) = recorder.pass(&place.plan().sources, End::Exit(0), |_| {}, |_| go_on);
+        result.unwrap();
+        lost.merge(&pass.skips);
+        lost.merge(&pass.known);
+    }
+    assert_eq!(recorder.checkpoint().state.rows, 9_999);
+    let counts: Vec<_> = lost.iter().map(|(reason, count)| (reason.to_string(), count.count)).collect();
+    assert_eq!(counts, [("damaged record".to_owned(), 1)]);
+}
+
+#[test]
 fn what_was_read_ahead_is_not_lost_in_a_crash() {
     let place = Place::new();
     drop(stopped_early(&place));

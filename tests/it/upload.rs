@@ -338,9 +338,8 @@ fn a_log_that_is_made_anew_is_compared_when_it_is_long_enough() {
     let mut anew = Log::new();
     anew.rows(5);
     let (sender, end) = watch::channel(anew.end());
-    let job = UploadJob { on_conflict: OnConflict::Append, ..anew.job(end) };
     let runtime = runtime();
-    let upload = runtime.spawn(upload_run(job, fleet(&server)));
+    let upload = runtime.spawn(upload_run(anew.job(end), fleet(&server)));
     server.wait_until(Duration::from_secs(20), |world| {
         let asks = |request: &&RequestRecord| request.operation.as_deref() == Some("RunResumeStatus");
         world.requests.iter().filter(asks).count() == 2

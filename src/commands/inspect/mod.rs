@@ -62,7 +62,7 @@ pub(super) fn run(arguments: &InspectArgs, settings: &Settings, ui: &Arc<Ui>) ->
         found.runs = survey.look_knowing(&directories, &folded).context("look at", &first)?.runs;
     }
     let (runs, refused) = recording.assign(std::mem::take(&mut found.runs));
-    for error in &refused {
+    for (_, error) in &refused {
         ui.warn_of(&CommandError::new(ExitCode::Usage, "a run has no id of its own").caused_by(error));
     }
     let axes = Arc::new(Axes::new(&shape.axes));

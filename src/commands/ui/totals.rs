@@ -114,6 +114,11 @@ impl Totals {
         self.skips.merge(skips);
     }
 
+    /// Whether a run ended before in this process.
+    pub fn has(&self, run: &RunReport) -> bool {
+        self.ended.contains_key(&(run.run_id.clone(), run.source.clone()))
+    }
+
     /// Adds what earlier passes could not carry of the same files.
     pub fn add_known(&mut self, known: &Skips) {
         self.known.merge(known);

@@ -44,7 +44,7 @@ pub(super) fn find(
         found.runs = survey.look_knowing(&directories, &folded).context("look at", &first)?.runs;
     }
     let (plans, refused) = recording.assign(found.runs);
-    for error in &refused {
+    for (_, error) in &refused {
         ui.warn_of(&CommandError::new(ExitCode::Usage, "a run has no id of its own").caused_by(error));
     }
     let mut runs = of_plans(&plans, &recording, settings, ui);

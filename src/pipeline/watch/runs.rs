@@ -46,6 +46,8 @@ pub(super) struct Runs<'a> {
     stopping: &'a Stopping,
     watcher: &'a Arc<dyn Watcher>,
     runs: BTreeMap<RunId, Watched>,
+    /// Experiments that have no id of their own; it was said.
+    refused: HashSet<PathBuf>,
     /// Whether it was said what was found first.
     found_said: bool,
     /// Whether it was said that the disk is too full to record.
@@ -103,6 +105,7 @@ impl<'a> Runs<'a> {
             stopping,
             watcher,
             runs: BTreeMap::new(),
+            refused: HashSet::new(),
             found_said: false,
             low_said: AtomicBool::new(false),
         }
@@ -115,7 +118,7 @@ impl<'a> Runs<'a> {
 
     /// Whether there is no run yet, apart from those that are left out.
     pub(super) fn is_empty(&self) -> bool {
-        self.runs.values().all(|watched| matches!(watched, Watched::LeftOut))
+        self.refused.is_empty() && self.runs.values().all(|watched| matches!(watched, Watched::LeftOut))
     }
 
     /// Whether a run grew that could not be read on.
@@ -200,8 +203,10 @@ impl<'a> Runs<'a> {
     pub(super) fn read_on(&mut self, plans: Vec<PlannedRun>) -> bool {
         let mut work = Vec::new();
         let (plans, refused) = self.recording.assign(plans);
-        for error in refused {
-            self.watcher.note(Note::Trouble(format!("some runs are not recorded: {error}")));
+        for (source, error) in refused {
+            if self.refused.insert(source.clone()) {
+                self.watcher.ended(RunEnd { source, record_error: Some(error), ..RunEnd::default() });
+            }
         }
         for plan in plans {
             let id = match self.recording.place_of(&plan) {
@@ -300,7 +305,7 @@ impl<'a> Runs<'a> {
 
     /// Ends the runs that still grow, or leaves them open.
     pub(super) fn end(&mut self, end: WatchEnd) {
-        if self.runs.values().any(|watched| matches!(watched, Watched::Waiting { .. })) {
+        if self.runs.values().any(|watched| matches!(watched, Watched::Waiting { .. } | Watched::Behind(_))) {
             self.stopping.stop_short();
         }
         let runs = std::mem::take(&mut self.runs);

@@ -36,6 +36,32 @@ fn until_idle_ends_where_everything_was_recorded_before() {
 }
 
 #[test]
+fn runs_without_an_id_of_their_own_are_failures() {
+    let (server, place) = (FakeServer::start(), Place::with_logs());
+    for name in ["a", "b"] {
+        Writer::new(&place.path("logs").join(name)).steps("loss", 0..3);
+    }
+    let ended = place.watch(&server, "--run-id mine --until-idle 300ms").end();
+    ended.assert_code(2).assert_says("several experiments would have the run id `mine`").assert_says("1 complete");
+    place.watch(&server, "--run-id a#{dir} --until-idle 300ms").end().assert_code(2).assert_says("cannot be a run id");
+}
+
+#[test]
+fn what_was_lost_before_a_run_went_on_is_counted_once() {
+    let (server, place) = (FakeServer::start(), Place::with_logs());
+    let mut old = Writer::at(&place.path("logs/old"), now() - TWO_HOURS, "host");
+    let mut damaged = scalar_event(now() - TWO_HOURS, 3, "loss", 3.0);
+    damaged[14] ^= 1;
+    old.steps("loss", 0..3).raw(&damaged).steps("loss", 4..5);
+    let watching = place.watch(&server, "");
+    wait_for_status(&server, "old", RunStatus::Finished);
+    old.raw(&scalar_event(now(), 5, "loss", 5.0));
+    wait_for_points(&server, "old", "loss", 5);
+    let ended = watching.interrupt().end();
+    ended.assert_code(3).assert_says("1 × damaged record").assert_never_says("in an earlier pass");
+}
+
+#[test]
 fn an_old_run_is_imported_and_finished() {
     let (server, place) = (FakeServer::start(), Place::with_logs());
     Writer::at(&place.path("logs/old"), now() - TWO_HOURS, "host").steps("loss", 0..3);
