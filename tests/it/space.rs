@@ -160,9 +160,11 @@ fn much_media_passes_through_a_small_spool() {
     }
     server.assert_content();
     let most = most.load(Ordering::Relaxed);
-    // Besides: the logs, the state, and what is written while the directory is looked at.
+    // Besides: the state, and what is written while the directory is looked at; and the logs, which stay until their runs
+    // are finished.
+    let logs = 2 * each * 400;
     eprintln!("{most} bytes on disk at once");
-    assert!(most <= SPOOL + SPOOL / 4, "{most} bytes at once, of {}", media());
+    assert!(most <= SPOOL + SPOOL / 4 + logs, "{most} bytes at once, of {}", media());
     assert!(most > SPOOL / 4, "{most}: nothing was measured");
     assert_eq!(ended.json_summary()["synced"], 2);
 }
