@@ -309,7 +309,10 @@ impl ApiClient {
         }
         let mut response = request.send().await.map_err(reqwest::Error::without_url)?;
         let status = response.status().as_u16();
-        let number = |name: &str| response.headers().get(name)?.to_str().ok()?.trim().parse::<f64>().ok();
+        let number = |name: &str| {
+            let number = response.headers().get(name)?.to_str().ok()?.trim().parse::<f64>().ok();
+            number.filter(|number| number.is_finite())
+        };
         if out.to_api {
             self.budget.learn(status, number("ratelimit-remaining"), number("ratelimit-reset"));
         }

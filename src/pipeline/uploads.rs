@@ -193,6 +193,10 @@ impl Uploads {
                 Some(turn) => turn,
                 None => turn.lock_owned().await,
             };
+            // An upload takes memory from its first step on, and thousands may wait.
+            if let Some(waiting) = queued.take() {
+                queued = Some(waiting.reached(&fleet).await);
+            }
             let mut failed: Option<(PathBuf, bool)> = None;
             let mut elsewhere: Option<String> = None;
             for (mut run, ended) in runs {
@@ -210,7 +214,8 @@ impl Uploads {
                     run.overrides.run_id = Some(id.clone());
                 }
                 let choices = (clean, on_conflict, links);
-                let outcome = upload(&run, &fleet, queued.take(), &watcher, &state, &spool, choices).await;
+                let upload = upload(&run, &fleet, queued.take(), &watcher, &state, &spool, choices);
+                let outcome = Box::pin(upload).await;
                 failed = match &outcome.state {
                     RunState::Failed(_) => Some((run.log.clone(), false)),
                     RunState::Skipped(_) => Some((run.log.clone(), true)),

@@ -136,6 +136,17 @@ type Acquire = dyn Future<Output = Result<OwnedSemaphorePermit, AcquireError>> +
 /// See [`Fleet::queue`].
 pub struct Queued(pub(crate) Pin<Box<Acquire>>);
 
+impl Queued {
+    /// Waits until the place is free, or nothing more is sent.
+    pub async fn reached(mut self, fleet: &Fleet) -> Self {
+        tokio::select! {
+            biased;
+            () = fleet.cancel().cancelled() => self,
+            permit = self.0.as_mut() => Self(Box::pin(std::future::ready(permit))),
+        }
+    }
+}
+
 impl fmt::Debug for Queued {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("Queued").finish_non_exhaustive()

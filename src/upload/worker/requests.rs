@@ -15,7 +15,7 @@ use crate::upload::batch::{Batch, LoggedAlert, MAX_BYTES, MAX_LINE};
 use crate::upload::console::{self, ConsoleLine};
 use crate::upload::contact::{self, Again, Beginning, LogUpTo, Parts, Relation};
 use crate::upload::files::{self, Plan};
-use crate::upload::fold::{Fold, Policy, RunParameters, is_uploaded_once};
+use crate::upload::fold::{Fold, Policy, Revisions, RunParameters, is_uploaded_once};
 use crate::upload::job::{Cleaning, LogEnd, OnConflict, Progress, UploadError};
 use crate::upload::state::{Base, RunAddress, Sent, Target, UploadState};
 use crate::upload::worker::{LIVE_SHARE, Opened, Worker};
@@ -71,6 +71,8 @@ impl Worker<'_> {
             info!(from, acknowledged, "the server lost rows, which are sent again");
             self.media_before().await?;
             self.state.fold = self.state.fold.at_the_beginning();
+            // They are counted from the beginning again.
+            self.state.sent.revisions = Revisions::default();
         }
         if started_over || inherits || from != acknowledged || self.base() != before {
             return Ok(Opened::ReadAgain(from));
