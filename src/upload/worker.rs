@@ -335,7 +335,7 @@ impl<'a> Worker<'a> {
         if !batch.at_end {
             self.read_ahead(end);
         }
-        if !self.job.live || self.last_upsert.elapsed() >= UPSERT_INTERVAL {
+        if last.is_some() || !self.job.live || self.last_upsert.elapsed() >= UPSERT_INTERVAL {
             self.tell_changes(&batch.after).await?;
         }
         if last.is_some() {
