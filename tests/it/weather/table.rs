@@ -184,7 +184,14 @@ fn fatal_answers_end_what_they_are_about() {
         let a = Route::FileStreamOf(id_of(calm, "a"));
         let one_at_a_time: &[&str] = &["--transfers", "1"];
         let mut all = vec![
-            weather("401", vec![Fault::status(stream(), 401).skip(1).always()], one_at_a_time, (4, NEVER.1), "API key"),
+            weather("401", vec![Fault::status(stream(), 401).always()], one_at_a_time, (4, NEVER.1), "API key"),
+            weather(
+                "401 after one run",
+                vec![Fault::status(stream(), 401).skip(1).always()],
+                one_at_a_time,
+                (4, ["failed", "failed", "synced"]),
+                "API key",
+            ),
             weather("403", vec![Fault::status(stream(), 403).always()], one_at_a_time, NEVER, "403 Forbidden"),
             weather(
                 "a run that was deleted",
