@@ -116,6 +116,11 @@ class TensorBoard(Case):
                 figures.notes["rows arrived"] = held
         return figures
 
+    def is_met(self, result):
+        # To be faster than who leaves rows out is no merit.
+        whole = not any("rows arrived" in figures.notes for figures in result.figures["peer"])
+        return super().is_met(result) if whole else None
+
     def ours(self, bench):
         return self.measure(bench, [bench.binary, "import", "--tpslimit", "0", "-p", PROJECT, "-q"])
 
