@@ -32,6 +32,17 @@ impl Number {
         }
     }
 
+    /// The number as a double: integers above 2^53 are rounded.
+    #[expect(clippy::cast_precision_loss, reason = "that is what it says")]
+    pub fn as_f64(self) -> f64 {
+        match self {
+            Self::F32(value) => f64::from(value),
+            Self::F64(value) => value,
+            Self::I64(value) => value as f64,
+            Self::U64(value) => value as f64,
+        }
+    }
+
     /// Whether this is a NaN. Infinities are numbers like any other.
     pub fn is_nan(self) -> bool {
         match self {

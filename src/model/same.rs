@@ -1,15 +1,15 @@
 //! When two values are the same, however they were written.
 
-use crate::model::{Json, Number};
+use crate::model::Json;
 
 impl Json {
     /// Whether two values are the same. Servers write numbers in their own way, also the ones that JSON has no word for, and
     /// order keys as they like.
     pub fn is_same_value(&self, other: &Self) -> bool {
         match (self, other) {
-            (Self::Number(a), Self::Number(b)) => is_same_number(as_f64(*a), as_f64(*b)),
+            (Self::Number(a), Self::Number(b)) => is_same_number(a.as_f64(), b.as_f64()),
             (Self::Number(number), Self::String(text)) | (Self::String(text), Self::Number(number)) => {
-                non_finite(text).is_some_and(|said| is_same_number(as_f64(*number), said))
+                non_finite(text).is_some_and(|said| is_same_number(number.as_f64(), said))
             }
             (Self::Array(a), Self::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.is_same_value(b)),
             (Self::Object(a), Self::Object(b)) => {
@@ -32,15 +32,6 @@ fn non_finite(text: &str) -> Option<f64> {
         "Infinity" => Some(f64::INFINITY),
         "-Infinity" => Some(f64::NEG_INFINITY),
         _ => None,
-    }
-}
-
-fn as_f64(number: Number) -> f64 {
-    match number {
-        Number::F32(value) => f64::from(value),
-        Number::F64(value) => value,
-        Number::I64(value) => value as f64,
-        Number::U64(value) => value as f64,
     }
 }
 

@@ -26,7 +26,7 @@ pub fn numbers(tensor: &TensorProto) -> Result<(Vec<usize>, Vec<f64>), BadTensor
     let numbers = if content.is_empty() {
         from_list(kind, tensor, elements)?
     } else if elements.checked_mul(kind.size()) == Some(content.len()) {
-        content.chunks_exact(kind.size()).map(|bytes| wide(kind.number(bytes))).collect()
+        content.chunks_exact(kind.size()).map(|bytes| kind.number(bytes).as_f64()).collect()
     } else {
         return Err(BadTensor::Shape);
     };
@@ -62,21 +62,11 @@ fn from_list(kind: Type, tensor: &TensorProto, elements: usize) -> Result<Vec<f6
     }
     let mut numbers = Vec::with_capacity(elements);
     for index in 0..list.len() {
-        numbers.push(wide(list.number(index).ok_or(BadTensor::Range)?));
+        numbers.push(list.number(index).ok_or(BadTensor::Range)?.as_f64());
     }
     let last = numbers.last().copied().unwrap_or_default();
     numbers.resize(elements, last);
     Ok(numbers)
-}
-
-#[expect(clippy::cast_precision_loss, reason = "integers above 2^53 are rounded; no plugin's data has them")]
-fn wide(number: Number) -> f64 {
-    match number {
-        Number::F32(value) => f64::from(value),
-        Number::F64(value) => value,
-        Number::I64(value) => value as f64,
-        Number::U64(value) => value as f64,
-    }
 }
 
 #[cfg(test)]
@@ -187,7 +177,7 @@ mod tests {
         #[test]
         fn one_number_alone_is_the_scalar(dtype in 0..40, bytes in proptest::collection::vec(any::<u8>(), 1..9)) {
             let tensor = TensorProto { tensor_content: bytes.into(), ..of(dtype, &[1]) };
-            let alone = crate::tfevents::tensor::scalar(&tensor).ok().map(wide).map(f64::to_bits);
+            let alone = crate::tfevents::tensor::scalar(&tensor).ok().map(Number::as_f64).map(f64::to_bits);
             let all = numbers(&tensor).ok().and_then(|(_, numbers)| numbers.first().copied()).map(f64::to_bits);
             prop_assert_eq!(alone, all);
         }

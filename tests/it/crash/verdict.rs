@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value as State;
 use sha2::{Digest as _, Sha256};
 use wandb_bridge::checkpoint::Checkpoint;
-use wandb_bridge::model::{Json, Number};
+use wandb_bridge::model::Json;
 use wandb_bridge::state_file::place::StateHome;
 use wandb_bridge::wandb_format::is_synced;
 
@@ -138,7 +138,7 @@ fn assert_rows(what: &str, rows: &[Json], hash: impl Fn(&str) -> Option<String>,
                 continue;
             }
             let value = match value {
-                Json::Number(number) => Value::Number(as_f64(*number) as f32),
+                Json::Number(number) => Value::Number(number.as_f64() as f32),
                 Json::Object(_) => Value::Image(image(what, value, &hash)),
                 other => panic!("{key} is {other} in row {index} of {what}"),
             };
@@ -205,17 +205,8 @@ fn assert_config(run: &RunSnapshot) {
 
 fn number(object: &Json, key: &str) -> Option<f64> {
     match object.get(key)? {
-        Json::Number(number) => Some(as_f64(*number)),
+        Json::Number(number) => Some(number.as_f64()),
         _ => None,
-    }
-}
-
-fn as_f64(number: Number) -> f64 {
-    match number {
-        Number::F32(value) => f64::from(value),
-        Number::F64(value) => value,
-        Number::I64(value) => value as f64,
-        Number::U64(value) => value as f64,
     }
 }
 
