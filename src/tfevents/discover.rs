@@ -205,6 +205,9 @@ mod tests {
         assert_eq!(found.runs[2].directory, root.path().join("x/y"));
         assert_eq!(found.runs[2].files[0].path, root.path().join("x/y/z.tfevents"));
         assert_eq!(found.unreadable, []);
+        let names = |directory: &str| found.listings.names(&root.path().join(directory)).unwrap();
+        assert_eq!(names("x"), ["notes.txt", "y"]);
+        assert_eq!(names("e"), [""; 0]);
     }
 
     #[test]
