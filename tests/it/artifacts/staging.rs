@@ -6,7 +6,6 @@ use std::path::PathBuf;
 
 use super::logs::{held, record, sync};
 use crate::support::bridge::Place;
-use crate::support::official::logs_below;
 use crate::support::python::inline;
 use crate::support::server::{Artifact, FakeServer};
 
@@ -95,33 +94,33 @@ fn a_staging_folder_that_was_moved_is_found() {
     check("data/artifacts/staging", Some("data"));
 }
 
-/// Records two versions of `model` in one run; returns its log and the one staged file of each.
-fn two_versions(place: &Place) -> (PathBuf, [PathBuf; 2]) {
+/// Records versions of `model` in one run, each with files of these contents, and returns the staged copy of the first file
+/// of the first version.
+fn record_versions(place: &Place, versions: &str) -> PathBuf {
     let program = "
-import wandb
+import json, sys, wandb
 run = wandb.init(mode='offline', project='p', id='two')
-for content in ['one', 'two']:
+copies = []
+for contents in json.loads(sys.argv[1]):
     artifact = wandb.Artifact('model', type='model')
-    with artifact.new_file('weights') as file:
-        file.write(content)
+    for content in contents:
+        with artifact.new_file(content) as file:
+            file.write(content)
+        copies.append(artifact.manifest.entries[content].local_path)
     run.log_artifact(artifact)
-run.finish()";
-    inline(program).directory(&place.path("")).home(&place.path("staging")).run().ok();
-    let files: Vec<PathBuf> = fs::read_dir(staging(place)).unwrap().map(|entry| entry.unwrap().path()).collect();
-    let with = |content: &str| {
-        let is_it = |path: &&PathBuf| path.is_file() && fs::read_to_string(path).unwrap() == content;
-        files.iter().find(is_it).unwrap().clone()
-    };
-    (logs_below(&place.path("wandb")).pop().unwrap(), [with("one"), with("two")])
+run.finish()
+print(copies[0])";
+    let recorded = inline(program).arg(versions).directory(&place.path("")).home(&place.path("staging")).run().ok();
+    recorded.stdout.lines().last().unwrap().into()
 }
 
 #[test]
 fn a_version_whose_file_changed_is_told_at_no_cost_until_the_file_is_back() {
     let (place, server) = (Place::new(), FakeServer::start());
-    let (_, [one, _]) = two_versions(&place);
+    let one = record_versions(&place, r#"[["one"], ["two"]]"#);
     fs::write(&one, "0ne").unwrap();
     let sync = |arguments: &[&str]| place.call(["sync"]).args(arguments).server(&server).run();
-    let told = "× artifact that could not be uploaded, first: `model`: 1 file is not here as recorded: `weights` (`";
+    let told = "× artifact that could not be uploaded, first: `model`: 1 file is not here as recorded: `one` (`";
     let first = sync(&[]).code(3);
     assert!(first.stderr.contains(told) && first.stderr.contains("is another one by now)"), "{}", first.stderr);
     assert_eq!(versions(&server), ["model:v0"]);
@@ -145,13 +144,8 @@ fn a_version_whose_file_changed_is_told_at_no_cost_until_the_file_is_back() {
 #[test]
 fn what_came_with_a_newer_version_makes_an_older_one_whole() {
     let (place, server) = (Place::new(), FakeServer::start());
-    let run = record(&place);
-    // The first version names copies of its own; the others of the same content are left.
-    let mut copies: Vec<PathBuf> = fs::read_dir(staging(&place)).unwrap().map(|entry| entry.unwrap().path()).collect();
-    copies.retain(|path| path.is_file() && fs::read(path).unwrap() == b"first");
-    copies.sort_by_key(|path| path.metadata().unwrap().modified().unwrap());
-    assert!(copies.len() > 2, "{copies:?}");
-    fs::remove_file(&copies[0]).unwrap();
-    sync(&place, &server, &run).run().ok();
+    fs::remove_file(record_versions(&place, r#"[["one"], ["one", "two"]]"#)).unwrap();
+    place.call(["sync"]).server(&server).run().ok();
     server.assert_content();
+    assert_eq!(held(&server).len(), 2);
 }
