@@ -21,7 +21,7 @@ use crate::convert::template::{Place, Template};
 use crate::listings::Listings;
 use crate::model::{RunId, WallTime};
 use crate::tfevents::file_name::start_of;
-use crate::tfevents::{EventFileInfo, ask_anew, discover, peek};
+use crate::tfevents::{EventFileInfo, ask_anew, discover, peek_and_open};
 
 mod draft;
 mod evidence;
@@ -30,7 +30,7 @@ mod roots;
 mod tests;
 
 use draft::{Draft, Drafts, distinct_names, join_label};
-use evidence::Beginnings;
+use evidence::{Beginning, Beginnings};
 use roots::{Member, Root, last_names, readable};
 
 /// A directory in which nothing but the description of an experiment was written yet is not larger than this, in bytes.
@@ -272,26 +272,37 @@ impl Survey {
                 })
             })
             .collect();
-        let fresh: Vec<(PathBuf, Peeked)> = wanted
+        // Small files that are new are asked what they show, too.
+        let wants_beginning = |file: &EventFileInfo| {
+            self.layout == Layout::Auto && file.size <= DESCRIPTION && !self.peeked.contains_key(&file.path)
+        };
+        let fresh: Vec<(PathBuf, Peeked, Option<Beginning>)> = wanted
             .par_iter()
             .filter_map(|file| {
-                let first = match peek(&file.path) {
-                    Ok(Some(first)) => {
+                let mut beginning = None;
+                let first = match peek_and_open(&file.path) {
+                    Ok((Some(first), opened)) => {
+                        beginning = wants_beginning(file).then(|| Beginning::of(file, opened));
                         let named =
                             || start_of(&file.name.to_string_lossy()).and_then(|seconds| WallTime::new(seconds as f64));
                         Ok((Fingerprint::of(&first.payload), first.wall_time.or_else(named).unwrap_or_default()))
                     }
-                    Ok(None) => return None,
+                    Ok((None, _)) => return None,
                     Err(error) => Err(error.to_string()),
                 };
                 let (identity, size, modified) = ((file.dev, file.inode), file.size, file.modified);
-                Some((file.path.clone(), Peeked { identity, size, modified, first }))
+                Some((file.path.clone(), Peeked { identity, size, modified, first }, beginning))
             })
             .collect();
         for file in wanted {
             self.peeked.remove(&file.path);
         }
-        self.peeked.extend(fresh);
+        let mut beginnings = Vec::new();
+        for (path, peeked, beginning) in fresh {
+            beginnings.extend(beginning.map(|beginning| (path.clone(), beginning)));
+            self.peeked.insert(path, peeked);
+        }
+        self.beginnings.read_ahead(beginnings.into_iter());
     }
 
     fn plan_root(

@@ -4,6 +4,7 @@
 //! [`BEGINNING`] bytes. Does not know what follows from it; that is the business of the layout.
 
 use std::collections::{BTreeSet, HashMap};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -25,11 +26,15 @@ const SESSION_END: &str = "_hparams_/session_end_info";
 
 /// What is known of files, by path.
 #[derive(Debug, Default)]
-pub(super) struct Beginnings(HashMap<PathBuf, Beginning>);
+pub(super) struct Beginnings {
+    known: HashMap<PathBuf, Beginning>,
+    /// Of files that were open anyway, until it is known whether they matter.
+    ahead: HashMap<PathBuf, Beginning>,
+}
 
 /// What is known of one file.
 #[derive(Debug, Default)]
-struct Beginning {
+pub(super) struct Beginning {
     identity: (u64, u64),
     /// Size of the file when it was looked at last.
     size: u64,
@@ -82,32 +87,36 @@ impl Beginnings {
     pub(super) fn read<'a>(&mut self, files: impl Iterator<Item = &'a EventFileInfo>) {
         let mut work: Vec<(&EventFileInfo, Option<Beginning>)> = Vec::new();
         for file in files {
-            let known = self.0.remove(&file.path).filter(|known| {
+            let known = self.known.remove(&file.path).or_else(|| self.ahead.remove(&file.path)).filter(|known| {
                 // A file that is shorter than before may have been written anew.
                 known.identity == (file.dev, file.inode) && known.size <= file.size
             });
             match known {
                 Some(known) if known.more.is_none() || known.size == file.size => {
-                    self.0.insert(file.path.clone(), known);
+                    self.known.insert(file.path.clone(), known);
                 }
                 known => work.push((file, known)),
             }
         }
         let read = |(file, known): (&EventFileInfo, Option<Beginning>)| {
-            let fresh = || Beginning { more: Some(Box::default()), ..Beginning::default() };
-            let mut beginning = known.unwrap_or_else(fresh);
+            let mut beginning = known.unwrap_or_else(Beginning::nothing_yet);
             (beginning.identity, beginning.size) = ((file.dev, file.inode), file.size);
             beginning.read_on(&file.path);
             (file.path.clone(), beginning)
         };
         let read: Vec<(PathBuf, Beginning)> = work.into_par_iter().map(read).collect();
-        self.0.extend(read);
+        self.known.extend(read);
+    }
+
+    /// Takes beginnings that were read ahead of being asked for. They are kept until the next ones come.
+    pub(super) fn read_ahead(&mut self, beginnings: impl Iterator<Item = (PathBuf, Beginning)>) {
+        self.ahead = beginnings.collect();
     }
 
     /// What the files of one directory show together; `None` while that cannot be said, because a writer has only begun.
     /// They must have been [read](Self::read). `started` is when the first event of all happened.
     pub(super) fn of_directory(&self, files: &[EventFileInfo], started: WallTime) -> Option<Evidence> {
-        let shown = || files.iter().filter_map(|file| Some(&self.0.get(&file.path)?.shown));
+        let shown = || files.iter().filter_map(|file| Some(&self.known.get(&file.path)?.shown));
         if !shown().any(|shown| shown.values > 0) || shown().any(Shown::is_in_the_middle) {
             return None;
         }
@@ -116,7 +125,7 @@ impl Beginnings {
 
     /// The same, as far as it can be said.
     pub(super) fn so_far(&self, files: &[EventFileInfo], started: WallTime) -> Evidence {
-        let shown = || files.iter().filter_map(|file| Some(&self.0.get(&file.path)?.shown));
+        let shown = || files.iter().filter_map(|file| Some(&self.known.get(&file.path)?.shown));
         let tags = shown().fold(Tags::NoneYet, |tags, shown| tags.and(shown.tags.clone()));
         let in_one_go = || shown().filter(|shown| shown.values > 0).all(Shown::is_in_one_go);
         Evidence {
@@ -132,28 +141,45 @@ impl Beginnings {
 
     /// Whether writers have described an experiment, and nothing more yet. Files that were not read show nothing.
     pub(super) fn only_describe(&self, files: &[EventFileInfo]) -> bool {
-        let shown = || files.iter().filter_map(|file| Some(&self.0.get(&file.path)?.shown));
+        let shown = || files.iter().filter_map(|file| Some(&self.known.get(&file.path)?.shown));
         shown().any(|shown| shown.values > 0) && shown().all(|shown| !shown.more_than_described)
     }
 
     /// How many files are known.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        self.0.len()
+        self.known.len()
     }
 
     /// Forgets files that are not there any more.
     pub(super) fn keep(&mut self, is_there: impl Fn(&Path) -> bool) {
-        self.0.retain(|path, _| is_there(path));
+        self.known.retain(|path, _| is_there(path));
+        self.ahead = HashMap::new();
     }
 }
 
 impl Beginning {
+    fn nothing_yet() -> Self {
+        Self { more: Some(Box::default()), ..Self::default() }
+    }
+
+    /// The beginning of a file that is open at its start.
+    pub(super) fn of(info: &EventFileInfo, file: EventFile) -> Self {
+        let (identity, size) = ((info.dev, info.inode), info.size);
+        let mut beginning = Self { identity, size, ..Self::nothing_yet() };
+        beginning.read_on_from(|_| Ok(file));
+        beginning
+    }
+
     fn read_on(&mut self, path: &Path) {
+        self.read_on_from(|position| EventFile::open(path, position));
+    }
+
+    fn read_on_from(&mut self, open: impl FnOnce(&FilePosition) -> io::Result<EventFile>) {
         let Some(mut more) = self.more.take() else { return };
         let (position, tags) = &mut *more;
         // A file that cannot be read is no evidence for anything.
-        let Ok(mut file) = EventFile::open(path, position) else { return self.shown.give_up() };
+        let Ok(mut file) = open(position) else { return self.shown.give_up() };
         while file.offset() < BEGINNING && !self.shown.says_enough() {
             match file.next_event(tags) {
                 Ok(Next::Event) => {

@@ -20,6 +20,7 @@ use crate::model::WallTime;
 use crate::tfevents::event::Event;
 use crate::tfevents::input::open_file;
 use crate::tfevents::reader::{Read, RecordReader};
+use crate::tfevents::source::EventFile;
 use crate::tfevents::walk::{Known, walk};
 
 /// What is below a root.
@@ -97,7 +98,17 @@ pub fn ask_anew(path: &Path) -> io::Result<(u64, SystemTime)> {
 /// Reads the first whole record of a file; `None` while there is none. An error of kind `InvalidData` says that the
 /// file is damaged so that there never will be one.
 pub fn peek(path: &Path) -> io::Result<Option<FirstRecord>> {
+    first_record(&mut RecordReader::open(path, 0)?)
+}
+
+/// The same, and the file from its start on: it is opened once.
+pub fn peek_and_open(path: &Path) -> io::Result<(Option<FirstRecord>, EventFile)> {
     let mut reader = RecordReader::open(path, 0)?;
+    let first = first_record(&mut reader)?;
+    Ok((first, EventFile::over(reader)?))
+}
+
+fn first_record(reader: &mut RecordReader) -> io::Result<Option<FirstRecord>> {
     loop {
         let at = reader.offset();
         match reader.next_record()? {

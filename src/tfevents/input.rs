@@ -158,21 +158,28 @@ impl Input {
                 self.open.insert(opened)
             }
         };
-        let stream = match &mut open.stream {
-            Some(stream) => stream,
-            None => match begin(&mut open.file, self.offset, self.before)? {
-                Begin::Undecided(bytes) => {
-                    self.undecided = bytes;
-                    return Ok(0);
+        let (stream, delivered) = match &mut open.stream {
+            Some(stream) => (stream, 0),
+            None => {
+                let began = match self.offset {
+                    0 if at_most >= HEADER => begin_at_start(&mut open.file, out, at_most)?,
+                    offset => begin(&mut open.file, offset, self.before)?,
+                };
+                match began {
+                    Begin::Undecided(bytes) => {
+                        self.undecided = bytes;
+                        return Ok(0);
+                    }
+                    Begin::Stream(stream, delivered) => {
+                        self.undecided = 0;
+                        self.compression = Some(stream.compression());
+                        (open.stream.insert(stream), delivered)
+                    }
                 }
-                Begin::Stream(stream) => {
-                    self.undecided = 0;
-                    self.compression = Some(stream.compression());
-                    open.stream.insert(stream)
-                }
-            },
+            }
         };
         let count = match stream {
+            _ if delivered > 0 => delivered,
             Stream::Plain => read_into(&mut open.file, out, at_most)?,
             Stream::Compressed(compressed) => compressed.read(&mut open.file, out, at_most)?,
         };
@@ -220,8 +227,33 @@ impl Compressed {
 }
 
 enum Begin {
-    Stream(Stream),
+    /// The stream, and how many of its bytes were delivered already.
+    Stream(Stream, usize),
     Undecided(u64),
+}
+
+/// The same at the start of the file: the first bytes tell what it is and are the first of its content.
+fn begin_at_start(file: &mut File, out: &mut BytesMut, at_most: usize) -> io::Result<Begin> {
+    file.seek(SeekFrom::Start(0))?;
+    let start = out.len();
+    let mut count = read_into(file, out, at_most)?;
+    // Few bytes are all there are, or the first of more.
+    while (1..HEADER).contains(&count) {
+        match read_into(file, out, at_most - count)? {
+            0 => break,
+            more => count += more,
+        }
+    }
+    let first = out.split_off(start);
+    let stream = match sniff(first.get(..HEADER).unwrap_or(&first)) {
+        None => return Ok(Begin::Undecided(count as u64)),
+        Some(Compression::None) => {
+            out.unsplit(first);
+            return Ok(Begin::Stream(Stream::Plain, count));
+        }
+        Some(compression) => Compressed { inflate: Inflate::new(compression), input: first.to_vec(), used: 0 },
+    };
+    Ok(Begin::Stream(Stream::Compressed(Box::new(stream)), 0))
 }
 
 /// Finds out what the file is and goes to the offset in it.
@@ -234,7 +266,7 @@ fn begin(file: &mut File, offset: u64, before: Option<[u8; 4]>) -> Result<Begin,
         Some(Compression::None) => {
             let Some(start) = offset.checked_sub(4) else {
                 file.seek(SeekFrom::Start(offset))?;
-                return Ok(Begin::Stream(Stream::Plain));
+                return Ok(Begin::Stream(Stream::Plain, 0));
             };
             file.seek(SeekFrom::Start(start))?;
             let mut there = Vec::with_capacity(4);
@@ -246,7 +278,7 @@ fn begin(file: &mut File, offset: u64, before: Option<[u8; 4]>) -> Result<Begin,
             if before.is_some_and(|before| *there != before) {
                 return Err(io::Error::new(ErrorKind::InvalidData, Rewritten(offset)).into());
             }
-            return Ok(Begin::Stream(Stream::Plain));
+            return Ok(Begin::Stream(Stream::Plain, 0));
         }
         Some(compression) => compression,
     };
@@ -268,7 +300,7 @@ fn begin(file: &mut File, offset: u64, before: Option<[u8; 4]>) -> Result<Begin,
         skipped.clear();
         left -= count as u64;
     }
-    Ok(Begin::Stream(Stream::Compressed(compressed)))
+    Ok(Begin::Stream(Stream::Compressed(compressed), 0))
 }
 
 /// Tells compressed files by their first bytes; `None` while there are too few of them.

@@ -25,7 +25,9 @@ mod walk;
 mod wire;
 pub mod write;
 
-pub use discover::{Discovery, EventFileInfo, FirstRecord, TbRun, ask_anew, discover, discover_knowing, peek};
+pub use discover::{
+    Discovery, EventFileInfo, FirstRecord, TbRun, ask_anew, discover, discover_knowing, peek, peek_and_open,
+};
 pub use encoding::Encoding;
 pub use file_name::host_of;
 pub use inflate::Compression;

@@ -105,6 +105,15 @@ impl RecordReader {
         })
     }
 
+    /// Goes back to the first record.
+    pub(crate) fn rewind(&mut self) {
+        if self.offset != self.at as u64 {
+            self.chunk = Bytes::new();
+            self.input.seek(0, None);
+        }
+        (self.at, self.offset, self.before_chunk) = (0, 0, None);
+    }
+
     /// Changes the longest payload that is believed.
     #[must_use]
     pub fn with_limit(mut self, limit: u64) -> Self {

@@ -145,11 +145,21 @@ pub enum BadRecord {
 impl EventFile {
     /// Opens a file where an earlier reading of it stopped, or at the default position to read all of it.
     pub fn open(path: &Path, position: &FilePosition) -> io::Result<Self> {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        Self::behind(RecordReader::open_behind(path, position.offset, position.before)?, position)
+    }
+
+    /// All events of a file that was opened to look at its records, from the first on.
+    pub(super) fn over(mut reader: RecordReader) -> io::Result<Self> {
+        reader.rewind();
+        Self::behind(reader, &FilePosition::default())
+    }
+
+    fn behind(reader: RecordReader, position: &FilePosition) -> io::Result<Self> {
+        let name = reader.path().file_name().unwrap_or_default().to_string_lossy();
         #[expect(clippy::cast_precision_loss, reason = "ten digits")]
         let named_time = start_of(&name).and_then(|seconds| WallTime::new(seconds as f64));
         Ok(Self {
-            reader: RecordReader::open_behind(path, position.offset, position.before)?,
+            reader,
             named_time,
             wall_time: position.wall_time,
             writer: position.writer.clone(),

@@ -71,21 +71,29 @@ pub(super) fn run(arguments: &InspectArgs, settings: &Settings, ui: &Arc<Ui>) ->
     for plans in runs.chunks(AT_ONCE) {
         let seen: Vec<_> = plans
             .par_iter()
-            .map(|plan| recording.planned(plan).map(|planned| look_at_run(&planned, &recording.options, &axes)))
+            .map(|plan| {
+                recording.planned(plan).map(|planned| {
+                    let run = look_at_run(&planned, &recording.options, &axes);
+                    let text = said(ui, &run, || show::run(&run));
+                    (run, text)
+                })
+            })
             .collect();
+        let mut all_said = String::new();
         for run in seen {
             match run {
-                Ok(mut run) => {
+                Ok((mut run, text)) => {
                     keys.append(&mut run.judged);
                     keys.extend(run.tags.iter().map(|tag| tag.key.clone()));
                     summary.add_run(&run);
-                    show(ui, &run, || show::run(&run));
+                    all_said.push_str(&text);
                 }
                 Err(error) => {
                     ui.warn_of(&CommandError::new(ExitCode::Failed, "cannot look at a run").caused_by(&error))
                 }
             }
         }
+        ui.data(&all_said);
     }
     for logs in logs.logs.chunks(AT_ONCE) {
         let seen: Vec<LogSeen> = logs.par_iter().map(|log| look_at_log(log, &state, Links::default())).collect();
@@ -112,10 +120,17 @@ fn is_log(path: &Path) -> bool {
 
 /// Prints an object for machines, or a text for people.
 fn show(ui: &Ui, seen: &impl Serialize, text: impl FnOnce() -> String) {
+    ui.data(&said(ui, seen, text));
+}
+
+/// What is printed of it.
+fn said(ui: &Ui, seen: &impl Serialize, text: impl FnOnce() -> String) -> String {
     if ui.is_json() {
-        ui.data(&format!("{}\n", serde_json::to_string(seen).unwrap_or_default()));
+        let mut line = serde_json::to_string(seen).unwrap_or_default();
+        line.push('\n');
+        line
     } else {
-        ui.data(&printable(&text()));
+        printable(&text()).into_owned()
     }
 }
 
