@@ -21,7 +21,7 @@ use crate::convert::template::{Place, Template};
 use crate::listings::Listings;
 use crate::model::{RunId, WallTime};
 use crate::tfevents::file_name::start_of;
-use crate::tfevents::{EventFileInfo, ask_anew, discover, peek_and_open};
+use crate::tfevents::{EventFileInfo, Known, ask_anew, discover, peek_and_open};
 
 mod draft;
 mod evidence;
@@ -31,7 +31,7 @@ mod tests;
 
 use draft::{Draft, Drafts, distinct_names, join_label};
 use evidence::{Beginning, Beginnings};
-use roots::{Member, Root, last_names, readable};
+use roots::{Groups, Member, Root, last_names, readable};
 
 /// A directory in which nothing but the description of an experiment was written yet is not larger than this, in bytes.
 const DESCRIPTION: u64 = 64 << 10;
@@ -202,7 +202,7 @@ impl Survey {
     /// The same, where these files, by name and first record, were made parts of their owners' runs before. Of several
     /// sessions of a directory it is then one of them that stays with it, whichever came first.
     pub fn look_knowing(&mut self, paths: &[PathBuf], claimed: &HashSet<(String, Fingerprint)>) -> io::Result<Found> {
-        let mut found = self.look_at_due(paths, claimed, &mut |_, _| true)?;
+        let (mut found, _) = self.look_except(&|_| None, paths, claimed)?;
         for run in &mut found.runs {
             run.listings = found.listings.clone();
         }
@@ -217,14 +217,26 @@ impl Survey {
         claimed: &HashSet<(String, Fingerprint)>,
         is_due: &mut dyn FnMut(&Path, SystemTime) -> bool,
     ) -> io::Result<Found> {
-        let mut found = Found::default();
         let mut known = std::mem::take(&mut self.last);
         known.retain(|path, file| !is_due(path, file.modified.unwrap_or(SystemTime::UNIX_EPOCH)));
+        let (found, groups) = self.look_except(&|path| known.get(path).cloned(), paths, claimed)?;
+        let files = groups.into_iter().flat_map(|(_, members)| members).flat_map(|member| member.files);
+        self.last = files.map(|file| (file.path.clone(), file)).collect();
+        Ok(found)
+    }
+
+    /// Looks at all files but those that are known, and says where all of them are.
+    fn look_except(
+        &mut self,
+        known: Known<'_>,
+        paths: &[PathBuf],
+        claimed: &HashSet<(String, Fingerprint)>,
+    ) -> io::Result<(Found, Groups)> {
+        let mut found = Found::default();
         let mut listings = Listings::default();
-        let groups = roots::gather(paths, &|path| known.get(path).cloned(), &mut found, &mut listings)?;
+        let groups = roots::gather(paths, known, &mut found, &mut listings)?;
         found.listings = Arc::new(listings);
-        let files = groups.iter().flat_map(|(_, members)| members).flat_map(|member| &member.files);
-        self.last = files.map(|file| (file.path.clone(), file.clone())).collect();
+        let is_first = self.peeked.is_empty();
         self.peek_new(groups.iter().flat_map(|(_, members)| members));
         let mut drafts = Drafts::default();
         let mut tb_runs: BTreeSet<String> = BTreeSet::new();
@@ -234,11 +246,14 @@ impl Survey {
             }
             self.plan_root(root, members, claimed, &mut found, &mut drafts);
         }
+        self.beginnings.read_ahead(std::iter::empty());
         found.idle_patterns = self.filter.idle(tb_runs.iter().map(String::as_str));
         found.runs = drafts.identify(self.generation);
         leave_out(&mut found);
-        self.forget(&groups);
-        Ok(found)
+        if !is_first {
+            self.forget(&groups);
+        }
+        Ok((found, groups))
     }
 
     /// Size, time of the last change, and device and inode of one event file; `None` when it is not there any more.
@@ -430,7 +445,7 @@ impl Survey {
     }
 
     /// Forgets files that are not there any more.
-    fn forget(&mut self, groups: &[(Root, Vec<Member>)]) {
+    fn forget(&mut self, groups: &Groups) {
         let files = groups.iter().flat_map(|(_, members)| members).flat_map(|member| &member.files);
         let there: HashSet<&Path> = files.map(|file| file.path.as_path()).collect();
         self.peeked.retain(|path, _| there.contains(path.as_path()));

@@ -108,7 +108,7 @@ impl Beginnings {
         self.known.extend(read);
     }
 
-    /// Takes beginnings that were read ahead of being asked for. They are kept until the next ones come.
+    /// Takes beginnings that were read ahead of being asked for, in the place of earlier ones.
     pub(super) fn read_ahead(&mut self, beginnings: impl Iterator<Item = (PathBuf, Beginning)>) {
         self.ahead = beginnings.collect();
     }
@@ -154,7 +154,6 @@ impl Beginnings {
     /// Forgets files that are not there any more.
     pub(super) fn keep(&mut self, is_there: impl Fn(&Path) -> bool) {
         self.known.retain(|path, _| is_there(path));
-        self.ahead = HashMap::new();
     }
 }
 

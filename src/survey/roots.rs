@@ -25,6 +25,9 @@ pub(super) struct Member {
     pub(super) files: Vec<EventFileInfo>,
 }
 
+/// The TB runs of each root.
+pub(super) type Groups = Vec<(Root, Vec<Member>)>;
+
 /// Looks into the paths, which must exist. Each directory is there once, with its place: files of it that were named one
 /// by one are put together.
 ///
@@ -34,9 +37,9 @@ pub(super) fn gather(
     known: Known<'_>,
     found: &mut Found,
     listings: &mut Listings,
-) -> io::Result<Vec<(Root, Vec<Member>)>> {
+) -> io::Result<Groups> {
     let mut seen: HashMap<PathBuf, (usize, usize)> = HashMap::new();
-    let mut groups: Vec<(Root, Vec<Member>)> = Vec::new();
+    let mut groups = Groups::new();
     for root in roots(paths)? {
         let group = groups.len();
         let mut members: Vec<Member> = Vec::new();

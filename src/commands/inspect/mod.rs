@@ -24,13 +24,15 @@ use crate::commands::import::{ignored, say_unreadable};
 use crate::commands::session;
 use crate::commands::ui::{Ui, named, printable};
 use crate::convert::axes::Axes;
+use crate::pipeline::Planned;
+use crate::recorder::RecordError;
 use crate::settings::Settings;
-use crate::survey::{Found, Survey};
+use crate::survey::{Found, PlannedRun, Survey};
 use crate::upload::Links;
 use crate::wandb_format::find_logs_beside;
 
 pub(super) use cleaned::look_at_cleaned;
-use events::look_at_run;
+use events::{RunSeen, look_at_run};
 pub(super) use log::{LogSeen, look_at_log};
 use summary::SummarySeen;
 
@@ -68,33 +70,41 @@ pub(super) fn run(arguments: &InspectArgs, settings: &Settings, ui: &Arc<Ui>) ->
     }
     let axes = Arc::new(Axes::new(&shape.axes));
     let mut keys = BTreeSet::new();
-    for plans in runs.chunks(AT_ONCE) {
-        let seen: Vec<_> = plans
-            .par_iter()
-            .map(|plan| {
-                recording.planned(plan).map(|planned| {
-                    let run = look_at_run(&planned, &recording.options, &axes);
-                    let text = said(ui, &run, || show::run(&run));
-                    (run, text)
-                })
-            })
-            .collect();
-        let mut all_said = String::new();
+    let look = |plans: &[PlannedRun]| -> Vec<Result<(RunSeen, String), RecordError>> {
+        let look = |planned: Planned<'_>| {
+            let run = look_at_run(&planned, &recording.options, &axes);
+            let text = said(ui, &run, || show::run(&run));
+            (run, text)
+        };
+        plans.par_iter().map(|plan| recording.planned(plan).map(look)).collect()
+    };
+    let mut tell = |seen: Vec<Result<(RunSeen, String), RecordError>>| {
+        let mut all = String::new();
         for run in seen {
             match run {
                 Ok((mut run, text)) => {
                     keys.append(&mut run.judged);
-                    keys.extend(run.tags.iter().map(|tag| tag.key.clone()));
+                    for tag in &run.tags {
+                        if !keys.contains(&tag.key) {
+                            keys.insert(tag.key.clone());
+                        }
+                    }
                     summary.add_run(&run);
-                    all_said.push_str(&text);
+                    all.push_str(&text);
                 }
                 Err(error) => {
                     ui.warn_of(&CommandError::new(ExitCode::Failed, "cannot look at a run").caused_by(&error))
                 }
             }
         }
-        ui.data(&all_said);
+        ui.data(&all);
+    };
+    // Those that were looked at are shown while the next ones are looked at.
+    let mut seen = Vec::new();
+    for plans in runs.chunks(AT_ONCE) {
+        seen = rayon::join(|| look(plans), || tell(std::mem::take(&mut seen))).0;
     }
+    tell(seen);
     for logs in logs.logs.chunks(AT_ONCE) {
         let seen: Vec<LogSeen> = logs.par_iter().map(|log| look_at_log(log, &state, Links::default())).collect();
         for log in seen {

@@ -80,13 +80,17 @@ pub fn on_one_line(text: &str) -> Cow<'_, str> {
 
 /// A text in which nothing moves the cursor or changes colors: names in logs are written by others.
 pub fn printable(text: &str) -> Cow<'_, str> {
-    if text.contains(is_harmful) { Cow::Owned(text.replace(is_harmful, "\u{fffd}")) } else { Cow::Borrowed(text) }
+    if !is_plain(text) && text.contains(is_harmful) {
+        Cow::Owned(text.replace(is_harmful, "\u{fffd}"))
+    } else {
+        Cow::Borrowed(text)
+    }
 }
 
 /// The same JSON, in which nothing does so either, although nothing is lost: such characters stand in strings alone,
 /// where they can be escaped.
 pub(super) fn escaped(json: &str) -> Cow<'_, str> {
-    if !json.contains(is_harmful) {
+    if is_plain(json) || !json.contains(is_harmful) {
         return Cow::Borrowed(json);
     }
     let mut out = String::with_capacity(json.len() + 64);
@@ -99,6 +103,11 @@ pub(super) fn escaped(json: &str) -> Cow<'_, str> {
         }
     }
     Cow::Owned(out)
+}
+
+/// Whether it is plain ASCII, as nearly all text is: that takes a fraction of looking at each character.
+fn is_plain(text: &str) -> bool {
+    text.bytes().fold(true, |plain, byte| plain & (matches!(byte, b' '..=b'~' | b'\n')))
 }
 
 fn is_harmful(c: char) -> bool {
