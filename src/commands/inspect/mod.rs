@@ -20,9 +20,9 @@ use serde::Serialize;
 use crate::cleaned::find as find_cleaned;
 use crate::cli::InspectArgs;
 use crate::commands::error::{CommandError, ExitCode, IoContext as _};
-use crate::commands::import::say_unreadable;
+use crate::commands::import::{ignored, say_unreadable};
 use crate::commands::session;
-use crate::commands::ui::{Ui, counted, printable};
+use crate::commands::ui::{Ui, named, printable};
 use crate::convert::axes::Axes;
 use crate::settings::Settings;
 use crate::survey::{Found, Survey};
@@ -63,8 +63,8 @@ pub(super) fn run(arguments: &InspectArgs, settings: &Settings, ui: &Arc<Ui>) ->
         found.runs = survey.look_knowing(&directories, &folded).context("look at", &first)?.runs;
     }
     let (runs, refused) = recording.assign(std::mem::take(&mut found.runs));
-    for (_, error) in &refused {
-        ui.warn_of(&CommandError::new(ExitCode::Usage, "a run has no id of its own").caused_by(error));
+    for (directory, error) in &refused {
+        ui.warn_of(&session::no_id(directory, error));
     }
     let axes = Arc::new(Axes::new(&shape.axes));
     let mut keys = BTreeSet::new();
@@ -121,14 +121,10 @@ fn show(ui: &Ui, seen: &impl Serialize, text: impl FnOnce() -> String) {
 
 /// The error for paths in which nothing could be looked at.
 fn nothing_found(paths: &[PathBuf], found: &Found) -> CommandError {
-    let paths: Vec<String> = paths.iter().map(|path| format!("`{}`", path.display())).collect();
     if let Some((path, why)) = found.unreadable.first() {
-        let error = CommandError::new(ExitCode::Failed, format!("nothing can be read in {}", paths.join(", ")));
+        let error = CommandError::new(ExitCode::Failed, format!("nothing can be read in {}", named(paths)));
         return error.hint(format!("`{}`: {why}", path.display()));
     }
-    CommandError::new(ExitCode::NothingFound, format!("nothing to inspect in {}", paths.join(", "))).hint(format!(
-        "files named `*tfevents*` and `*.wandb` are looked for; {} with other names {} ignored",
-        counted(found.other_files, "file"),
-        if found.other_files == 1 { "was" } else { "were" }
-    ))
+    let error = CommandError::new(ExitCode::NothingFound, format!("nothing to inspect in {}", named(paths)));
+    error.hint(format!("files named `*tfevents*` and `*.wandb` are looked for{}", ignored(found)))
 }

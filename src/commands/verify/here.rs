@@ -44,8 +44,8 @@ pub(super) fn find(
         found.runs = survey.look_knowing(&directories, &folded).context("look at", &first)?.runs;
     }
     let (plans, refused) = recording.assign(found.runs);
-    for (_, error) in &refused {
-        ui.warn_of(&CommandError::new(ExitCode::Usage, "a run has no id of its own").caused_by(error));
+    for (directory, error) in &refused {
+        ui.warn_of(&session::no_id(directory, error));
     }
     let mut runs = of_plans(&plans, &recording, settings, ui);
 
@@ -64,8 +64,12 @@ pub(super) fn find(
         let of_logs = of_logs(logs.logs, gone, &state, &overrides);
         runs.extend(of_logs.into_iter().filter(|run| run.logs.iter().all(is_new)));
     }
-    let any_loss = skips.any_loss() || !refused.is_empty();
-    Ok((runs, if any_loss { ExitCode::Partial } else { ExitCode::Success }))
+    let code = match (refused.is_empty(), skips.any_loss()) {
+        (false, _) => ExitCode::Usage,
+        (true, true) => ExitCode::Partial,
+        (true, false) => ExitCode::Success,
+    };
+    Ok((runs, code))
 }
 
 /// A log may be gone; its directory is not.
