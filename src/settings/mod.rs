@@ -84,6 +84,8 @@ pub struct Settings {
     pub min_free: MinFree,
     /// Whether what was acknowledged is deleted here.
     pub clean: bool,
+    /// Where the official client keeps copies of the files of artifacts on this machine, if anywhere.
+    pub staging_dir: Option<PathBuf>,
     /// Requests a second over all runs; `None` is no limit.
     pub requests_per_second: Option<f64>,
     /// What to say, and how.
@@ -218,6 +220,7 @@ impl Settings {
             max_spool: disk.max_spool.unwrap_or(MAX_SPOOL),
             min_free: disk.min_free.unwrap_or_default(),
             clean: disk.clean,
+            staging_dir: staging_dir(environment),
             requests_per_second: Some(network.tpslimit.unwrap_or(REQUESTS_PER_SECOND)).filter(|rate| *rate > 0.0),
             output: Output::resolve(command, environment),
             other_rank: other_rank(environment),
@@ -312,6 +315,22 @@ fn root_dir(target: &TargetArgs, environment: &Environment) -> PathBuf {
 fn wandb_dir(dir: &Path, environment: &Environment) -> PathBuf {
     let hidden = dir.join(".wandb");
     if environment.at(&hidden).is_dir() { hidden } else { dir.join("wandb") }
+}
+
+/// Where the official client keeps copies of the files of artifacts until they are sent.
+fn staging_dir(environment: &Environment) -> Option<PathBuf> {
+    let set = |name: &str| environment.get(name).map(|value| environment.expand_home(Path::new(value)));
+    let data = || {
+        if cfg!(target_os = "macos") {
+            environment.in_home("Library/Application Support")
+        } else if cfg!(windows) {
+            set("LOCALAPPDATA").map(|data| data.join("wandb"))
+        } else {
+            set("XDG_DATA_HOME").or_else(|| environment.in_home(".local/share"))
+        }
+    };
+    let data = set("WANDB_DATA_DIR").or_else(|| data().map(|data| data.join("wandb")))?;
+    Some(environment.at(&data).join("artifacts/staging"))
 }
 
 fn mode(

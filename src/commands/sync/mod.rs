@@ -6,7 +6,9 @@ mod plan;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::api::project_url;
+use tokio::runtime::Runtime;
+
+use crate::api::{ApiClient, project_url};
 use crate::cleaned::{self, Cleaned};
 use crate::cli::{Mode, SyncArgs};
 use crate::commands::attach;
@@ -17,7 +19,7 @@ use crate::commands::ui::{Destination, Report, Ui, counted};
 use crate::commands::verify;
 use crate::convert::template::{Template, TemplateError};
 use crate::model::RunId;
-use crate::pipeline::{self, Watcher};
+use crate::pipeline::{self, Uploads, Watcher};
 use crate::settings::{Setting, Settings, check_project};
 use crate::state_file::place::StateHome;
 use crate::upload::{Links, Overrides};
@@ -84,7 +86,7 @@ pub(super) fn run(
     };
     let runtime = session::start_runtime()?;
     let watcher: Arc<dyn Watcher> = reporter.clone();
-    let uploads = session::uploads(&runtime, client, settings, &watcher).following(links(arguments));
+    let uploads = uploads(&runtime, client, arguments, settings, &watcher);
     let stop = Stop::listen(&runtime, settings.max_duration, Some(&uploads))?;
     let artifacts = &arguments.artifacts;
     pipeline::sync(chosen.logs.clone(), &overrides, arguments.stale_after, artifacts, &uploads, &watcher);
@@ -96,6 +98,20 @@ pub(super) fn run(
         Ok(verify::of_logs(logs, cleaned::find(&paths, &state), &state, &overrides))
     })?;
     Ok(reporter.finish("synced", stop.exit_code().into_iter().chain(not_looked_at).chain(verified)))
+}
+
+fn uploads(
+    runtime: &Arc<Runtime>,
+    client: ApiClient,
+    arguments: &SyncArgs,
+    settings: &Settings,
+    watcher: &Arc<dyn Watcher>,
+) -> Uploads {
+    let staging: Vec<PathBuf> = arguments.staging.iter().chain(&settings.staging_dir).cloned().collect();
+    session::uploads(runtime, client, settings, watcher)
+        .following(links(arguments))
+        .staged_in(&staging)
+        .accepting_losses(arguments.accept_losses)
 }
 
 fn links(arguments: &SyncArgs) -> Links {
