@@ -18,6 +18,7 @@ use url::Url;
 
 use crate::api::ApiKey;
 use crate::api::app_url::app_url;
+use crate::api::body::Body;
 use crate::api::budget::Budget;
 use crate::api::error::{ApiError, message_of, shown};
 use crate::api::graphql::Features;
@@ -128,11 +129,12 @@ pub struct ApiClient {
 }
 
 /// One request as it is sent, as often as needed.
-pub(crate) struct Outgoing {
+pub(crate) struct Outgoing<'a> {
     pub(crate) call: Call,
     pub(crate) method: Method,
     pub(crate) url: Url,
     pub(crate) headers: HeaderMap,
+    pub(crate) body: Body<'a>,
     pub(crate) timeout: Option<Duration>,
     /// Whether it goes to the API host: then it carries the key and takes from the budget.
     pub(crate) to_api: bool,
@@ -211,26 +213,13 @@ impl ApiClient {
         Ok(url)
     }
 
-    /// Sends one request until it succeeds or is not worth another try. `body` is asked for each try.
-    pub(crate) async fn send<B, F>(&self, out: Outgoing, body: B, patience: &impl Patience) -> Result<Bytes, ApiError>
-    where
-        B: FnMut() -> F,
-        F: Future<Output = Result<reqwest::Body, ApiError>>,
-    {
-        self.send_for_answer(out, body, patience).await.map(|got| got.body)
+    /// Sends one request until it succeeds or is not worth another try.
+    pub(crate) async fn send(&self, out: Outgoing<'_>, patience: &impl Patience) -> Result<Bytes, ApiError> {
+        self.send_for_answer(out, patience).await.map(|got| got.body)
     }
 
     /// The same, for who wants to know more of the answer than its body.
-    pub(crate) async fn send_for_answer<B, F>(
-        &self,
-        out: Outgoing,
-        mut body: B,
-        patience: &impl Patience,
-    ) -> Result<Got, ApiError>
-    where
-        B: FnMut() -> F,
-        F: Future<Output = Result<reqwest::Body, ApiError>>,
-    {
+    pub(crate) async fn send_for_answer(&self, out: Outgoing<'_>, patience: &impl Patience) -> Result<Got, ApiError> {
         let place = shown(&out.url);
         let _begun = Begun::new(patience);
         let cancel = patience.token();
@@ -244,7 +233,7 @@ impl ApiClient {
                 if out.to_api {
                     self.budget.take().await;
                 }
-                let body = body().await?;
+                let body = out.body.begin().await?;
                 Ok::<_, ApiError>(self.once(&out, body).await)
             };
             let got = tokio::select! {
@@ -298,7 +287,7 @@ impl ApiClient {
         }
     }
 
-    async fn once(&self, out: &Outgoing, body: reqwest::Body) -> Result<Got, reqwest::Error> {
+    async fn once(&self, out: &Outgoing<'_>, body: reqwest::Body) -> Result<Got, reqwest::Error> {
         let mut request =
             self.http.request(out.method.clone(), out.url.clone()).headers(out.headers.clone()).body(body);
         if let Some(timeout) = out.timeout {
@@ -375,7 +364,7 @@ pub(crate) struct Got {
 impl Got {
     /// Whether it is a success that whoever was asked would not say so: a proxy's page must not pass for an
     /// acknowledgement.
-    fn is_odd(&self, out: &Outgoing) -> bool {
+    fn is_odd(&self, out: &Outgoing<'_>) -> bool {
         let is_json = || serde_json::from_slice::<serde::de::IgnoredAny>(&self.body).is_ok();
         (200..300).contains(&self.status) && if out.to_api { !is_json() } else { self.html }
     }

@@ -19,6 +19,7 @@ use reqwest::Method;
 use reqwest::header::{CONTENT_ENCODING, HeaderValue};
 use serde::Deserialize;
 
+use crate::api::body::Body;
 use crate::api::client::{ApiClient, Outgoing, json_headers};
 use crate::api::error::ApiError;
 use crate::api::graphql::Bucket;
@@ -155,8 +156,16 @@ impl ApiClient {
             headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         }
         let timeout = Some(self.options().timeouts.file_stream);
-        let out = Outgoing { call: Call::FileStream, method: Method::POST, url, headers, timeout, to_api: true };
-        let answer = self.send(out, || std::future::ready(Ok(body.clone().into())), patience).await?;
+        let out = Outgoing {
+            call: Call::FileStream,
+            method: Method::POST,
+            url,
+            headers,
+            body: Body::Bytes(body),
+            timeout,
+            to_api: true,
+        };
+        let answer = self.send(out, patience).await?;
         // Whatever else a successful answer says is of no consequence.
         Ok(serde_json::from_slice::<Answer>(&answer).is_ok_and(|answer| answer.stopped))
     }

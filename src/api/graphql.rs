@@ -5,12 +5,14 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use reqwest::Method;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tracing::debug;
 
+use crate::api::body::Body;
 use crate::api::client::{ApiClient, Outgoing, header, json_headers};
 use crate::api::error::{ApiError, Class, message_of, shown};
 use crate::api::patience::Patience;
@@ -339,13 +341,30 @@ impl ApiClient {
         variables: Option<Value>,
         patience: &impl Patience,
     ) -> Result<(Option<T>, Option<String>), ApiError> {
+        let answer = self.graphql_answer(call, operation, query, variables, patience).await?;
+        let parsed: Envelope<T> = serde_json::from_slice(&answer).map_err(|error| {
+            let why = format!("this is no answer of a W&B server to {operation}: {error}");
+            self.graphql_url().map_or_else(|error| error, |url| ApiError::Protocol { place: shown(&url), why })
+        })?;
+        let failed = parsed.errors.is_some_and(|errors| !errors.is_empty());
+        Ok((parsed.data, failed.then(|| message_of(&answer))))
+    }
+
+    /// What was answered, as it came: once in the program, not once for each kind of answer.
+    async fn graphql_answer(
+        &self,
+        call: Call,
+        operation: &'static str,
+        query: &str,
+        variables: Option<Value>,
+        patience: &impl Patience,
+    ) -> Result<Bytes, ApiError> {
         let mut request = json!({"query": query, "operationName": operation});
         if let (Some(variables), Some(members)) = (variables, request.as_object_mut()) {
             members.insert("variables".to_owned(), variables);
         }
-        let body = bytes::Bytes::from(request.to_string());
+        let body = Body::Bytes(request.to_string().into());
         let url = self.graphql_url()?;
-        let place = shown(&url);
         let mut headers = json_headers();
         let options = self.options();
         headers.extend(
@@ -357,14 +376,8 @@ impl ApiClient {
             .flatten(),
         );
         let timeout = Some(options.timeouts.graphql);
-        let out = Outgoing { call, method: Method::POST, url, headers, timeout, to_api: true };
-        let answer = self.send(out, || std::future::ready(Ok(body.clone().into())), patience).await?;
-        let parsed: Envelope<T> = serde_json::from_slice(&answer).map_err(|error| ApiError::Protocol {
-            place: place.clone(),
-            why: format!("this is no answer of a W&B server to {operation}: {error}"),
-        })?;
-        let failed = parsed.errors.is_some_and(|errors| !errors.is_empty());
-        Ok((parsed.data, failed.then(|| message_of(&answer))))
+        let out = Outgoing { call, method: Method::POST, url, headers, body, timeout, to_api: true };
+        self.send(out, patience).await
     }
 
     fn graphql_url(&self) -> Result<url::Url, ApiError> {

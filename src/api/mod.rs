@@ -8,6 +8,7 @@
 
 mod app_url;
 mod artifacts;
+mod body;
 mod budget;
 mod client;
 mod credentials;

@@ -10,6 +10,7 @@ mod collect;
 mod hash;
 mod manifest;
 mod names;
+mod places;
 
 pub use attach::{Attached, Attachment};
 pub use collect::{CollectError, Found, LeftOut, WhyLeftOut, collect, collect_below, inside};
@@ -18,3 +19,4 @@ pub use manifest::{Entry, LocalFile, Manifest, STORAGE_POLICY};
 pub use names::{
     NameError, check_alias, check_name, check_tag, check_type, safe_name, stable_client_id, stable_run_id,
 };
+pub use places::Places;

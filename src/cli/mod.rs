@@ -217,6 +217,13 @@ pub struct SyncArgs {
     /// Send no file that is a link to outside of the run [default: those to files that are neither hidden nor the system's]
     #[arg(long)]
     pub no_follow_links: bool,
+    /// Also look for files of recorded artifacts in this folder, where the staging folder of the machine that recorded them
+    /// was copied to; may be repeated
+    #[arg(long, value_name = "DIR")]
+    pub staging: Vec<PathBuf>,
+    /// Mark runs as synced although something of them can never be sent: it is reported once
+    #[arg(long)]
+    pub accept_losses: bool,
     /// Delete the log and the files of each run once it is finished and all of it was acknowledged
     #[arg(long)]
     pub clean: bool,

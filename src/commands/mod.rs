@@ -17,7 +17,9 @@ use std::io;
 use std::sync::Arc;
 
 use clap::CommandFactory as _;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::cli::{self, ArtifactAction, ArtifactArgs, Cli, Command, ParseError, WatchArgs};
 use crate::settings::{Environment, Output, Settings};
@@ -53,10 +55,11 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, environment: &Environm
         (Some(error), _) => without_settings(&cli.command, error, &ui),
         (None, Err(error)) => without_settings(&cli.command, error.into(), &ui),
     };
-    ended.map(Ended::number).unwrap_or_else(|error| {
+    let ended = ended.unwrap_or_else(|error| {
         ui.error(&error);
-        error.code.number()
-    })
+        Ended::Own(error.code)
+    });
+    ended.and(ui.exit_code()).number()
 }
 
 /// Whatever is wrong with W&B, training goes on: `watch -- CMD` runs its command unless the command line is wrong.
@@ -88,7 +91,8 @@ fn dispatch(command: Command, typed: &[String], settings: &Settings, ui: &Arc<Ui
     }
 }
 
-/// Logs what happens inside, for bug reports. What a user must see goes through [`Ui`] instead.
+/// Logs what happens inside, for bug reports: as often as `-v` was given, or what `WANDB_BRIDGE_LOG` says, such as
+/// `debug` or `wandb_bridge::upload=trace,hyper=info`. What a user must see goes through [`Ui`] instead.
 fn log_to_stderr(verbose: u8, environment: &Environment) {
     let directives = match (environment.get("WANDB_BRIDGE_LOG").and_then(|directives| directives.to_str()), verbose) {
         (Some(directives), _) => directives,
@@ -97,7 +101,40 @@ fn log_to_stderr(verbose: u8, environment: &Environment) {
         (None, 2) => "wandb_bridge=debug",
         (None, _) => "wandb_bridge=trace",
     };
-    let filter = EnvFilter::builder().parse_lossy(directives);
+    let lines = tracing_subscriber::fmt().with_max_level(LevelFilter::TRACE).with_ansi(false).with_writer(io::stderr);
     // In tests there may be a subscriber already.
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(io::stderr).try_init();
+    let _ = lines.finish().with(targets(directives)).try_init();
+}
+
+/// A directive that cannot be used costs only itself.
+fn targets(directives: &str) -> Targets {
+    let is_usable = |directive: &&str| !directive.is_empty() && directive.parse::<Targets>().is_ok();
+    let usable: Vec<&str> = directives.split(',').map(str::trim).filter(is_usable).collect();
+    // No text at all would mean everything.
+    if usable.is_empty() { Targets::new() } else { usable.join(",").parse().unwrap_or_default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::Level;
+
+    use super::*;
+
+    #[test]
+    fn what_is_logged() {
+        let says = |directives: &str, target: &str| {
+            let targets = targets(directives);
+            let most = [Level::TRACE, Level::DEBUG, Level::INFO, Level::WARN, Level::ERROR];
+            most.into_iter().find(|level| targets.would_enable(target, level))
+        };
+        assert_eq!(says("debug", "hyper"), Some(Level::DEBUG));
+        assert_eq!(says("wandb_bridge=info", "wandb_bridge::upload"), Some(Level::INFO));
+        assert_eq!(says("wandb_bridge=info", "hyper"), None);
+        assert_eq!(
+            says("warn,hyper=much,wandb_bridge::upload=trace", "wandb_bridge::upload::fold"),
+            Some(Level::TRACE)
+        );
+        assert_eq!(says("warn,hyper=much,wandb_bridge::upload=trace", "hyper"), Some(Level::WARN));
+        assert_eq!(says("", "wandb_bridge"), None);
+    }
 }

@@ -27,6 +27,14 @@ pub(super) enum Ended {
 }
 
 impl Ended {
+    /// With what else there is to say. The command's own code says more than any of ours.
+    pub(super) fn and(self, more: ExitCode) -> Self {
+        match self {
+            Self::Own(code) => Self::Own(ExitCode::combine([code, more])),
+            Self::Command(code) => Self::Command(code),
+        }
+    }
+
     /// The exit code of the process.
     pub(super) fn number(self) -> u8 {
         match self {

@@ -43,9 +43,17 @@ pub struct Uploads {
     /// waits for the first; so do two logs of one run, which must not be written over each other.
     turns: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
     spool: Arc<Spool>,
+    choices: Choices,
+}
+
+/// What the user chose for all runs.
+#[derive(Debug, Clone, Default)]
+struct Choices {
     clean: bool,
     on_conflict: OnConflict,
     links: Links,
+    staging: Arc<[PathBuf]>,
+    accept_losses: bool,
 }
 
 impl fmt::Debug for Uploads {
@@ -95,25 +103,37 @@ impl Uploads {
             watcher,
             state,
             spool: Spool::new(u64::MAX, 1),
-            clean: false,
             tasks: Mutex::new(JoinSet::new()),
             turns: Mutex::new(HashMap::new()),
-            on_conflict: OnConflict::default(),
-            links: Links::default(),
+            choices: Choices::default(),
         }
     }
 
     /// What to do with runs whose ids hold something else on the server.
     #[must_use]
     pub fn on_conflict(mut self, on_conflict: OnConflict) -> Self {
-        self.on_conflict = on_conflict;
+        self.choices.on_conflict = on_conflict;
         self
     }
 
     /// What becomes of links among the files of runs.
     #[must_use]
     pub fn following(mut self, links: Links) -> Self {
-        self.links = links;
+        self.choices.links = links;
+        self
+    }
+
+    /// Where staged files of artifacts may lie, besides where they were and around their logs.
+    #[must_use]
+    pub fn staged_in(mut self, staging: &[PathBuf]) -> Self {
+        self.choices.staging = staging.into();
+        self
+    }
+
+    /// Whether logs of which something is lost for good are marked as sent all the same.
+    #[must_use]
+    pub fn accepting_losses(mut self, accept: bool) -> Self {
+        self.choices.accept_losses = accept;
         self
     }
 
@@ -126,7 +146,7 @@ impl Uploads {
     #[must_use]
     pub fn keeping(mut self, max_spool: u64, clean: bool) -> Self {
         self.spool = Spool::new(max_spool, rayon::current_num_threads());
-        self.clean = clean;
+        self.choices.clean = clean;
         self
     }
 
@@ -137,7 +157,7 @@ impl Uploads {
 
     /// Whether what was acknowledged is deleted here.
     pub fn cleans(&self) -> bool {
-        self.clean
+        self.choices.clean
     }
 
     /// Whether somebody waits for what is sent: then it is sent in small pieces too.
@@ -183,8 +203,7 @@ impl Uploads {
             turns.entry(turn).or_default().clone()
         };
         let (fleet, watcher, state) = (self.fleet.clone(), self.watcher.clone(), self.state.clone());
-        let links = self.links;
-        let (spool, clean, on_conflict) = (self.spool.clone(), self.clean, self.on_conflict);
+        let (spool, choices) = (self.spool.clone(), self.choices.clone());
         // What is started first is read first. Whoever waits for its turn takes no place meanwhile.
         let its_turn = turn.clone().try_lock_owned().ok();
         let mut queued = (its_turn.is_some() && !first.live).then(|| fleet.queue());
@@ -213,8 +232,7 @@ impl Uploads {
                 if let Some(id) = &elsewhere {
                     run.overrides.run_id = Some(id.clone());
                 }
-                let choices = (clean, on_conflict, links);
-                let upload = upload(&run, &fleet, queued.take(), &watcher, &state, &spool, choices);
+                let upload = upload(&run, &fleet, queued.take(), &watcher, &state, &spool, &choices);
                 let outcome = Box::pin(upload).await;
                 failed = match &outcome.state {
                     RunState::Failed(_) => Some((run.log.clone(), false)),
@@ -286,14 +304,8 @@ fn fate(state: &RunState) -> Fate {
 }
 
 impl RunToUpload {
-    fn job(
-        &self,
-        state: &StateHome,
-        watcher: &Arc<dyn Watcher>,
-        clean: bool,
-        on_conflict: OnConflict,
-        links: Links,
-    ) -> UploadJob {
+    fn job(&self, state: &StateHome, watcher: &Arc<dyn Watcher>, choices: &Choices) -> UploadJob {
+        let Choices { clean, on_conflict, links, ref staging, accept_losses } = *choices;
         let directory = self.log.parent().unwrap_or(Path::new("."));
         let state = state.of_log(&self.log);
         let (id, watcher, meter) = (self.id.clone(), watcher.clone(), self.meter.clone());
@@ -314,6 +326,8 @@ impl RunToUpload {
             on_conflict,
             foreign: self.foreign,
             attach: self.attach.clone(),
+            staging: staging.clone(),
+            accept_losses,
             cleaning,
             progress: Arc::new(move |progress| {
                 match (&meter, &progress) {
@@ -349,10 +363,10 @@ async fn upload(
     watcher: &Arc<dyn Watcher>,
     state: &StateHome,
     spool: &Spool,
-    (clean, on_conflict, links): (bool, OnConflict, Links),
+    choices: &Choices,
 ) -> UploadOutcome {
     loop {
-        let job = run.job(state, watcher, clean, on_conflict, links);
+        let job = run.job(state, watcher, choices);
         let outcome = upload_queued_run(job, fleet.clone(), queued.take()).await;
         let RunState::Failed(error) = &outcome.state else { return outcome };
         let log_ends = run.end.borrow().complete;

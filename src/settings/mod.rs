@@ -84,6 +84,8 @@ pub struct Settings {
     pub min_free: MinFree,
     /// Whether what was acknowledged is deleted here.
     pub clean: bool,
+    /// Where the official client keeps copies of the files of artifacts on this machine, if anywhere.
+    pub staging_dir: Option<PathBuf>,
     /// Requests a second over all runs; `None` is no limit.
     pub requests_per_second: Option<f64>,
     /// What to say, and how.
@@ -171,8 +173,14 @@ impl Settings {
         let network = command.network().cloned().unwrap_or_default();
         let dir = root_dir(&target, environment);
         let wandb_dir = wandb_dir(&dir, environment);
+        let state_dir = command.state().state_dir.map(|dir| environment.expand_home(&dir));
+        let lookup = Lookup { cli, environment, files: &SettingsFiles::default() };
+        check_directory(&dir, || lookup.flag_or_variable(target.dir.is_some(), "--dir", "WANDB_DIR"), environment)?;
+        if let Some(dir) = &state_dir {
+            check_directory(dir, || lookup.flag("--state-dir"), environment)?;
+        }
         let files = SettingsFiles::read(environment, &wandb_dir, &mut warnings);
-        let lookup = Lookup { cli, environment, files: &files };
+        let lookup = Lookup { files: &files, ..lookup };
         let uses_server = command.uses_server();
 
         let mode = if uses_server {
@@ -205,7 +213,7 @@ impl Settings {
             entity,
             project,
             wandb_dir,
-            state_dir: command.state().state_dir.map(|dir| environment.expand_home(&dir)),
+            state_dir,
             no_lock: command.state().no_lock,
             runs: RunShape::resolve(runs.unwrap_or_default(), &lookup)?,
             data,
@@ -218,6 +226,7 @@ impl Settings {
             max_spool: disk.max_spool.unwrap_or(MAX_SPOOL),
             min_free: disk.min_free.unwrap_or_default(),
             clean: disk.clean,
+            staging_dir: staging_dir(environment),
             requests_per_second: Some(network.tpslimit.unwrap_or(REQUESTS_PER_SECOND)).filter(|rate| *rate > 0.0),
             output: Output::resolve(command, environment),
             other_rank: other_rank(environment),
@@ -308,10 +317,37 @@ fn root_dir(target: &TargetArgs, environment: &Environment) -> PathBuf {
     dir.map(|dir| environment.expand_home(&dir)).unwrap_or_default()
 }
 
+/// Refuses what is there and no directory; one that is not there yet is made when it is needed.
+fn check_directory(path: &Path, source: impl Fn() -> Source, environment: &Environment) -> Result<(), SettingsError> {
+    let is_refused = match std::fs::metadata(environment.at(path)) {
+        Ok(metadata) => !metadata.is_dir(),
+        // Something above it is a file.
+        Err(error) => error.kind() == std::io::ErrorKind::NotADirectory,
+    };
+    let why = || format!("`{}` is not a directory", path.display());
+    if is_refused { Err(SettingsError::Value { source: source(), why: why() }) } else { Ok(()) }
+}
+
 /// The official client uses `.wandb` where that exists.
 fn wandb_dir(dir: &Path, environment: &Environment) -> PathBuf {
     let hidden = dir.join(".wandb");
     if environment.at(&hidden).is_dir() { hidden } else { dir.join("wandb") }
+}
+
+/// Where the official client keeps copies of the files of artifacts until they are sent.
+fn staging_dir(environment: &Environment) -> Option<PathBuf> {
+    let set = |name: &str| environment.get(name).map(|value| environment.expand_home(Path::new(value)));
+    let data = || {
+        if cfg!(target_os = "macos") {
+            environment.in_home("Library/Application Support")
+        } else if cfg!(windows) {
+            set("LOCALAPPDATA").map(|data| data.join("wandb"))
+        } else {
+            set("XDG_DATA_HOME").or_else(|| environment.in_home(".local/share"))
+        }
+    };
+    let data = set("WANDB_DATA_DIR").or_else(|| data().map(|data| data.join("wandb")))?;
+    Some(environment.at(&data).join("artifacts/staging"))
 }
 
 fn mode(

@@ -206,6 +206,17 @@ fn the_folder_is_found_as_the_official_client_finds_it() {
     assert_eq!(dir("import x", &[]), Path::new("wandb"));
     assert_eq!(dir("import x", &[("WANDB_DIR", "runs")]), Path::new("runs/wandb"));
     assert_eq!(dir("import x --dir /data", &[("WANDB_DIR", "runs")]), Path::new("/data/wandb"));
+    let machine = Machine::new().with_file("work/file", "");
+    for (line, variables, source) in [
+        ("import x --dir file", [].as_slice(), "`--dir`"),
+        ("import x --dir file/below", &[], "`--dir`"),
+        ("import x", &[("WANDB_DIR", "file")], "`WANDB_DIR`"),
+        ("import x --state-dir file", &[], "`--state-dir`"),
+    ] {
+        let error = machine.resolve(line, variables).unwrap_err().to_string();
+        assert!(error.contains(source) && error.contains("is not a directory"), "{line}: {error}");
+    }
+    assert!(machine.resolve("import x --dir none/yet --state-dir nor/this", &[]).is_ok());
     let hidden = Machine::new().with_file("work/.wandb/settings", "[default]\nentity = me\n");
     let settings = hidden.resolve("import x", &[]).unwrap();
     assert_eq!(settings.wandb_dir, Path::new(".wandb"));

@@ -4,11 +4,9 @@
 //! remembered by size and time, so a second pass sends only what changed.
 
 use std::collections::{BTreeSet, HashMap};
-use std::fs::Metadata;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
-use std::time::UNIX_EPOCH;
 
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
@@ -90,7 +88,7 @@ pub(crate) fn delete_acknowledged(paths: &[String], fold: &Fold, sent: &Sent, di
         // A path of media stands for its content, so whoever wrote it again wrote the same.
         let is_content = path.starts_with("media/");
         let is_known = |now: FileMark| now == *known || (is_content && now.size == known.size);
-        if local.metadata().is_ok_and(|metadata| metadata.is_file() && is_known(mark(&metadata)))
+        if local.metadata().is_ok_and(|metadata| metadata.is_file() && is_known(FileMark::from(&metadata)))
             && let Err(error) = std::fs::remove_file(&local)
         {
             debug!(%path, %error, "not deleted");
@@ -138,7 +136,7 @@ fn plan<'a>(paths: impl Iterator<Item = &'a str>, sent: &Sent, (directory, links
         let metadata = inside(directory, path, links).and_then(|local| Some((local.metadata().ok()?, local)));
         match metadata {
             Some((metadata, local)) if metadata.is_file() => {
-                let mark = mark(&metadata);
+                let mark = FileMark::from(&metadata);
                 if sent.files.get(path) != Some(&mark) {
                     plan.due.push(Due { path: path.to_owned(), local, mark });
                 }
@@ -331,11 +329,6 @@ fn stays_at_home(directory: &Path, local: &Path) -> bool {
     below.is_some_and(|below| !below.components().any(hidden))
 }
 
-fn mark(metadata: &Metadata) -> FileMark {
-    let modified = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-    FileMark { size: metadata.len(), modified_ns: modified.map(|time| time.as_nanos() as u64).unwrap_or_default() }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -413,7 +406,7 @@ mod tests {
         for path in &paths {
             let metadata = files.join(path).metadata().expect("there");
             fold.files.insert(path.clone(), Policy::Now);
-            sent.files.insert(path.clone(), mark(&metadata));
+            sent.files.insert(path.clone(), FileMark::from(&metadata));
         }
         delete_acknowledged(&paths, &fold, &sent, &files);
         assert!(home.join("model.pt").is_file() && files.join("saved").is_file() && !files.join("plain").exists());

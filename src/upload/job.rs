@@ -38,6 +38,10 @@ pub struct UploadJob {
     pub foreign: Option<Foreign>,
     /// What is made of files beside it, and sent when all of it was.
     pub attach: Vec<Attachment>,
+    /// Folders in which staged files of its artifacts may lie, besides where they were and around the log.
+    pub staging: Arc<[PathBuf]>,
+    /// Whether the log is marked as sent although something of it is lost for good.
+    pub accept_losses: bool,
     /// What becomes of it here once it was acknowledged.
     pub cleaning: Cleaning,
     /// Told of every step that a person may want to see.

@@ -26,8 +26,8 @@ mod terminal;
 mod worker;
 
 pub use artifacts::{
-    ArtifactError, ArtifactUpload, Manner, PutArtifact, PutError, PutRequest, UploadedArtifact, put_artifact, settled,
-    upload_artifact,
+    ArtifactError, ArtifactUpload, Lacking, LackingFile, Manner, PutArtifact, PutError, PutRequest, UploadedArtifact,
+    WhyLacking, put_artifact, settled, upload_artifact,
 };
 pub use contents::{RunContents, RunLog};
 pub use cursor::{RunStart, run_start};

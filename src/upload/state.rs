@@ -4,7 +4,9 @@
 //! again, to the same offsets.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::Metadata;
 use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -170,8 +172,14 @@ pub(crate) enum ArtifactNote {
     Failed {
         /// Its name, and why.
         why: String,
-        /// A file without which it cannot be made: it is tried again when that is there.
+        /// A file without which it cannot be made, where it was when it was recorded: it is tried again when that is there.
         missing: Option<PathBuf>,
+        /// The recorded size of that file, in bytes; 0 where it is not known.
+        #[serde(default)]
+        size: u64,
+        /// What was in its place instead.
+        #[serde(default)]
+        seen: Option<FileMark>,
     },
 }
 
@@ -180,6 +188,11 @@ impl ArtifactNote {
     pub(crate) fn is_there(&self) -> bool {
         matches!(self, Self::Done(_))
     }
+
+    /// Whether it waits for a file.
+    pub(crate) fn lacks_file(&self) -> bool {
+        matches!(self, Self::Failed { missing: Some(_), .. })
+    }
 }
 
 /// Enough to see that a file changed.
@@ -187,6 +200,13 @@ impl ArtifactNote {
 pub(crate) struct FileMark {
     pub(crate) size: u64,
     pub(crate) modified_ns: u64,
+}
+
+impl From<&Metadata> for FileMark {
+    fn from(metadata: &Metadata) -> Self {
+        let modified = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+        Self { size: metadata.len(), modified_ns: modified.map(|time| time.as_nanos() as u64).unwrap_or_default() }
+    }
 }
 
 impl UploadState {

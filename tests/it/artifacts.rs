@@ -5,6 +5,7 @@ pub(crate) mod logs;
 mod official;
 mod parts;
 mod put;
+mod staging;
 mod weather;
 
 use std::fs;

@@ -128,6 +128,8 @@ impl Log {
             on_conflict: OnConflict::Fail,
             foreign: None,
             attach: Vec::new(),
+            staging: Default::default(),
+            accept_losses: false,
             cleaning: Cleaning::No,
             progress: Arc::new(|_| {}),
         }
@@ -541,6 +543,8 @@ fn by_both(directory: &Path, log: &Path, id: &str) -> (UploadOutcome, RunSnapsho
         on_conflict: OnConflict::Fail,
         foreign: None,
         attach: Vec::new(),
+        staging: Default::default(),
+        accept_losses: false,
         progress: Arc::new(|_| {}),
     };
     let outcome = runtime().block_on(upload_run(job, fleet(&server)));

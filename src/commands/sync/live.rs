@@ -6,7 +6,7 @@ use crate::api::ApiClient;
 use crate::cli::SyncArgs;
 use crate::commands::error::{CommandError, ExitCode};
 use crate::commands::session;
-use crate::commands::sync::{choose, destination, links};
+use crate::commands::sync::{choose, destination, uploads};
 use crate::commands::ui::Ui;
 use crate::pipeline::{LiveOptions, Signal, Signals, Stopping, Watcher, open_many_files, sync_live};
 use crate::settings::Settings;
@@ -27,7 +27,7 @@ pub(super) fn run(
     let reporter = session::reporter(ui, settings, destination, Some(session::same_command(typed)));
     let runtime = session::start_runtime()?;
     let watcher: Arc<dyn Watcher> = reporter.clone();
-    let uploads = session::uploads(&runtime, client, settings, &watcher).following(links(arguments));
+    let uploads = uploads(&runtime, client, arguments, settings, &watcher);
     let until = settings.max_duration.map(|limit| tokio::time::Instant::now() + limit);
     let stopping = Stopping::new(until.map(|until| until + arguments.drain));
     let options = LiveOptions {

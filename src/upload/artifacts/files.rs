@@ -1,7 +1,6 @@
 //! The files of a version: asked for in batches, sent where the server wants them, each content once.
 
 use std::collections::BTreeSet;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -10,10 +9,11 @@ use base64::prelude::BASE64_STANDARD;
 use tokio::sync::Semaphore;
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use crate::api::{ApiClient, ApiError, Class, FileSpec, FileUpload, PartSpec};
-use crate::artifact::{HashError, LocalFile, Manifest, Mark, Multipart, Part, hash_file, hash_parts};
+use crate::artifact::{Entry, HashError, LocalFile, Manifest, Mark, Multipart, Part, Places, hash_parts};
+use crate::upload::artifacts::lacking::{Lacking, LackingFile, find};
 use crate::upload::artifacts::{ArtifactError, Manner};
 
 /// How many files are asked for at once: so many that the asking does not count, so few that the addresses, which do not
@@ -28,14 +28,17 @@ pub(super) struct Sent {
 }
 
 /// Uploads the files of a manifest, and notes in it where their bytes are. `ids` are the artifact's and the manifest's.
+///
+/// Where files lack that the server does not have either, nothing more is sent: all of them are named.
 pub(super) async fn upload(
     api: &Arc<ApiClient>,
     manifest: &mut Manifest,
     ids: [&str; 2],
-    manner: Manner,
+    (manner, places): (Manner, &Arc<Places>),
     cancel: &CancellationToken,
 ) -> Result<Sent, ArtifactError> {
     let mut sent = Sent::default();
+    let mut lacking = Vec::new();
     let mut digests = BTreeSet::new();
     let local = manifest.entries.iter().filter(|(_, entry)| entry.local.is_some());
     // A content that comes twice is asked for again only when the server has seen it.
@@ -45,7 +48,16 @@ pub(super) async fn upload(
         while !waiting.is_empty() {
             let mut failed = Vec::new();
             for some in waiting.chunks(FILES_PER_REQUEST) {
-                batch(api, manifest, some, ids, manner, &mut sent, &mut failed, cancel).await?;
+                let ready = prepare(manifest, some, manner.multipart, places.clone()).await?;
+                let wanted = ask(api, manifest, ready, ids, &mut lacking, cancel).await?;
+                if lacking.is_empty() {
+                    send(api, wanted, manner, &mut sent, &mut failed, cancel).await?;
+                }
+            }
+            if !lacking.is_empty() {
+                lacking.sort_by(|one: &LackingFile, other| one.name.cmp(&other.name));
+                let places = places.all().map(Path::to_owned).collect();
+                return Err(ArtifactError::Lacking(Lacking { files: lacking, places }));
             }
             // Addresses may have become too old while they waited. As long as most files get through, it goes on.
             if failed.len() > waiting.len() / 2 {
@@ -61,50 +73,70 @@ pub(super) async fn upload(
 /// A file that is to be sent, should the server want it.
 struct Ready {
     name: String,
-    /// `None` when there is no such file any more.
-    file: Option<(PathBuf, Mark)>,
-    expected: PathBuf,
+    file: Result<(PathBuf, Mark), LackingFile>,
     digest: String,
     parts: Vec<Part>,
 }
 
-#[expect(clippy::too_many_arguments, reason = "one stage of `upload`, which holds all of these")]
-async fn batch(
-    api: &Arc<ApiClient>,
+/// A file that the server wants.
+struct Wanted {
+    name: String,
+    path: PathBuf,
+    mark: Mark,
+    parts: Vec<Part>,
+    birth: String,
+    upload: FileUpload,
+}
+
+/// Asks for files, and returns those that the server wants. Those that it wants and that are not here lack.
+async fn ask(
+    api: &ApiClient,
     manifest: &mut Manifest,
-    names: &[String],
+    ready: Vec<Ready>,
     [artifact, manifest_id]: [&str; 2],
+    lacking: &mut Vec<LackingFile>,
+    cancel: &CancellationToken,
+) -> Result<Vec<Wanted>, ArtifactError> {
+    let specs: Vec<FileSpec> = ready.iter().map(|file| file.spec(artifact, manifest_id)).collect();
+    let places = api.create_artifact_files(&specs, cancel).await?;
+    let mut wanted = Vec::new();
+    for (Ready { name, file, parts, .. }, place) in ready.into_iter().zip(places) {
+        if let Some(entry) = manifest.entries.get_mut(&name) {
+            entry.birth_artifact = Some(place.birth.clone());
+        }
+        if place.upload == FileUpload::Known {
+            debug!(file = %name, "the server has it");
+            continue;
+        }
+        match file {
+            Ok((path, mark)) => {
+                wanted.push(Wanted { name, path, mark, parts, birth: place.birth, upload: place.upload });
+            }
+            Err(file) => {
+                info!(file = %name, path = %file.path.display(), why = %file.why, "not here as recorded");
+                lacking.push(file);
+            }
+        }
+    }
+    Ok(wanted)
+}
+
+async fn send(
+    api: &Arc<ApiClient>,
+    wanted: Vec<Wanted>,
     manner: Manner,
     sent: &mut Sent,
     failed: &mut Vec<(String, ApiError)>,
     cancel: &CancellationToken,
 ) -> Result<(), ArtifactError> {
-    let ready = prepare(manifest, names, manner.multipart).await?;
-    let specs: Vec<FileSpec> = ready.iter().map(|file| file.spec(artifact, manifest_id)).collect();
-    let places = api.create_artifact_files(&specs, cancel).await?;
     let permits = Arc::new(Semaphore::new(manner.transfers.clamp(1, 256)));
     let mut going = JoinSet::new();
-    let mut missing: Vec<PathBuf> = Vec::new();
-    for (file, place) in ready.into_iter().zip(places) {
-        if let Some(entry) = manifest.entries.get_mut(&file.name) {
-            entry.birth_artifact = Some(place.birth.clone());
-        }
-        if place.upload == FileUpload::Known {
-            debug!(file = %file.name, "the server has it");
-            continue;
-        }
-        let Some((path, mark)) = file.file else {
-            missing.push(file.expected);
-            continue;
-        };
+    for Wanted { name, path, mark, parts, birth, upload } in wanted {
         let (api, permits, cancel) = (api.clone(), permits.clone(), cancel.clone());
         going.spawn(async move {
             let sending = Sending { api, permits, path, mark, cancel };
-            (file.name, mark.size, sending.send(place.birth, place.upload, file.parts).await)
+            (name, mark.size, sending.send(birth, upload, parts).await)
         });
-    }
-    if let Some(first) = missing.first() {
-        return Err(ArtifactError::Missing { count: missing.len() as u64, first: first.clone() });
     }
     while let Some(done) = going.join_next().await {
         match done {
@@ -127,40 +159,36 @@ async fn batch(
     Ok(())
 }
 
-/// Looks at files, and hashes what was not hashed before: a log may be older than the files that it names, or speak of
-/// files that were never its own.
-async fn prepare(manifest: &Manifest, names: &[String], how: Multipart) -> Result<Vec<Ready>, ArtifactError> {
-    let files: Vec<(String, String, LocalFile)> = names
-        .iter()
-        .filter_map(|name| {
-            let entry = manifest.entries.get(name)?;
-            Some((name.clone(), entry.digest.clone(), entry.local.clone()?))
-        })
-        .collect();
+/// Looks at files, and looks for those that others recorded.
+async fn prepare(
+    manifest: &Manifest,
+    names: &[String],
+    how: Multipart,
+    places: Arc<Places>,
+) -> Result<Vec<Ready>, ArtifactError> {
+    let entries = names.iter().filter_map(|name| Some((name.clone(), manifest.entries.get(name)?.clone())));
+    let files: Vec<(String, Entry)> = entries.collect();
     let look = move || {
         use rayon::prelude::*;
-        files.into_par_iter().map(|(name, digest, local)| Ready::look(name, digest, local, &how)).collect()
+        files.into_par_iter().filter_map(|(name, entry)| Ready::look(name, entry, &how, &places).transpose()).collect()
     };
     spawn_blocking(look).await.unwrap_or(Err(ArtifactError::Api(ApiError::Cancelled)))
 }
 
 impl Ready {
-    fn look(name: String, digest: String, local: LocalFile, how: &Multipart) -> Result<Self, ArtifactError> {
-        let LocalFile { path, mark } = local;
-        let is_gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
-        let mark = match mark {
-            Some(mark) => mark,
-            None => match hash_file(&path) {
-                Ok(hashed) if hashed.digest == digest => hashed.mark,
-                Ok(_) => return Err(ArtifactError::Differs(path)),
-                Err(HashError::Read { source, .. }) if is_gone(&source) => {
-                    return Ok(Self { name, file: None, expected: path, digest, parts: Vec::new() });
-                }
-                Err(error) => return Err(error.into()),
-            },
+    fn look(name: String, entry: Entry, how: &Multipart, places: &Places) -> Result<Option<Self>, ArtifactError> {
+        let Entry { digest, size, local: Some(LocalFile { path, mark }), .. } = entry else { return Ok(None) };
+        let file = match mark {
+            Some(mark) => Ok((path, mark)),
+            None => {
+                find(&path, (&digest, size), places).map_err(|why| LackingFile { name: name.clone(), path, size, why })
+            }
         };
-        let parts = hash_parts(&path, mark, how)?;
-        Ok(Self { name, expected: path.clone(), file: Some((path, mark)), digest, parts })
+        let parts = match &file {
+            Ok((path, mark)) => hash_parts(path, *mark, how)?,
+            Err(_) => Vec::new(),
+        };
+        Ok(Some(Self { name, file, digest, parts }))
     }
 
     fn spec(&self, artifact: &str, manifest: &str) -> FileSpec {

@@ -10,11 +10,11 @@
 //! files whose content is the one that the manifest speaks of are sent, and only when the server asks for them.
 
 mod files;
+mod lacking;
 mod put;
 mod record;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,10 +26,12 @@ use tracing::{debug, info};
 use crate::api::{
     ApiClient, ApiError, ArtifactState, ArtifactVersion, Class, ManifestKind, NewArtifact, NewManifest, Upload,
 };
-use crate::artifact::{HashError, Manifest, Multipart, md5_base64};
+use crate::artifact::{HashError, Manifest, Multipart, Places, md5_base64};
 
+pub(crate) use lacking::may_be_here;
+pub use lacking::{Lacking, LackingFile, WhyLacking};
 pub use put::{PutArtifact, PutError, PutRequest, put_artifact};
-pub(crate) use record::from_record;
+pub(crate) use record::{RecordError, from_record};
 
 /// The server's feature of knowing artifacts of other projects.
 const FOREIGN_ARTIFACTS: &str = "USE_ARTIFACT_WITH_ENTITY_AND_PROJECT_INFORMATION";
@@ -47,6 +49,8 @@ pub struct ArtifactUpload {
     pub new: NewArtifact,
     /// What it holds.
     pub manifest: Manifest,
+    /// Where files may be that were recorded by others, besides where they were.
+    pub places: Arc<Places>,
     /// Entity, project and id of the run that it belongs to.
     pub run: [String; 3],
     /// How much of a version the manifest is.
@@ -92,16 +96,8 @@ pub enum ArtifactError {
     #[error(transparent)]
     File(#[from] HashError),
     /// Files that the server does not have, and neither has this machine.
-    #[error("{count} files of the artifact are not here any more, the first is `{}`", first.display())]
-    Missing {
-        /// How many.
-        count: u64,
-        /// Where one was.
-        first: PathBuf,
-    },
-    /// The content of a file is not the one that was recorded.
-    #[error("`{}` is not what it was when the artifact was made", .0.display())]
-    Differs(PathBuf),
+    #[error("{0}")]
+    Lacking(Lacking),
     /// A reference to an artifact that the server does not know.
     #[error("the server does not know the artifact that `{0}` refers to")]
     Reference(String),
@@ -141,7 +137,7 @@ pub async fn upload_artifact(
     manner: Manner,
     cancel: &CancellationToken,
 ) -> Result<UploadedArtifact, ArtifactError> {
-    let ArtifactUpload { mut new, mut manifest, run, kind, base, finalize, use_after_commit, second_client_id } =
+    let ArtifactUpload { mut new, mut manifest, places, run, kind, base, finalize, use_after_commit, second_client_id } =
         artifact;
     let mut created = api.create_artifact(&new, cancel).await?;
     if let (ArtifactState::Deleted, Some(other)) = (&created.state, second_client_id) {
@@ -167,7 +163,7 @@ pub async fn upload_artifact(
     let mut description =
         NewManifest { artifact: &id, base: base.as_deref(), entity, project, run_id, kind, digest: None };
     let place = api.create_artifact_manifest(&description, cancel).await?;
-    let sent = files::upload(api, &mut manifest, [&id, &place.id], manner, cancel).await?;
+    let sent = files::upload(api, &mut manifest, [&id, &place.id], (manner, &places), cancel).await?;
     resolve_references(api, &mut manifest, cancel).await?;
 
     let text = bytes::Bytes::from(manifest.to_json());

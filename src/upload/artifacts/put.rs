@@ -154,6 +154,7 @@ impl PutRequest {
         ArtifactUpload {
             new,
             manifest: self.manifest.clone(),
+            places: Arc::default(),
             run: [run.entity.clone(), run.project.clone(), run.run_id.clone()],
             kind: ManifestKind::Full,
             base: None,

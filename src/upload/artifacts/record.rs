@@ -7,11 +7,12 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use flate2::read::MultiGzDecoder;
 
 use crate::api::{ManifestKind, NewArtifact};
-use crate::artifact::{Entry, LocalFile, Manifest};
+use crate::artifact::{Entry, LocalFile, Manifest, Places};
 use crate::model::{Json, Number};
 use crate::proto::wandb_internal::{ArtifactManifest, ArtifactManifestEntry, ArtifactRecord};
 use crate::upload::artifacts::ArtifactUpload;
@@ -42,12 +43,16 @@ pub(crate) enum RecordError {
 ///
 /// Entity, project and run of the record are those of the time when it was written; they may be empty, or another run's
 /// when the log is sent to another place. So the run's are taken.
-pub(crate) fn from_record(record: ArtifactRecord, run: [String; 3]) -> Result<ArtifactUpload, RecordError> {
+pub(crate) fn from_record(
+    record: ArtifactRecord,
+    run: [String; 3],
+    places: Arc<Places>,
+) -> Result<ArtifactUpload, RecordError> {
     let known = ["", "MANIFEST_MD5"];
     if !known.contains(&record.digest_algorithm.as_str()) {
         return Err(RecordError::Algorithm(record.digest_algorithm));
     }
-    let manifest = manifest(record.manifest.ok_or(RecordError::NoManifest)?)?;
+    let manifest = manifest(record.manifest.ok_or(RecordError::NoManifest)?, &places)?;
     let [entity, project, run_id] = run.clone();
     let kind = match (record.incremental_beta1, record.distributed_id.is_empty()) {
         (true, _) => ManifestKind::Incremental,
@@ -74,6 +79,7 @@ pub(crate) fn from_record(record: ArtifactRecord, run: [String; 3]) -> Result<Ar
     Ok(ArtifactUpload {
         new,
         manifest,
+        places,
         run,
         kind,
         base: Some(record.base_id).filter(|base| !base.is_empty()),
@@ -83,13 +89,14 @@ pub(crate) fn from_record(record: ArtifactRecord, run: [String; 3]) -> Result<Ar
     })
 }
 
-fn manifest(record: ArtifactManifest) -> Result<Manifest, RecordError> {
+fn manifest(record: ArtifactManifest, places: &Places) -> Result<Manifest, RecordError> {
     let region = record.storage_policy_config.iter().find(|item| item.key == "storageRegion");
     let region = region.and_then(|item| Json::parse(&item.value_json).ok()?.as_str().map(str::to_owned));
     let mut entries = BTreeMap::new();
     if !record.manifest_file_path.is_empty() {
         let path = PathBuf::from(record.manifest_file_path);
-        entries = read_list(&path).map_err(|source| RecordError::List { path, source })?;
+        let here = places.candidates(&path).find(|path| path.is_file());
+        entries = read_list(here.as_deref().unwrap_or(&path)).map_err(|source| RecordError::List { path, source })?;
     }
     entries.extend(record.contents.into_iter().map(entry));
     Ok(Manifest { storage_region: region, entries })
@@ -201,7 +208,7 @@ mod tests {
 
     #[test]
     fn a_record_becomes_a_version_of_the_run_that_it_is_sent_to() {
-        let upload = from_record(record(), run()).unwrap();
+        let upload = from_record(record(), run(), Arc::default()).unwrap();
         assert_eq!((upload.new.entity.as_str(), upload.new.project.as_str()), ("e", "p"));
         assert_eq!(upload.new.run_id.as_deref(), Some("r"));
         assert_eq!((upload.kind, upload.finalize, upload.base), (ManifestKind::Full, true, None));
@@ -211,14 +218,14 @@ mod tests {
         assert_eq!(entries["r"].reference.as_deref(), Some("s3://b/k"));
         assert_eq!(entries["r"].extra["etag"], Json::from("etag"));
         let patch = ArtifactRecord { distributed_id: "d".to_owned(), user_created: true, ..record() };
-        let upload = from_record(patch.clone(), run()).unwrap();
+        let upload = from_record(patch.clone(), run(), Arc::default()).unwrap();
         assert_eq!((upload.kind, upload.new.run_id), (ManifestKind::Patch, None));
-        let upload = from_record(ArtifactRecord { incremental_beta1: true, ..patch }, run()).unwrap();
+        let upload = from_record(ArtifactRecord { incremental_beta1: true, ..patch }, run(), Arc::default()).unwrap();
         assert_eq!(upload.kind, ManifestKind::Incremental);
         let other = ArtifactRecord { digest_algorithm: "MANIFEST_XXH128".to_owned(), ..record() };
-        assert!(matches!(from_record(other, run()), Err(RecordError::Algorithm(_))));
+        assert!(matches!(from_record(other, run(), Arc::default()), Err(RecordError::Algorithm(_))));
         let none = ArtifactRecord { manifest: None, ..record() };
-        assert!(matches!(from_record(none, run()), Err(RecordError::NoManifest)));
+        assert!(matches!(from_record(none, run(), Arc::default()), Err(RecordError::NoManifest)));
     }
 
     #[test]
@@ -240,17 +247,20 @@ mod tests {
         let manifest = with_file.manifest.as_mut().unwrap();
         manifest.contents.truncate(0);
         manifest.manifest_file_path = path.display().to_string();
-        let entries = from_record(with_file.clone(), run()).unwrap().manifest.entries;
+        let entries = from_record(with_file.clone(), run(), Arc::default()).unwrap().manifest.entries;
         assert_eq!(entries.keys().collect::<Vec<_>>(), ["a", "b"]);
         assert_eq!((entries["a"].size, entries["b"].reference.as_deref()), (3, Some("s3://b/k")));
         assert!(path.exists());
         for bad in ["{", "[]", r#"{"path":"a"}"#, r#"{"digest":"a"}"#] {
             write(bad);
-            assert!(matches!(from_record(with_file.clone(), run()), Err(RecordError::List { .. })), "{bad}");
+            assert!(
+                matches!(from_record(with_file.clone(), run(), Arc::default()), Err(RecordError::List { .. })),
+                "{bad}"
+            );
         }
         std::fs::write(&path, "not gzip").unwrap();
-        assert!(matches!(from_record(with_file.clone(), run()), Err(RecordError::List { .. })));
+        assert!(matches!(from_record(with_file.clone(), run(), Arc::default()), Err(RecordError::List { .. })));
         std::fs::remove_file(&path).unwrap();
-        assert!(matches!(from_record(with_file, run()), Err(RecordError::List { .. })));
+        assert!(matches!(from_record(with_file, run(), Arc::default()), Err(RecordError::List { .. })));
     }
 }

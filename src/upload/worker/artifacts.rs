@@ -14,13 +14,15 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::api::{ApiClient, ApiError, Class};
-use crate::artifact::Multipart;
+use crate::artifact::{HashError, Multipart, Places};
 use crate::model::{LogPosition, SkippedReason, Skips};
 use crate::proto::wandb_internal::ArtifactRecord;
 use crate::proto::wandb_internal::record::RecordType;
-use crate::upload::artifacts::{ArtifactError, Manner, from_record, upload_artifact};
+use crate::upload::artifacts::{
+    ArtifactError, Lacking, Manner, RecordError, WhyLacking, from_record, may_be_here, upload_artifact,
+};
 use crate::upload::job::UploadError;
-use crate::upload::state::ArtifactNote;
+use crate::upload::state::{ArtifactNote, FileMark};
 use crate::upload::worker::Worker;
 use crate::wandb_format::{EntryKind, LogReader, Next};
 
@@ -79,11 +81,17 @@ impl Worker<'_> {
 
     /// Those whose files are here again are tried again.
     pub(super) fn forget_artifacts_to_try_again(&mut self) {
-        let is_here = |note: &ArtifactNote| match note {
-            ArtifactNote::Failed { missing: Some(path), .. } => path.exists(),
-            _ => false,
-        };
-        self.state.sent.artifacts.retain(|_, note| !is_here(note));
+        let notes = &mut self.state.sent.artifacts;
+        if notes.values().any(ArtifactNote::lacks_file) {
+            let places = Places::of_log(&self.job.log, self.job.staging.to_vec());
+            let is_here = |note: &ArtifactNote| match note {
+                ArtifactNote::Failed { missing: Some(path), size, seen, .. } => {
+                    may_be_here(path, *size, *seen, &places)
+                }
+                _ => false,
+            };
+            notes.retain(|_, note| !is_here(note));
+        }
     }
 
     /// Counts those that are not there.
@@ -108,13 +116,20 @@ impl Worker<'_> {
         }
         let run = [run.entity.clone(), run.project.clone(), run.run_id.clone()];
         let (api, cancel) = (self.fleet.api.clone(), self.fleet.cancel().clone());
-        self.artifacts.0.spawn(upload(api, self.job.log.clone(), waiting, run, cancel));
+        let of = (self.job.log.clone(), self.job.staging.clone());
+        self.artifacts.0.spawn(upload(api, of, waiting, run, cancel));
     }
 
     fn note_artifacts(&mut self, arrived: Result<Arrived, JoinError>) -> Result<(), UploadError> {
         let Arrived { notes, stopped } = arrived.map_err(|_| ApiError::Cancelled)?;
-        self.artifacts_sent += notes.iter().filter(|(_, note)| note.is_there()).count() as u64;
-        self.state.sent.artifacts.extend(notes);
+        let sent = notes.iter().filter(|(_, note)| note.is_there()).count() as u64;
+        self.artifacts_sent += sent;
+        let known = &mut self.state.sent.artifacts;
+        known.extend(notes);
+        if sent > 0 {
+            // What others lack may have come with these.
+            known.retain(|_, note| !note.lacks_file());
+        }
         self.touch();
         stopped.map_or(Ok(()), Err)
     }
@@ -122,26 +137,32 @@ impl Worker<'_> {
 
 async fn upload(
     api: Arc<ApiClient>,
-    log: PathBuf,
+    (log, staging): (PathBuf, Arc<[PathBuf]>),
     waiting: Vec<LogPosition>,
     run: [String; 3],
     cancel: CancellationToken,
 ) -> Arrived {
     let mut arrived = Arrived::default();
+    let places = Arc::new(Places::of_log(&log, staging.to_vec()));
     for position in waiting {
-        let (path, of) = (log.clone(), run.clone());
+        let (path, of, places) = (log.clone(), run.clone(), places.clone());
         let read = tokio::task::spawn_blocking(move || {
-            let record = read(&path, position)?;
+            let record = read(&path, position).map_err(|why| (why, None))?;
             let name = record.name.clone();
-            from_record(record, of)
-                .map(|artifact| (name.clone(), artifact))
-                .map_err(|error| format!("`{name}`: {error}"))
+            from_record(record, of, places).map(|artifact| (name.clone(), artifact)).map_err(|error| {
+                let missing = match &error {
+                    RecordError::List { path, .. } => Some(path.clone()),
+                    _ => None,
+                };
+                (format!("`{name}`: {error}"), missing)
+            })
         });
         let (name, artifact) = match read.await {
             Ok(Ok(read)) => read,
-            Ok(Err(why)) => {
+            Ok(Err((why, missing))) => {
                 warn!(%why, "artifact left out");
-                arrived.notes.push((position, ArtifactNote::Failed { why, missing: None }));
+                let seen = missing.as_deref().and_then(look);
+                arrived.notes.push((position, ArtifactNote::Failed { why, missing, size: 0, seen }));
                 continue;
             }
             Err(_) => {
@@ -161,16 +182,32 @@ async fn upload(
             }
             Err(error) => {
                 warn!(artifact = %name, %error, "artifact left out");
-                let missing = match &error {
-                    ArtifactError::Missing { first, .. } => Some(first.clone()),
-                    _ => None,
+                let why = format!("`{name}`: {}", told(&error));
+                let (missing, size, seen) = match error {
+                    ArtifactError::Lacking(lacking) => first_of(&lacking),
+                    // It may be read another time.
+                    ArtifactError::File(HashError::Changed(path) | HashError::Read { path, .. }) => {
+                        (Some(path), 0, None)
+                    }
+                    _ => (None, 0, None),
                 };
-                ArtifactNote::Failed { why: format!("`{name}`: {}", told(&error)), missing }
+                ArtifactNote::Failed { why, missing, size, seen }
             }
         };
         arrived.notes.push((position, note));
     }
     arrived
+}
+
+/// A version that lacks files waits for the first of them. When that is there, the next one is seen.
+fn first_of(lacking: &Lacking) -> (Option<PathBuf>, u64, Option<FileMark>) {
+    let Some(first) = lacking.files.first() else { return (None, 0, None) };
+    let seen = (first.why == WhyLacking::Differs).then(|| look(&first.path)).flatten();
+    (Some(first.path.clone()), first.size, seen)
+}
+
+fn look(path: &Path) -> Option<FileMark> {
+    path.metadata().ok().map(|metadata| FileMark::from(&metadata))
 }
 
 /// An error that is not about one artifact, as one of the run.

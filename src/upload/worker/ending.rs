@@ -100,14 +100,19 @@ impl Worker<'_> {
         self.all_sent(end).await
     }
 
-    /// Marks the log as sent, unless something of it was lost.
+    /// Marks the log as sent, unless something of it was lost and nobody accepts that.
     pub(super) async fn all_sent(&mut self, end: LogEnd) -> Result<RunState, UploadError> {
-        if self.lost() {
+        let lost = self.lost();
+        // What may be sent later is not lost for good.
+        if lost && !(self.job.accept_losses && self.later.is_none()) {
             return Ok(RunState::Partial);
         }
         if let Err(error) = mark_synced(&self.job.log) {
             let why = format!("`{}`: {error}", synced_marker(&self.job.log).display());
             (self.job.progress)(Progress::Unmarked { why });
+        }
+        if lost {
+            return Ok(RunState::Partial);
         }
         if self.job.cleaning != Cleaning::No {
             self.clean(end).await?;

@@ -12,7 +12,7 @@ use crate::support::python::{script, wandb};
 use crate::support::server::{Artifact, FakeServer, Fault, Gate, Route};
 
 /// Records the run, and returns its directory. Staged files lie below `home/`.
-fn record(place: &Place) -> PathBuf {
+pub(super) fn record(place: &Place) -> PathBuf {
     let (work, home) = (place.path("work"), place.path("staging"));
     fs::create_dir(&work).unwrap();
     script("record_artifacts.py").args(["--many", "12"]).directory(&work).home(&home).run().ok();
@@ -20,7 +20,7 @@ fn record(place: &Place) -> PathBuf {
 }
 
 /// `sync` of a copy, from where the run was recorded.
-fn sync(place: &Place, server: &FakeServer, run: &Path) -> Call {
+pub(super) fn sync(place: &Place, server: &FakeServer, run: &Path) -> Call {
     place.call(["sync"]).arg(run).server(server).directory(&place.path("work"))
 }
 
@@ -115,7 +115,7 @@ fn missing_files_are_named_and_brought_when_they_are_here_again() {
     fs::rename(&staging, place.path("away")).unwrap();
     let partial = sync(&place, &server, &run).run().code(3);
     assert!(partial.stderr.contains("× artifact that could not be uploaded, first: `data`"), "{}", partial.stderr);
-    assert!(partial.stderr.contains("are not here any more"), "{}", partial.stderr);
+    assert!(partial.stderr.contains("not here as recorded"), "{}", partial.stderr);
     fs::rename(place.path("away"), &staging).unwrap();
     sync(&place, &server, &run).args(["--include-synced"]).run();
     server.assert_content();

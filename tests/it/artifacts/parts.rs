@@ -50,6 +50,7 @@ async fn upload(api: &Arc<ApiClient>, files: &[(&str, &Path)]) -> Result<Uploade
     let artifact = ArtifactUpload {
         new: new(manifest.digest()),
         manifest,
+        places: Arc::default(),
         run: ["tester", "p", "r"].map(str::to_owned),
         kind: ManifestKind::Full,
         base: None,

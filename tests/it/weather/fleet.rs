@@ -64,6 +64,8 @@ fn job(log: &std::path::Path) -> (watch::Sender<LogEnd>, UploadJob) {
         on_conflict: OnConflict::Fail,
         foreign: None,
         attach: Vec::new(),
+        staging: Default::default(),
+        accept_losses: false,
         cleaning: Cleaning::No,
         progress: Arc::new(|_| {}),
     };
