@@ -226,6 +226,6 @@ def late_by(flushes, state):
 CASES = [
     Idle(),
     Busy("watch-busy", "", []),
-    Busy("watch-busy-no-limit", " --tpslimit 0", ["--tpslimit", "0"]),
+    Busy("watch-busy-limited", " --tpslimit 20", ["--tpslimit", "20"]),
     ManyIdle(),
 ]
