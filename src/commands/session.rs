@@ -186,7 +186,7 @@ pub(super) fn client(settings: &Settings) -> Result<Option<ApiClient>, CommandEr
             https: proxy(&server.https_proxy)?,
             except: server.no_proxy.clone(),
         },
-        tps_limit: settings.requests_per_second.unwrap_or(0.0),
+        requests_per_second: settings.requests_per_second,
         username: server.username.clone(),
         email: server.user_email.clone(),
         ..ApiOptions::new(url(&server.base_url)?, key)

@@ -15,6 +15,7 @@ use crate::convert::run_id::Fingerprint;
 use crate::convert::template::Template;
 use crate::free_space::MinFree;
 use crate::known_runs::KnownRuns;
+use crate::listings::Listings;
 use crate::model::{Json, LogPosition, RunId, WallTime, is_forbidden_in_project};
 use crate::pipeline::making::Making;
 use crate::pipeline::report::{LeftOut, Note};
@@ -264,7 +265,7 @@ impl Recording {
             check_generation(checkpoint, self.options.generation)?;
         }
         let Described { default, asked, config } =
-            self.naming.described(plan, self.single(plan), self.config_of(plan).0);
+            self.naming.described(plan, self.single(plan), self.config_of(plan, &plan.listings).0);
         let mut description = match &recorded {
             Some((_, checkpoint)) => {
                 let Target { entity, project } = checkpoint.target();
@@ -370,7 +371,7 @@ impl Recording {
 
     /// The same, where what is written is made to last in that way.
     pub fn open_by(&self, plan: &PlannedRun, durability: &Durability) -> Result<OpenRun, RecordError> {
-        let (config, mut notes) = self.config_of(plan);
+        let (config, mut notes) = self.config_of(plan, &plan.listings);
         notes.extend(self.shared_project(plan));
         let described = self.naming.described(plan, self.single(plan), config);
         let open = |directory: &Path, id: &RunId| {
@@ -462,16 +463,16 @@ impl Recording {
         if !self.naming.config.discover {
             return Ok(());
         }
-        let (config, notes) = self.config_of(plan);
+        let (config, notes) = self.config_of(plan, &Listings::default());
         run.notes.extend(notes);
         run.recorder.set_config(config)
     }
 
     /// What files and flags say of a run's config. Flags are nearer than files that they name, and these than files that
     /// were found.
-    fn config_of(&self, plan: &PlannedRun) -> (Json, Vec<Note>) {
+    fn config_of(&self, plan: &PlannedRun, listings: &Listings) -> (Json, Vec<Note>) {
         let given = &self.naming.config;
-        let found = if given.discover { config_files::discover(&plan.config) } else { Default::default() };
+        let found = if given.discover { config_files::discover(&plan.config, listings) } else { Default::default() };
         for file in &found.files {
             tracing::info!(run = plan.place().name(), file, "config file");
         }

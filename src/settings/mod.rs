@@ -37,8 +37,6 @@ use value::Lookup;
 const TRANSFERS: u16 = 8;
 /// How often a failed request is tried again when nobody says; the official client's number.
 const RETRIES: u32 = 20;
-/// Requests a second over all runs when nobody says.
-const REQUESTS_PER_SECOND: f64 = 20.0;
 
 /// How much may wait for the server on disk when nobody says.
 const MAX_SPOOL: u64 = 10 << 30;
@@ -86,7 +84,7 @@ pub struct Settings {
     pub clean: bool,
     /// Where the official client keeps copies of the files of artifacts on this machine, if anywhere.
     pub staging_dir: Option<PathBuf>,
-    /// Requests a second over all runs; `None` is no limit.
+    /// Requests a second over all runs, as the user says; 0 is no limit.
     pub requests_per_second: Option<f64>,
     /// What to say, and how.
     pub output: Output,
@@ -227,7 +225,7 @@ impl Settings {
             min_free: disk.min_free.unwrap_or_default(),
             clean: disk.clean,
             staging_dir: staging_dir(environment),
-            requests_per_second: Some(network.tpslimit.unwrap_or(REQUESTS_PER_SECOND)).filter(|rate| *rate > 0.0),
+            requests_per_second: network.tpslimit,
             output: Output::resolve(command, environment),
             other_rank: other_rank(environment),
             warnings,

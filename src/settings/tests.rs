@@ -231,12 +231,12 @@ fn screen_network_and_rank() {
     assert!(!machine.resolve("import x -v", &[("WANDB_SILENT", "true")]).unwrap().output.quiet);
 
     let settings = machine.resolve("watch x --tpslimit 0", &[("SLURM_PROCID", "3"), ("RANK", "0")]).unwrap();
-    assert_eq!(settings.requests_per_second, None);
+    assert_eq!(settings.requests_per_second, Some(0.0));
     assert_eq!(settings.other_rank, Some(Rank { variable: "SLURM_PROCID", rank: 3 }));
 
     let settings =
         machine.resolve("watch x", &[("WANDB_BRIDGE_TRANSFERS", "2"), ("SSL_CERT_FILE", "none.pem")]).unwrap();
-    assert_eq!((settings.transfers, settings.requests_per_second), (2, Some(20.0)));
+    assert_eq!((settings.transfers, settings.requests_per_second), (2, None));
     assert_eq!(settings.server.certificate_files, [Path::new("none.pem")]);
     assert!(machine.resolve("watch x --ca-cert none.pem", &[]).unwrap_err().is_in_the_command_line());
     let machine = machine.with_file("work/ca.pem", "");

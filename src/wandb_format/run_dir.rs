@@ -13,6 +13,7 @@ use std::{fs, io};
 use jiff::civil::DateTime;
 use rayon::prelude::*;
 
+use crate::listings::Listings;
 use crate::model::{Json, Number, RunId};
 
 /// The W&B folder below a root: `.wandb` where that exists already, `wandb` otherwise.
@@ -224,11 +225,16 @@ pub struct FoundLogs {
 /// A file `*.wandb` is one. A directory stands for the `*.wandb` in it or, without any, for those one level down; and for
 /// those in the W&B folder in it. The same file under two names (`latest-run`) is one log.
 pub fn find_logs<P: AsRef<Path>>(paths: impl IntoIterator<Item = P>) -> FoundLogs {
+    find_logs_beside(paths, &Listings::default())
+}
+
+/// The same. Directories that are known to hold no log are not read.
+pub fn find_logs_beside<P: AsRef<Path>>(paths: impl IntoIterator<Item = P>, listings: &Listings) -> FoundLogs {
     let mut found = FoundLogs::default();
     let mut seen = HashSet::new();
     for path in paths {
         let path = path.as_ref();
-        match logs_of(path, &mut found.failed) {
+        match logs_of(path, listings, &mut found.failed) {
             Ok(logs) => {
                 let is_new = |log: &PathBuf| file_identity(log).is_none_or(|file| seen.insert(file));
                 found.logs.extend(logs.into_iter().filter(is_new));
@@ -239,7 +245,7 @@ pub fn find_logs<P: AsRef<Path>>(paths: impl IntoIterator<Item = P>) -> FoundLog
     found
 }
 
-fn logs_of(path: &Path, failed: &mut Vec<(PathBuf, io::Error)>) -> io::Result<Vec<PathBuf>> {
+fn logs_of(path: &Path, listings: &Listings, failed: &mut Vec<(PathBuf, io::Error)>) -> io::Result<Vec<PathBuf>> {
     if fs::metadata(path)?.is_file() {
         return if is_log_name(path) {
             Ok(vec![path.to_owned()])
@@ -249,7 +255,12 @@ fn logs_of(path: &Path, failed: &mut Vec<(PathBuf, io::Error)>) -> io::Result<Ve
     }
     let (mut logs, dirs) = list(path)?;
     if logs.is_empty() {
-        logs = logs_in_each(&dirs, failed);
+        let real = if listings.is_empty() { None } else { path.canonicalize().ok() };
+        let may_hold_logs = |dir: &PathBuf| {
+            let real = real.as_deref().zip(dir.file_name()).map(|(real, name)| real.join(name));
+            !real.is_some_and(|real| listings.lacks(&real, |name| is_log_name(Path::new(name))))
+        };
+        logs = logs_in_each(&dirs.into_iter().filter(may_hold_logs).collect::<Vec<_>>(), failed);
     }
     for name in ["wandb", ".wandb"] {
         let inner = path.join(name);

@@ -27,7 +27,7 @@ use crate::convert::axes::Axes;
 use crate::settings::Settings;
 use crate::survey::{Found, Survey};
 use crate::upload::Links;
-use crate::wandb_format::find_logs;
+use crate::wandb_format::find_logs_beside;
 
 pub(super) use cleaned::look_at_cleaned;
 use events::look_at_run;
@@ -45,9 +45,9 @@ pub(super) fn run(arguments: &InspectArgs, settings: &Settings, ui: &Arc<Ui>) ->
     let directories: Vec<PathBuf> = arguments.paths.iter().filter(|path| !is_log(path)).cloned().collect();
     let mut survey = Survey::new(&shape, settings.runs.generation);
     let mut found = survey.look(&directories).context("look at", &first)?;
-    let logs = find_logs(&arguments.paths);
+    let logs = find_logs_beside(&arguments.paths, &found.listings);
     let state = session::state_home(settings);
-    let gone = find_cleaned(&arguments.paths, &state);
+    let gone = find_cleaned(&arguments.paths, &state, &found.listings);
     if found.runs.is_empty() && logs.logs.is_empty() && gone.is_empty() {
         return Err(nothing_found(&arguments.paths, &found));
     }

@@ -19,6 +19,7 @@ use crate::commands::session::{self, Stop};
 use crate::commands::ui::{Destination, Report, Ui, counted, named};
 use crate::commands::verify;
 use crate::convert::template::{Template, TemplateError};
+use crate::listings::Listings;
 use crate::model::RunId;
 use crate::pipeline::{self, Uploads, Watcher};
 use crate::settings::{Setting, Settings, check_project};
@@ -52,7 +53,7 @@ pub(super) fn run(
     if arguments.newest_first {
         chosen.logs.sort_by_cached_key(|log| std::cmp::Reverse(time_of(log)));
     }
-    let gone = cleaned::find(&paths, &state);
+    let gone = cleaned::find(&paths, &state, &Listings::default());
     if chosen.found == 0 && gone.is_empty() {
         return Err(nothing_found(&paths, &found.failed));
     }
@@ -96,7 +97,7 @@ pub(super) fn run(
     let verified = verify::afterwards(arguments.verify, settings, (&runtime, &stop), ui, || {
         // What was said to be synced before may be gone by now, and what was cleaned just now is gone here.
         let logs = chosen.logs.into_iter().chain(chosen.left_out).filter(|log| log.is_file()).collect();
-        Ok(verify::of_logs(logs, cleaned::find(&paths, &state), &state, &overrides))
+        Ok(verify::of_logs(logs, cleaned::find(&paths, &state, &Listings::default()), &state, &overrides))
     })?;
     Ok(reporter.finish("synced", stop.exit_code().into_iter().chain(not_looked_at).chain(verified)))
 }

@@ -22,7 +22,7 @@ use crate::state_file::place::StateHome;
 use crate::survey::{PlannedRun, PlannedSource, Survey};
 use crate::upload::{Overrides, RunContents, RunLog};
 use crate::verify::{Finding, What};
-use crate::wandb_format::{RunDir, find_logs};
+use crate::wandb_format::{RunDir, find_logs_beside};
 
 /// All runs below the paths, and the exit code for what could not be looked at.
 pub(super) fn find(
@@ -49,13 +49,13 @@ pub(super) fn find(
     }
     let mut runs = of_plans(&plans, &recording, settings, ui);
 
-    let logs = find_logs(&arguments.paths);
+    let logs = find_logs_beside(&arguments.paths, &found.listings);
     for (path, error) in &logs.failed {
         ui.warning(format!("cannot look at `{}`: {error}", path.display()));
         skips.add(SkippedReason::Unreadable, 1, || path.display().to_string());
     }
     let state = session::state_home(settings);
-    let gone = cleaned::find(&arguments.paths, &state);
+    let gone = cleaned::find(&arguments.paths, &state, &found.listings);
     if !(logs.logs.is_empty() && gone.is_empty()) {
         let overrides = overrides_of(arguments.id.as_deref(), settings)?;
         // Runs of event files were found by these already.
