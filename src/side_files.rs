@@ -455,7 +455,7 @@ mod tests {
         let deep = format!("plugins/profile/{}", "d/".repeat(MAX_DEPTH + 1));
         let near = format!("plugins/profile/{}", "d/".repeat(MAX_DEPTH));
         let root = tree(&[(&format!("{deep}lost.pb"), ""), (&format!("{near}found.pb"), "")]);
-        let found = find(root.path(), "");
+        let found = find(root.path(), "", &Listings::default());
         assert_eq!(found.files.len(), 1, "{found:?}");
         assert_eq!(found.left.iter().map(|(path, _)| path.clone()).collect::<Vec<_>>(), [root.path().join(deep)]);
     }
