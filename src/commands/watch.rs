@@ -27,6 +27,14 @@ pub(super) enum Ended {
 }
 
 impl Ended {
+    /// The same, and this besides. What the command ended with is said first.
+    pub(super) fn and(self, code: Option<ExitCode>) -> Self {
+        match self {
+            Self::Own(own) => Self::Own(ExitCode::combine(code.into_iter().chain([own]))),
+            Self::Command(code) => Self::Command(code),
+        }
+    }
+
     /// The exit code of the process.
     pub(super) fn number(self) -> u8 {
         match self {

@@ -13,6 +13,7 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt::Display;
 use std::io::{self, IsTerminal as _, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -46,6 +47,8 @@ pub struct Ui {
     bar: OnceLock<ProgressBar>,
     /// `None` when nobody reads it any more.
     data: Mutex<Option<Box<dyn Write + Send>>>,
+    /// Some of it could not be written although somebody may read it.
+    lost_data: AtomicBool,
     talk: Mutex<Talk>,
 }
 
@@ -77,6 +80,7 @@ impl Ui {
             may_have_bar: false,
             bar: OnceLock::new(),
             data: Mutex::new(Some(data)),
+            lost_data: AtomicBool::new(false),
             talk: Mutex::new(talk),
         }
     }
@@ -175,6 +179,11 @@ impl Ui {
         self.json
     }
 
+    /// Whether some of what was for stdout could not be written, other than because nobody reads it any more.
+    pub fn has_lost_data(&self) -> bool {
+        self.lost_data.load(Ordering::Relaxed)
+    }
+
     fn write_data(&self, bytes: &[u8]) {
         let mut data = lock(&self.data);
         let Some(out) = data.as_mut() else { return };
@@ -183,6 +192,7 @@ impl Ui {
             drop(data);
             // `… | head` is a way of saying that this is enough.
             if error.kind() != io::ErrorKind::BrokenPipe {
+                self.lost_data.store(true, Ordering::Relaxed);
                 self.warning(format_args!("cannot write to stdout: {error}"));
             }
         }
@@ -321,7 +331,7 @@ mod tests {
             let ui = Ui::with_writers(&Output::default(), Box::new(Broken(kind)), Box::new(talk.clone()));
             ui.data("one");
             ui.data("two");
-            assert_eq!(talk.text(), said);
+            assert_eq!((talk.text().as_str(), ui.has_lost_data()), (said, !said.is_empty()));
         }
     }
 }

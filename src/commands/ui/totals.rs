@@ -1,7 +1,7 @@
 //! What became of all runs together: the sums behind the last lines, the summary and the exit code.
 
-use std::collections::HashMap;
-use std::path::PathBuf;
+use std::collections::{BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::report::{RunReport, RunState, SummaryReport};
@@ -175,6 +175,8 @@ impl Totals {
 pub fn last_lines(totals: &Totals, verb: &str, took: Duration) -> Vec<String> {
     let would = if totals.dry_run { "would have " } else { "" };
     let (runs, rows) = (counted(totals.runs, "run"), counted(totals.rows, "row"));
+    let not_done = totals.failed + totals.skipped_runs;
+    let runs = if not_done > 0 { format!("{} of {runs}", grouped(totals.runs - not_done)) } else { runs };
     let mut lines = vec![format!("{would}{verb} {runs}, {rows} in {}", elapsed(took))];
     lines.extend(account(totals));
     if totals.dry_run && totals.log_bytes > 0 {
@@ -243,7 +245,7 @@ fn places(totals: &Totals) -> Vec<String> {
         dirs => lines.push(format!(
             "waiting here: {} in `{}`",
             counted(dirs.len() as u64, "run"),
-            totals.wandb_dir.display()
+            folders(totals).join("`, `")
         )),
     }
     if totals.without_dir > 0 {
@@ -253,6 +255,16 @@ fn places(totals: &Totals) -> Vec<String> {
         lines.push(format!("left out: {}", counted(totals.skipped_runs, "run")));
     }
     lines
+}
+
+/// The folders in which the run directories lie that wait: the `wandb` folder, or wherever `sync` was told to look.
+fn folders(totals: &Totals) -> Vec<String> {
+    let parents = totals.waiting.iter().map(|dir| Path::new(dir).parent().unwrap_or(Path::new("")));
+    let parents: BTreeSet<String> = parents.map(|folder| folder.display().to_string()).collect();
+    if parents.len() > NAMED_DIRS || parents.contains("") {
+        return vec![totals.wandb_dir.display().to_string()];
+    }
+    parents.into_iter().collect()
 }
 
 /// The exact commands that try again, or upload what was recorded offline.
@@ -266,14 +278,11 @@ fn retry(totals: &Totals) -> Vec<String> {
     }
     let mut lines = Vec::new();
     if !totals.waiting.is_empty() {
-        let wandb_dir = totals.wandb_dir.to_string_lossy();
-        let command = if totals.waiting.len() <= NAMED_DIRS {
-            command_line(["wandb-bridge", "sync"].into_iter().chain(totals.waiting.iter().map(String::as_str)))
-        } else if wandb_dir == "wandb" {
-            "wandb-bridge sync".to_owned()
-        } else {
-            command_line(["wandb-bridge", "sync", wandb_dir.as_ref()])
-        };
+        let folders = folders(totals);
+        let named = if totals.waiting.len() <= NAMED_DIRS { &totals.waiting } else { &folders };
+        // What `sync` takes by itself need not be named.
+        let named = if *named == ["wandb"] { &[] } else { named.as_slice() };
+        let command = command_line(["wandb-bridge", "sync"].into_iter().chain(named.iter().map(String::as_str)));
         let what = if tried { "to try again" } else { "to upload" };
         lines.push(format!("{what}: `{command}`"));
     }
@@ -348,9 +357,17 @@ mod tests {
         waiting here: 4 runs in `wandb`
         to upload: `wandb-bridge sync`
         ");
-        let mut elsewhere = totals(&[RunState::Offline; 4]);
-        elsewhere.wandb_dir = "/data/my runs/wandb".into();
-        insta::assert_snapshot!(lines(&elsewhere).lines().last().unwrap_or_default(), @"to upload: `wandb-bridge sync '/data/my runs/wandb'`");
+        let mut elsewhere = Totals::new("wandb".into());
+        for (number, folder) in [(0, "/data/my runs/wandb"), (1, "/data/my runs/wandb"), (2, "b"), (3, "b")] {
+            let run = run(&format!("r{number}"), RunState::Offline);
+            elsewhere.add(&RunReport { dir: Some(format!("{folder}/r{number}")), ..run }, &Skips::default());
+        }
+        insta::assert_snapshot!(lines(&elsewhere), @r"
+        imported 4 runs, 4 000 rows in 12.3 s
+        read 8 000 values = 8 000 recorded here
+        waiting here: 4 runs in `/data/my runs/wandb`, `b`
+        to upload: `wandb-bridge sync '/data/my runs/wandb' b`
+        ");
         let mut dry = Totals { dry_run: true, ..Totals::default() };
         dry.add(&RunReport { dir: None, ..run("r", RunState::Offline) }, &Skips::default());
         insta::assert_snapshot!(lines(&dry), @r"
@@ -375,7 +392,7 @@ mod tests {
         some.add(&RunReport { dir: None, rows: 0, events: 0, ..run("never", RunState::Failed) }, &Skips::default());
         some.again = Some("wandb-bridge import logs".to_owned());
         insta::assert_snapshot!(lines(&some), @r"
-        imported 6 runs, 5 000 rows in 12.3 s
+        imported 3 of 6 runs, 5 000 rows in 12.3 s
         read 8 008 values = 6 000 sent + 2 000 recorded here + 5 left out + 3 lost
           5 × left out by a filter, first: tag `lr`
           3 × damaged record, first: `logs/r1/events` at byte 88064
