@@ -44,6 +44,7 @@ def main():
             print(table.line(results[-1]), file=sys.stderr)
         case.clean(bench)
     minutes = (time.monotonic() - begin) / 60
+    bench.close()
     text = table.document(results, bench, minutes)
     print(f"{len(results)} cases passed, 0 failed" if options.small else text)
     if cases == CASES and not (options.small or options.print_only or options.rounds):

@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::{Checkpoint, Ending};
+use crate::listings::Listings;
 use crate::model::LogPosition;
 use crate::state_file::lock::{Lock, LockError};
 use crate::state_file::place::{StateHome, StatePlace};
@@ -117,8 +118,13 @@ pub fn take_up(log: &Path, state: &StatePlace) -> Result<Option<Cleaned>, CleanE
     }
 }
 
-/// Run directories below some paths whose log is gone because it was cleaned.
-pub fn find<P: AsRef<Path>>(paths: impl IntoIterator<Item = P>, state: &StateHome) -> Vec<PathBuf> {
+/// Run directories below some paths whose log is gone because it was cleaned. Directories that are known to hold no state
+/// are not asked.
+pub fn find<P: AsRef<Path>>(
+    paths: impl IntoIterator<Item = P>,
+    state: &StateHome,
+    listings: &Listings,
+) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for given in paths {
         let given = given.as_ref();
@@ -129,7 +135,16 @@ pub fn find<P: AsRef<Path>>(paths: impl IntoIterator<Item = P>, state: &StateHom
         };
         let inner = ["wandb", ".wandb"].iter().flat_map(|name| below(&given.join(name)));
         let all = [given.to_owned()].into_iter().chain(below(given)).chain(inner);
+        let real = if listings.is_empty() { None } else { given.canonicalize().ok() };
+        let lacks_state = |directory: &PathBuf, note: &Path| {
+            let real = real.as_deref().zip(directory.strip_prefix(given).ok()).map(|(real, below)| real.join(below));
+            let note = note.strip_prefix(directory).ok();
+            real.zip(note).is_some_and(|(real, note)| listings.lacks_path(&real, note))
+        };
         let is_clean = |directory: &PathBuf| {
+            if lacks_state(directory, &state.of(directory).cleaned()) {
+                return false;
+            }
             // `latest-run` is another name of one of them.
             !directory.is_symlink() && Cleaned::is_there(&state.of(directory)) && !holds_log(directory)
         };

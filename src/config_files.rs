@@ -9,6 +9,7 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use crate::convert::config::{self, ConfigError, ConfigPlaces, FILE_NAMES, Format, LARGEST_FILE};
+use crate::listings::Listings;
 use crate::model::Json;
 
 /// Why a config file says nothing.
@@ -42,12 +43,15 @@ pub struct FoundConfig {
     pub unreadable: Vec<(PathBuf, ConfigFileError)>,
 }
 
-/// Reads the config files that lie in these places.
-pub fn discover(places: &ConfigPlaces) -> FoundConfig {
+/// Reads the config files that lie in these places. Those that the listings lack are not looked for.
+pub fn discover(places: &ConfigPlaces, listings: &Listings) -> FoundConfig {
     let mut found = FoundConfig { config: Json::object(), ..FoundConfig::default() };
     let mut layers = Vec::new();
     for directory in &places.directories {
         for name in FILE_NAMES {
+            if listings.lacks_path(directory, Path::new(name)) {
+                continue;
+            }
             let path = directory.join(name);
             match read_inside(&path, directory, &places.root) {
                 Ok(config) => {
@@ -130,7 +134,7 @@ mod tests {
             ("a/b/.hydra/config.yaml", "seed: 8\nmodel: {width: 5}\n"),
             ("a/params.json", r#"{"lr": 3, "model": {"depth": 9, "name": "m"}, "root": true}"#),
         ]);
-        let found = discover(&places(&root, &["a/b", "a", "."]));
+        let found = discover(&places(&root, &["a/b", "a", "."]), &Listings::default());
         assert_eq!(
             found.config.to_string(),
             r#"{"lr":1,"model":{"depth":2,"name":"m","width":5},"root":true,"seed":7}"#
@@ -150,7 +154,7 @@ mod tests {
         ]);
         fs::create_dir(root.join("config.yml")).unwrap();
         fs::write(root.join("args.yaml"), vec![b' '; LARGEST_FILE as usize + 1]).unwrap();
-        let found = discover(&places(&root, &["."]));
+        let found = discover(&places(&root, &["."]), &Listings::default());
         assert_eq!(found.config.to_string(), r#"{"lr":2}"#);
         let reasons: Vec<String> = found
             .unreadable
@@ -179,10 +183,10 @@ mod tests {
         symlink("../shared.yaml", root.join("logs/run/config.yaml")).unwrap();
         symlink(root.join("elsewhere/run"), root.join("logs/link")).unwrap();
         let logs = root.join("logs");
-        let found = discover(&places(&logs, &["run"]));
+        let found = discover(&places(&logs, &["run"]), &Listings::default());
         assert_eq!(found.config.to_string(), r#"{"a":1}"#);
         assert!(matches!(found.unreadable.as_slice(), [(_, ConfigFileError::Outside)]));
         // A directory that is a link is followed, as it is for event files.
-        assert_eq!(discover(&places(&logs, &["link"])).config.to_string(), r#"{"c":1}"#);
+        assert_eq!(discover(&places(&logs, &["link"]), &Listings::default()).config.to_string(), r#"{"c":1}"#);
     }
 }

@@ -22,6 +22,7 @@
 //! | [`convert`] | events → run updates: layout, keys, axes, rows, ids; one file a kind | files, the clock, the network |
 //! | [`wandb_format`] | bytes ↔ entries of a log; run directories | TensorBoard, HTTP |
 //! | [`config_files`] | config files of runs: which are there, what they say | events, runs |
+//! | [`listings`] | which names directories held when they were walked, for all who look for something in them | the file system |
 //! | [`survey`] | paths → the runs that would be made | writing |
 //! | [`checkpoint`], [`sink`], [`recorder`] | one run's left half: read, convert, append, commit | the server |
 //! | [`cleaned`] | runs whose log was deleted after it arrived | what was acknowledged |
@@ -68,6 +69,7 @@ pub mod config_files;
 pub mod convert;
 pub mod free_space;
 pub mod known_runs;
+pub mod listings;
 pub mod model;
 pub mod pipeline;
 pub mod proto;

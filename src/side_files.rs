@@ -19,6 +19,8 @@ use std::time::SystemTime;
 
 use sha2::{Digest, Sha256};
 
+use crate::listings::Listings;
+
 /// What a side file is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SideKind {
@@ -75,9 +77,13 @@ const CONFIG: &str = "projector_config.pbtxt";
 
 const PLUGINS: &str = "plugins";
 
-/// Looks for side files of the TB run in `directory`. `label` is its place below its experiment, with `/`.
-pub fn find(directory: &Path, label: &str) -> SideFiles {
-    let beside = entries(directory);
+/// Looks for side files of the TB run in `directory`. `label` is its place below its experiment, with `/`. The directory is
+/// not read where the listings know it.
+pub fn find(directory: &Path, label: &str, listings: &Listings) -> SideFiles {
+    let beside = match listings.names(directory) {
+        Some(names) => names.iter().map(|name| directory.join(name)).collect(),
+        None => entries(directory),
+    };
     let mut search = Search { directory, real: OnceCell::new(), label, found: BTreeMap::new(), left: Vec::new() };
     search.projector(&beside);
     search.profile(&beside);
@@ -366,7 +372,7 @@ mod tests {
             ("123/a/tensors.tsv", "too few digits"),
             ("notes.txt", ""),
         ]);
-        let found = find(root.path(), "train");
+        let found = find(root.path(), "train", &Listings::default());
         assert_eq!(
             paths(&found),
             [
@@ -395,7 +401,7 @@ mod tests {
             ("plugins/profile/run-2/run-2.wandb", "a log"),
         ]);
         assert_eq!(
-            paths(&find(root.path(), "")),
+            paths(&find(root.path(), "", &Listings::default())),
             [
                 "tensorboard/profile/2024_01_01/host.xplane.pb",
                 "tensorboard/projector/plugins/org_tensorflow_tensorboard_projector/m.tsv",
@@ -423,7 +429,7 @@ mod tests {
         fs::create_dir_all(run.join("plugins/profile")).unwrap();
         symlink(elsewhere.path().join("deep"), run.join("plugins/profile/deep")).unwrap();
         symlink(&run, run.join("plugins/profile/loop")).unwrap();
-        let found = find(&run, "");
+        let found = find(&run, "", &Listings::default());
         assert_eq!(paths(&found), ["tensorboard/projector/near.tsv", "tensorboard/projector/projector_config.pbtxt"]);
         let left: Vec<_> = found.left.iter().map(|(path, _)| path.file_name().unwrap().to_str().unwrap()).collect();
         assert_eq!(left, ["secret.tsv", "x.tsv", "link.tsv"]);

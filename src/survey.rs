@@ -6,6 +6,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use rayon::prelude::*;
@@ -17,6 +18,7 @@ use crate::convert::layout::{self, Directory, Evidence, Layout};
 use crate::convert::run_filter::RunFilter;
 use crate::convert::run_id::Fingerprint;
 use crate::convert::template::{Place, Template};
+use crate::listings::Listings;
 use crate::model::{RunId, WallTime};
 use crate::tfevents::file_name::start_of;
 use crate::tfevents::{EventFileInfo, ask_anew, discover, peek};
@@ -63,6 +65,9 @@ pub struct PlannedRun {
     pub sources: Vec<PlannedSource>,
     /// Where its config files may lie.
     pub config: ConfigPlaces,
+    /// What its directories held when it was looked at, and others with them. Empty where the plan may be older than what
+    /// it is asked about.
+    pub listings: Arc<Listings>,
 }
 
 impl PlannedRun {
@@ -148,6 +153,8 @@ pub struct Found {
     pub other_files: u64,
     /// What could not be read, with the reason.
     pub unreadable: Vec<(PathBuf, String)>,
+    /// What the directories held.
+    pub listings: Arc<Listings>,
 }
 
 /// Looks at directories, and remembers the beginnings of files between looks.
@@ -195,11 +202,15 @@ impl Survey {
     /// The same, where these files, by name and first record, were made parts of their owners' runs before. Of several
     /// sessions of a directory it is then one of them that stays with it, whichever came first.
     pub fn look_knowing(&mut self, paths: &[PathBuf], claimed: &HashSet<(String, Fingerprint)>) -> io::Result<Found> {
-        self.look_at_due(paths, claimed, &mut |_, _| true)
+        let mut found = self.look_at_due(paths, claimed, &mut |_, _| true)?;
+        for run in &mut found.runs {
+            run.listings = found.listings.clone();
+        }
+        Ok(found)
     }
 
     /// The same, but of files that are not due by their path and the time of their last write, only their directory is
-    /// asked: they are as they were.
+    /// asked: they are as they were. For who keeps the plans: they do not say what the directories held.
     pub fn look_at_due(
         &mut self,
         paths: &[PathBuf],
@@ -207,13 +218,11 @@ impl Survey {
         is_due: &mut dyn FnMut(&Path, SystemTime) -> bool,
     ) -> io::Result<Found> {
         let mut found = Found::default();
-        let last = std::mem::take(&mut self.last);
-        let mut known = |path: &Path| {
-            let known = last.get(path)?;
-            let modified = known.modified.unwrap_or(SystemTime::UNIX_EPOCH);
-            (!is_due(path, modified)).then(|| known.clone())
-        };
-        let groups = roots::gather(paths, &mut known, &mut found)?;
+        let mut known = std::mem::take(&mut self.last);
+        known.retain(|path, file| !is_due(path, file.modified.unwrap_or(SystemTime::UNIX_EPOCH)));
+        let mut listings = Listings::default();
+        let groups = roots::gather(paths, &|path| known.get(path).cloned(), &mut found, &mut listings)?;
+        found.listings = Arc::new(listings);
         let files = groups.iter().flat_map(|(_, members)| members).flat_map(|member| &member.files);
         self.last = files.map(|file| (file.path.clone(), file.clone())).collect();
         self.peek_new(groups.iter().flat_map(|(_, members)| members));

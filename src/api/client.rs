@@ -54,8 +54,8 @@ pub struct ApiOptions {
     pub ca_files: Vec<PathBuf>,
     /// Proxies that replace those of the environment.
     pub proxies: Proxies,
-    /// Requests a second over all runs; 0 is no limit.
-    pub tps_limit: f64,
+    /// Requests a second over all runs, where the user set a limit; 0 is none. Whatever it is, the server's answers lower it.
+    pub requests_per_second: Option<f64>,
     /// Sent as the official client does.
     pub username: Option<String>,
     /// Sent as the official client does.
@@ -75,7 +75,7 @@ impl ApiOptions {
             timeouts: Timeouts::default(),
             ca_files: Vec::new(),
             proxies: Proxies::default(),
-            tps_limit: 20.0,
+            requests_per_second: None,
             username: None,
             email: None,
             gzip: true,
@@ -170,7 +170,7 @@ impl ApiClient {
         }
         let http = builder.build().map_err(|error| ApiError::Options(why(&error)))?;
         debug!(server = %shown(&base), "client built");
-        let budget = Budget::new(options.tps_limit);
+        let budget = Budget::new(options.requests_per_second.unwrap_or_default());
         let authorization = options.api_key.authorization();
         Ok(Self { http, options, budget, authorization, features: OnceCell::new() })
     }
@@ -185,9 +185,9 @@ impl ApiClient {
         &self.options.base_url
     }
 
-    /// Requests a second over all runs; 0 is no limit.
-    pub fn tps_limit(&self) -> f64 {
-        self.options.tps_limit
+    /// Requests a second over all runs, where the user set a limit; 0 is none.
+    pub fn requests_per_second(&self) -> Option<f64> {
+        self.options.requests_per_second
     }
 
     /// Whether lines are to be compressed where the server offers it.

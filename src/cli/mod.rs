@@ -350,7 +350,7 @@ pub struct NetworkArgs {
     /// Stop after this long; the next start goes on from there
     #[arg(long, value_name = "DURATION", value_parser = values::positive_duration)]
     pub max_duration: Option<Duration>,
-    /// Make at most this many requests a second, 0 for no limit [default: 20]
+    /// Make at most this many requests a second, 0 for no limit [default: as many as the server takes]
     #[arg(long, value_name = "N", value_parser = values::parse_rate)]
     pub tpslimit: Option<f64>,
     /// Trust the certificates in this PEM file too [env: SSL_CERT_FILE, REQUESTS_CA_BUNDLE]

@@ -4,6 +4,7 @@
 //! behind on the server.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -16,7 +17,7 @@ use crate::artifact::{
 use crate::cli::{Mode, PutArgs};
 use crate::commands::error::{CommandError, ExitCode};
 use crate::commands::session::{self, Stop};
-use crate::commands::ui::{Ui, counted, size};
+use crate::commands::ui::{Ui, counted, named, size};
 use crate::model::{Json, Number, RunId};
 use crate::pipeline::DEFAULT_PROJECT;
 use crate::settings::{Settings, check_project};
@@ -75,7 +76,7 @@ pub(super) fn put(
     let found = collect(&arguments.paths, &|name| !arguments.exclude.iter().any(|glob| glob.is_match(name)))
         .map_err(|error| cannot_collect(&error))?;
     if found.files.is_empty() {
-        return Err(nothing_found(&found));
+        return Err(nothing_found(&arguments.paths, &found));
     }
     let manifest = hash(&found)?;
     let code = if found.left_out.is_empty() { ExitCode::Success } else { ExitCode::Partial };
@@ -191,8 +192,8 @@ fn cannot_collect(error: &CollectError) -> CommandError {
     }
 }
 
-fn nothing_found(found: &Found) -> CommandError {
-    let error = CommandError::new(ExitCode::NothingFound, "there are no files to put into the artifact");
+fn nothing_found(paths: &[PathBuf], found: &Found) -> CommandError {
+    let error = CommandError::new(ExitCode::NothingFound, format!("there are no files to put in {}", named(paths)));
     match found.left_out.first() {
         Some(first) => {
             error.hint(format!("`{}` and the like are left out: {}", first.path.display(), first.why.text()))

@@ -7,12 +7,13 @@ use crate::cli::{ImportArgs, Mode};
 use crate::commands::attach;
 use crate::commands::error::{CommandError, ExitCode, IoContext as _};
 use crate::commands::session::{self, Stop};
-use crate::commands::ui::{Ui, counted};
+use crate::commands::ui::{Ui, counted, named};
 use crate::commands::verify;
 use crate::model::Skips;
 use crate::pipeline::{self, Watcher};
 use crate::settings::Settings;
 use crate::survey::{Found, Survey};
+use crate::wandb_format::find_logs;
 
 /// Runs the command; `typed` is its command line behind the program's name.
 pub(super) fn run(
@@ -45,9 +46,8 @@ pub(super) fn run(
         found = survey.look_knowing(&arguments.paths, &folded).context("look at", &first)?;
     }
     let (runs, refused) = recording.assign(found.runs);
-    if let Some((_, error)) = refused.first() {
-        let message = "the runs cannot be told apart";
-        return Err(CommandError::new(ExitCode::Usage, message).caused_by(error).hint("put `{path}` into `--run-id`"));
+    if let Some((directory, error)) = refused.first() {
+        return Err(session::no_id(directory, error));
     }
     let again = session::same_command(typed);
     let reporter = session::reporter(ui, settings, session::destination(settings, arguments.dry_run), Some(again));
@@ -85,26 +85,34 @@ pub(super) fn say_unreadable(found: &Found, ui: &Ui) -> Skips {
     session::outside(&found.unreadable, &found.waiting, &found.left_out)
 }
 
+/// The end of the hint where nothing was found: what else is there.
+pub(super) fn ignored(found: &Found) -> String {
+    match found.other_files {
+        0 => String::new(),
+        1 => "; 1 file with another name was ignored".to_owned(),
+        other => format!("; {} with other names were ignored", counted(other, "file")),
+    }
+}
+
 /// The error for paths without any event file.
 fn nothing_found(paths: &[PathBuf], found: &Found) -> CommandError {
-    let paths: Vec<String> = paths.iter().map(|path| format!("`{}`", path.display())).collect();
     if let Some((path, why)) = found.unreadable.first() {
-        let error = CommandError::new(ExitCode::Failed, format!("nothing can be read in {}", paths.join(", ")));
+        let error = CommandError::new(ExitCode::Failed, format!("nothing can be read in {}", named(paths)));
         return error.hint(format!("`{}`: {why}", path.display()));
     }
-    let error = CommandError::new(ExitCode::NothingFound, format!("nothing to import in {}", paths.join(", ")));
+    let error = CommandError::new(ExitCode::NothingFound, format!("nothing to import in {}", named(paths)));
     if let (left_out @ 1.., []) = (found.left_out.len() as u64, found.waiting.as_slice()) {
         return error.hint(format!("`--include` and `--exclude` leave out {}", counted(left_out, "event file")));
     }
-    match (found.waiting.len() as u64, found.other_files) {
-        (0, other) => error.hint(format!(
-            "files named `*tfevents*` are looked for in all subdirectories; {} with other names {} ignored",
-            counted(other, "file"),
-            if other == 1 { "was" } else { "were" }
-        )),
-        (waiting, _) => error.hint(format!(
-            "{} whose writer has only begun: wait for it, or use `wandb-bridge watch`",
-            counted(waiting, "event file")
-        )),
+    if let waiting @ 1.. = found.waiting.len() as u64 {
+        let files = counted(waiting, "event file");
+        return error.hint(format!("{files} whose writer has only begun: wait for it, or use `wandb-bridge watch`"));
+    }
+    match find_logs(paths).logs.len() as u64 {
+        0 => error.hint(format!("files named `*tfevents*` are looked for in all subdirectories{}", ignored(found))),
+        logs => {
+            let logs = counted(logs, "log");
+            error.hint(format!("there is no event file, but {logs} of W&B runs: `wandb-bridge sync` uploads them"))
+        }
     }
 }

@@ -55,13 +55,11 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, environment: &Environm
         (Some(error), _) => without_settings(&cli.command, error, &ui),
         (None, Err(error)) => without_settings(&cli.command, error.into(), &ui),
     };
-    match ended {
-        Ok(ended) => ended.and(ui.has_lost_data().then_some(ExitCode::Temporary)).number(),
-        Err(error) => {
-            ui.error(&error);
-            error.code.number()
-        }
-    }
+    let ended = ended.unwrap_or_else(|error| {
+        ui.error(&error);
+        Ended::Own(error.code)
+    });
+    ended.and(ui.exit_code()).number()
 }
 
 /// Whatever is wrong with W&B, training goes on: `watch -- CMD` runs its command unless the command line is wrong.

@@ -13,7 +13,7 @@ use crate::commands::attach::Finds;
 use crate::commands::error::{CommandError, ExitCode};
 use crate::commands::ui::{
     Addresses, AttachedReport, Destination, Found, Progress as Shown, Report, RunReport, RunState, Totals, Ui, counted,
-    elapsed, first_lines, grouped, last_lines, on_one_line, printable, size,
+    elapsed, first_lines, grouped, last_lines, named, on_one_line, printable, size,
 };
 use crate::convert::artifact_rule::ArtifactRule;
 use crate::model::{RunId, Skips};
@@ -145,7 +145,8 @@ impl Watcher for Reporter {
         if let Some(uploaded) = &run.uploaded
             && !uploaded.project.is_empty()
         {
-            state.totals.destination = Some(project_url(&self.app_url, &uploaded.entity, &uploaded.project));
+            let project = project_url(&self.app_url, &uploaded.entity, &uploaded.project);
+            state.totals.destinations.insert(project);
         }
         if let Some(recorded) = &run.recorded {
             state.totals.bytes += recorded.pass.bytes;
@@ -228,8 +229,7 @@ impl Watcher for Reporter {
     fn note(&self, note: Note) {
         match note {
             Note::Waiting(paths) => {
-                let paths: Vec<String> = paths.iter().map(|path| format!("`{}`", path.display())).collect();
-                self.ui.note(format!("waiting for {} to appear", paths.join(", ")));
+                self.ui.note(format!("waiting for {} to appear", named(&paths)));
             }
             Note::Found { growing, ended, left_out } => self.found(growing, ended, left_out),
             Note::Odd { path, what } => {

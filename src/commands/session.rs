@@ -1,7 +1,7 @@
 //! What the commands that record or upload have in common: from settings to the two halves.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
@@ -26,7 +26,7 @@ use crate::model::{Json, SkippedReason, Skips};
 use crate::pipeline::{
     DEFAULT_PROJECT, GivenConfig, Naming, Recording, Signal, Signals, Uploads, Watcher, open_many_files, runtime,
 };
-use crate::recorder::RecordOptions;
+use crate::recorder::{RecordError, RecordOptions};
 use crate::settings::{Setting, Settings, SettingsError};
 use crate::state_file::lock::Locking;
 use crate::state_file::place::StateHome;
@@ -186,7 +186,7 @@ pub(super) fn client(settings: &Settings) -> Result<Option<ApiClient>, CommandEr
             https: proxy(&server.https_proxy)?,
             except: server.no_proxy.clone(),
         },
-        tps_limit: settings.requests_per_second.unwrap_or(0.0),
+        requests_per_second: settings.requests_per_second,
         username: server.username.clone(),
         email: server.user_email.clone(),
         ..ApiOptions::new(url(&server.base_url)?, key)
@@ -262,6 +262,18 @@ pub(super) fn warn_of_idle_globs(settings: &Settings, keys: &BTreeSet<String>, u
         for glob in globs {
             warn(flag, &glob.as_str(), &|key| glob.is_match(key));
         }
+    }
+}
+
+/// What a person reads when `--run-id` gives an experiment no id of its own.
+pub(super) fn no_id(directory: &Path, error: &RecordError) -> CommandError {
+    let message = format!("`{}` gets no run id of its own", directory.display());
+    let trouble = CommandError::new(ExitCode::Usage, message).caused_by(error);
+    match error {
+        RecordError::SameId(_) => {
+            trouble.hint("put `{path}` into `--run-id`, and `{root}` too where there are several PATHs")
+        }
+        _ => trouble.hint("choose another `--run-id`, such as one with `{path}`"),
     }
 }
 

@@ -27,10 +27,10 @@ pub(super) enum Ended {
 }
 
 impl Ended {
-    /// The same, and this besides. What the command ended with is said first.
-    pub(super) fn and(self, code: Option<ExitCode>) -> Self {
+    /// With what else there is to say. The command's own code says more than any of ours.
+    pub(super) fn and(self, more: ExitCode) -> Self {
         match self {
-            Self::Own(own) => Self::Own(ExitCode::combine(code.into_iter().chain([own]))),
+            Self::Own(code) => Self::Own(ExitCode::combine([code, more])),
             Self::Command(code) => Self::Command(code),
         }
     }

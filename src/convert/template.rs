@@ -21,14 +21,27 @@ enum Part {
     Nth(usize),
 }
 
-/// A placeholder that means nothing.
+/// A text that is no template.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "`{template}` holds `{{{placeholder}}}`, which is none of `{{path}}`, `{{dir}}`, `{{parent}}`, `{{root}}`, `{{1}}`, `{{2}}`… (write `{{{{` for a brace)"
-)]
-pub struct TemplateError {
-    template: String,
-    placeholder: String,
+pub enum TemplateError {
+    /// A placeholder that means nothing.
+    #[error(
+        "`{template}` holds `{{{placeholder}}}`, which is none of `{{path}}`, `{{dir}}`, `{{parent}}`, `{{root}}`, `{{1}}`, `{{2}}`… (write `{{{{` for a brace)"
+    )]
+    Placeholder {
+        /// The text.
+        template: String,
+        /// What stands between the braces.
+        placeholder: String,
+    },
+    /// A brace that opens or closes no placeholder.
+    #[error("`{template}` holds a single `{brace}` (write `{brace}{brace}` for a brace)")]
+    Brace {
+        /// The text.
+        template: String,
+        /// The brace.
+        brace: char,
+    },
 }
 
 /// Where an experiment lies.
@@ -71,6 +84,10 @@ impl std::str::FromStr for Template {
                 plain.push_str(token.get(1..).unwrap_or_default());
                 continue;
             }
+            if end.is_none() {
+                let brace = if from.starts_with('{') { '{' } else { '}' };
+                return Err(TemplateError::Brace { template: text.to_owned(), brace });
+            }
             let name = token.trim_matches(['{', '}']);
             let part = match name {
                 "path" => Part::Path,
@@ -78,8 +95,11 @@ impl std::str::FromStr for Template {
                 "parent" => Part::Parent,
                 "root" => Part::Root,
                 _ => match name.parse() {
-                    Ok(number) if number > 0 && end.is_some() => Part::Nth(number),
-                    _ => return Err(TemplateError { template: text.to_owned(), placeholder: name.to_owned() }),
+                    Ok(number) if number > 0 => Part::Nth(number),
+                    _ => {
+                        let (template, placeholder) = (text.to_owned(), name.to_owned());
+                        return Err(TemplateError::Placeholder { template, placeholder });
+                    }
                 },
             };
             if !plain.is_empty() {
@@ -112,15 +132,20 @@ impl From<Template> for String {
 impl Template {
     /// The text for one experiment. A path part that is not there is empty.
     pub fn expand(&self, place: Place<'_>) -> String {
+        self.expand_spelled(place, str::to_owned)
+    }
+
+    /// The same, with what placeholders stand for spelled in another way. What was typed stays as it is.
+    pub fn expand_spelled(&self, place: Place<'_>, spell: impl Fn(&str) -> String) -> String {
         let mut out = String::new();
         for part in &self.parts {
             match part {
                 Part::Text(text) => out.push_str(text),
-                Part::Path => out.push_str(&place.name()),
-                Part::Dir => out.push_str(place.path.last().map_or(place.root, String::as_str)),
-                Part::Parent => out.push_str(&place.parent()),
-                Part::Root => out.push_str(place.root),
-                Part::Nth(number) => out.push_str(place.path.get(number - 1).map_or("", String::as_str)),
+                Part::Path => out.push_str(&spell(&place.name())),
+                Part::Dir => out.push_str(&spell(place.path.last().map_or(place.root, String::as_str))),
+                Part::Parent => out.push_str(&spell(&place.parent())),
+                Part::Root => out.push_str(&spell(place.root)),
+                Part::Nth(number) => out.push_str(&spell(place.path.get(number - 1).map_or("", String::as_str))),
             }
         }
         out
@@ -178,6 +203,10 @@ mod tests {
     fn unknown_placeholders_are_refused() {
         for bad in ["{}", "{x}", "{path", "path}", "{0}", "{-1}"] {
             assert!(bad.parse::<Template>().is_err(), "{bad}");
+        }
+        for (bad, brace) in [("x{", '{'), ("{path", '{'), ("x}", '}'), ("{path}}", '}')] {
+            let error = TemplateError::Brace { template: bad.to_owned(), brace };
+            assert_eq!(bad.parse::<Template>(), Err(error));
         }
     }
 }

@@ -22,14 +22,22 @@ impl RunId {
     /// Checks a text that is to be a run id.
     pub fn new(text: impl Into<String>) -> Result<Self, InvalidRunId> {
         let text = text.into();
-        let forbidden = |c: char| matches!(c, ':' | ';' | ',' | '#' | '?' | '/' | '\'' | '\\') || c.is_control();
         let valid = !text.is_empty()
             && text.len() <= 128
             && text.trim() == text
             && text != "."
             && text != ".."
-            && !text.contains(forbidden);
+            && !text.contains(Self::forbids);
         if valid { Ok(Self(text)) } else { Err(InvalidRunId(text)) }
+    }
+
+    /// A name from outside, such as a path, as it can stand in an id: what no id can hold becomes `-`.
+    pub fn spelled(name: &str) -> String {
+        name.trim().replace(Self::forbids, "-")
+    }
+
+    fn forbids(c: char) -> bool {
+        matches!(c, ':' | ';' | ',' | '#' | '?' | '/' | '\'' | '\\') || c.is_control()
     }
 
     /// The id as text.
@@ -56,6 +64,12 @@ impl fmt::Display for RunId {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(&self.0)
     }
+}
+
+/// Whether W&B refuses a character in the name of a project. Control characters would not even reach it: they do not
+/// survive in a URL, and the project that is asked for is another one than the project that was made.
+pub fn is_forbidden_in_project(c: char) -> bool {
+    matches!(c, '/' | '\\' | '#' | '?' | '%' | ':') || c.is_control()
 }
 
 /// A TensorBoard step: any i64, also negative, also going back.
@@ -102,6 +116,9 @@ mod tests {
     fn run_ids_are_safe_path_components() {
         for bad in ["", " a", "a ", "a/b", "..", ".", "a:b", "a'b", "a\0b", "a\\b"] {
             assert!(RunId::new(bad).is_err(), "{bad:?}");
+        }
+        for (name, spelled) in [("a/b", "a-b"), (" C:\n", "C-"), ("plain", "plain")] {
+            assert_eq!(RunId::spelled(name), spelled);
         }
         assert!(serde_json::from_str::<RunId>("\"../x\"").is_err(), "also in state files");
         assert_eq!(RunId::new("ppo-2.x").map(|id| id.to_string()), Ok("ppo-2.x".to_owned()));

@@ -10,7 +10,7 @@ mod outcome;
 mod same;
 mod update;
 
-pub use ids::{InvalidRunId, LogPosition, RunId, Step, WallTime};
+pub use ids::{InvalidRunId, LogPosition, RunId, Step, WallTime, is_forbidden_in_project};
 pub use json::Json;
 pub use number::Number;
 pub use outcome::{Count, KindCount, Kinds, Skipped, SkippedReason, Skips, shortened};

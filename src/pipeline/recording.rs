@@ -15,7 +15,8 @@ use crate::convert::run_id::Fingerprint;
 use crate::convert::template::Template;
 use crate::free_space::MinFree;
 use crate::known_runs::KnownRuns;
-use crate::model::{Json, LogPosition, RunId, WallTime};
+use crate::listings::Listings;
+use crate::model::{Json, LogPosition, RunId, WallTime, is_forbidden_in_project};
 use crate::pipeline::making::Making;
 use crate::pipeline::report::{LeftOut, Note};
 use crate::pipeline::spool::Meter;
@@ -93,7 +94,8 @@ impl Naming {
         let place = plan.place();
         let expand = |template: &Option<Template>| template.as_ref().map(|template| template.expand(place));
         let asked = AskedDescription {
-            name: expand(&self.name).or_else(|| single?.name.clone()),
+            // A run without a name would be called what the server makes up.
+            name: expand(&self.name).filter(|name| !name.trim().is_empty()).or_else(|| single?.name.clone()),
             group: expand(&self.group),
             job_type: expand(&self.job_type),
             notes: expand(&self.notes).or_else(|| single?.notes.clone()),
@@ -114,7 +116,10 @@ impl Naming {
 
 /// W&B forbids some characters in the names of projects; they become `-`.
 fn project_name(text: &str) -> String {
-    let allowed = |c: char| if matches!(c, '/' | '\\' | '#' | '?' | '%' | ':') { '-' } else { c };
+    let text = text.trim();
+    // No name at all in a URL.
+    let is_dots = matches!(text, "." | "..");
+    let allowed = |c: char| if is_dots || is_forbidden_in_project(c) { '-' } else { c };
     text.chars().map(allowed).take(128).collect()
 }
 
@@ -212,7 +217,7 @@ impl Recording {
     pub fn place_of(&self, plan: &PlannedRun) -> Result<(RunId, Option<PathBuf>), RecordError> {
         let id = match (&self.naming.run_id, self.single(plan).and_then(|single| single.id.as_ref())) {
             (Some(template), _) => {
-                let id = RunId::new(template.expand(plan.place()))?;
+                let id = RunId::new(template.expand_spelled(plan.place(), RunId::spelled))?;
                 let mut claimed = self.claimed.lock().unwrap_or_else(PoisonError::into_inner);
                 if *claimed.entry(id.clone()).or_insert_with(|| plan.directory.clone()) != plan.directory {
                     return Err(RecordError::SameId(id));
@@ -260,7 +265,7 @@ impl Recording {
             check_generation(checkpoint, self.options.generation)?;
         }
         let Described { default, asked, config } =
-            self.naming.described(plan, self.single(plan), self.config_of(plan).0);
+            self.naming.described(plan, self.single(plan), self.config_of(plan, &plan.listings).0);
         let mut description = match &recorded {
             Some((_, checkpoint)) => {
                 let Target { entity, project } = checkpoint.target();
@@ -367,7 +372,7 @@ impl Recording {
 
     /// The same, where what is written is made to last in that way.
     pub fn open_by(&self, plan: &PlannedRun, durability: &Durability) -> Result<OpenRun, RecordError> {
-        let (config, mut notes) = self.config_of(plan);
+        let (config, mut notes) = self.config_of(plan, &plan.listings);
         notes.extend(self.shared_project(plan));
         let described = self.naming.described(plan, self.single(plan), config);
         let open = |directory: &Path, id: &RunId| {
@@ -459,16 +464,16 @@ impl Recording {
         if !self.naming.config.discover {
             return Ok(());
         }
-        let (config, notes) = self.config_of(plan);
+        let (config, notes) = self.config_of(plan, &Listings::default());
         run.notes.extend(notes);
         run.recorder.set_config(config)
     }
 
     /// What files and flags say of a run's config. Flags are nearer than files that they name, and these than files that
     /// were found.
-    fn config_of(&self, plan: &PlannedRun) -> (Json, Vec<Note>) {
+    fn config_of(&self, plan: &PlannedRun, listings: &Listings) -> (Json, Vec<Note>) {
         let given = &self.naming.config;
-        let found = if given.discover { config_files::discover(&plan.config) } else { Default::default() };
+        let found = if given.discover { config_files::discover(&plan.config, listings) } else { Default::default() };
         for file in &found.files {
             tracing::info!(run = plan.place().name(), file, "config file");
         }

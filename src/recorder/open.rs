@@ -153,7 +153,7 @@ impl Recorder {
                 config: Vec::new(),
             })),
             config: HashMap::new(),
-            side: Side::new(options.save_events),
+            side: Side::new(options.save_events, plan.listings.clone()),
             attachments: Vec::new(),
             attached: Vec::new(),
             masked: BTreeSet::new(),

@@ -7,10 +7,12 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use crate::checkpoint::SideMark;
 use crate::convert::filters::KindName;
+use crate::listings::Listings;
 use crate::model::SkippedReason;
 use crate::recorder::reasons::place_of_file;
 use crate::recorder::{End, Pass, RecordError, Recorder, locked};
@@ -27,6 +29,8 @@ const SHARE: u32 = 50;
 #[derive(Debug)]
 pub(super) struct Side {
     save_events: bool,
+    /// What the directories held when the run was planned: the first look goes by that.
+    walked: Arc<Listings>,
     /// When to look again; at once when it was never done.
     next_look: Option<Instant>,
     /// What could not be taken was counted already.
@@ -34,8 +38,8 @@ pub(super) struct Side {
 }
 
 impl Side {
-    pub(super) fn new(save_events: bool) -> Self {
-        Self { save_events, next_look: None, told: HashSet::new() }
+    pub(super) fn new(save_events: bool, walked: Arc<Listings>) -> Self {
+        Self { save_events, walked, next_look: None, told: HashSet::new() }
     }
 }
 
@@ -53,7 +57,8 @@ impl Recorder {
         if !matches!(end, End::Exit(_)) && self.side.next_look.is_some_and(|next| began < next) {
             return Ok(true);
         }
-        let found = side_files_of(planned);
+        let walked = std::mem::take(&mut self.side.walked);
+        let found = side_files_of(planned, &walked);
         for (path, why) in found.left {
             if self.side.told.insert(path.clone()) {
                 pass.skips.add(SkippedReason::File, 1, || place_of_file(&path, &why));
@@ -124,11 +129,11 @@ impl Recorder {
     }
 }
 
-/// All side files of the sources' directories.
-pub fn side_files_of(planned: &[PlannedSource]) -> SideFiles {
+/// All side files of the sources' directories, of which some were listed before.
+pub fn side_files_of(planned: &[PlannedSource], listings: &Listings) -> SideFiles {
     let mut all = SideFiles::default();
     for (directory, label) in directories_of(planned) {
-        let found = side_files::find(&directory, &label);
+        let found = side_files::find(&directory, &label, listings);
         all.files.extend(found.files);
         all.left.extend(found.left);
     }

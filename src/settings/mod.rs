@@ -37,8 +37,6 @@ use value::Lookup;
 const TRANSFERS: u16 = 8;
 /// How often a failed request is tried again when nobody says; the official client's number.
 const RETRIES: u32 = 20;
-/// Requests a second over all runs when nobody says.
-const REQUESTS_PER_SECOND: f64 = 20.0;
 
 /// How much may wait for the server on disk when nobody says.
 const MAX_SPOOL: u64 = 10 << 30;
@@ -86,7 +84,7 @@ pub struct Settings {
     pub clean: bool,
     /// Where the official client keeps copies of the files of artifacts on this machine, if anywhere.
     pub staging_dir: Option<PathBuf>,
-    /// Requests a second over all runs; `None` is no limit.
+    /// Requests a second over all runs, as the user says; 0 is no limit.
     pub requests_per_second: Option<f64>,
     /// What to say, and how.
     pub output: Output,
@@ -173,8 +171,14 @@ impl Settings {
         let network = command.network().cloned().unwrap_or_default();
         let dir = root_dir(&target, environment);
         let wandb_dir = wandb_dir(&dir, environment);
+        let state_dir = command.state().state_dir.map(|dir| environment.expand_home(&dir));
+        let lookup = Lookup { cli, environment, files: &SettingsFiles::default() };
+        check_directory(&dir, || lookup.flag_or_variable(target.dir.is_some(), "--dir", "WANDB_DIR"), environment)?;
+        if let Some(dir) = &state_dir {
+            check_directory(dir, || lookup.flag("--state-dir"), environment)?;
+        }
         let files = SettingsFiles::read(environment, &wandb_dir, &mut warnings);
-        let lookup = Lookup { cli, environment, files: &files };
+        let lookup = Lookup { files: &files, ..lookup };
         let uses_server = command.uses_server();
 
         let mode = if uses_server {
@@ -207,7 +211,7 @@ impl Settings {
             entity,
             project,
             wandb_dir,
-            state_dir: command.state().state_dir.map(|dir| environment.expand_home(&dir)),
+            state_dir,
             no_lock: command.state().no_lock,
             runs: RunShape::resolve(runs.unwrap_or_default(), &lookup)?,
             data,
@@ -221,7 +225,7 @@ impl Settings {
             min_free: disk.min_free.unwrap_or_default(),
             clean: disk.clean,
             staging_dir: staging_dir(environment),
-            requests_per_second: Some(network.tpslimit.unwrap_or(REQUESTS_PER_SECOND)).filter(|rate| *rate > 0.0),
+            requests_per_second: network.tpslimit,
             output: Output::resolve(command, environment),
             other_rank: other_rank(environment),
             warnings,
@@ -309,6 +313,17 @@ impl SingleRun {
 fn root_dir(target: &TargetArgs, environment: &Environment) -> PathBuf {
     let dir = target.dir.clone().or_else(|| environment.get("WANDB_DIR").map(PathBuf::from));
     dir.map(|dir| environment.expand_home(&dir)).unwrap_or_default()
+}
+
+/// Refuses what is there and no directory; one that is not there yet is made when it is needed.
+fn check_directory(path: &Path, source: impl Fn() -> Source, environment: &Environment) -> Result<(), SettingsError> {
+    let is_refused = match std::fs::metadata(environment.at(path)) {
+        Ok(metadata) => !metadata.is_dir(),
+        // Something above it is a file.
+        Err(error) => error.kind() == std::io::ErrorKind::NotADirectory,
+    };
+    let why = || format!("`{}` is not a directory", path.display());
+    if is_refused { Err(SettingsError::Value { source: source(), why: why() }) } else { Ok(()) }
 }
 
 /// The official client uses `.wandb` where that exists.

@@ -206,6 +206,17 @@ fn the_folder_is_found_as_the_official_client_finds_it() {
     assert_eq!(dir("import x", &[]), Path::new("wandb"));
     assert_eq!(dir("import x", &[("WANDB_DIR", "runs")]), Path::new("runs/wandb"));
     assert_eq!(dir("import x --dir /data", &[("WANDB_DIR", "runs")]), Path::new("/data/wandb"));
+    let machine = Machine::new().with_file("work/file", "");
+    for (line, variables, source) in [
+        ("import x --dir file", [].as_slice(), "`--dir`"),
+        ("import x --dir file/below", &[], "`--dir`"),
+        ("import x", &[("WANDB_DIR", "file")], "`WANDB_DIR`"),
+        ("import x --state-dir file", &[], "`--state-dir`"),
+    ] {
+        let error = machine.resolve(line, variables).unwrap_err().to_string();
+        assert!(error.contains(source) && error.contains("is not a directory"), "{line}: {error}");
+    }
+    assert!(machine.resolve("import x --dir none/yet --state-dir nor/this", &[]).is_ok());
     let hidden = Machine::new().with_file("work/.wandb/settings", "[default]\nentity = me\n");
     let settings = hidden.resolve("import x", &[]).unwrap();
     assert_eq!(settings.wandb_dir, Path::new(".wandb"));
@@ -220,12 +231,12 @@ fn screen_network_and_rank() {
     assert!(!machine.resolve("import x -v", &[("WANDB_SILENT", "true")]).unwrap().output.quiet);
 
     let settings = machine.resolve("watch x --tpslimit 0", &[("SLURM_PROCID", "3"), ("RANK", "0")]).unwrap();
-    assert_eq!(settings.requests_per_second, None);
+    assert_eq!(settings.requests_per_second, Some(0.0));
     assert_eq!(settings.other_rank, Some(Rank { variable: "SLURM_PROCID", rank: 3 }));
 
     let settings =
         machine.resolve("watch x", &[("WANDB_BRIDGE_TRANSFERS", "2"), ("SSL_CERT_FILE", "none.pem")]).unwrap();
-    assert_eq!((settings.transfers, settings.requests_per_second), (2, Some(20.0)));
+    assert_eq!((settings.transfers, settings.requests_per_second), (2, None));
     assert_eq!(settings.server.certificate_files, [Path::new("none.pem")]);
     assert!(machine.resolve("watch x --ca-cert none.pem", &[]).unwrap_err().is_in_the_command_line());
     let machine = machine.with_file("work/ca.pem", "");

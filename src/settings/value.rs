@@ -6,6 +6,7 @@ use super::environment::Environment;
 use super::error::SettingsError;
 use super::files::SettingsFiles;
 use crate::cli::{Cli, flag_variable};
+use crate::model::is_forbidden_in_project;
 
 /// Where a setting comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,6 +97,11 @@ impl Lookup<'_> {
         if self.cli.variables.contains(&variable) { Source::Variable(variable) } else { Source::Flag(flag) }
     }
 
+    /// Where a value comes from that has a flag, and else a variable of the official client's.
+    pub(super) fn flag_or_variable(&self, is_flag: bool, flag: &'static str, variable: &str) -> Source {
+        if is_flag { self.flag(flag) } else { Source::Variable(variable.to_owned()) }
+    }
+
     /// Finds a setting that has no flag in `WANDB_BRIDGE_X` or `WANDB_X`.
     pub(super) fn variable(&self, name: &str) -> Result<Option<Setting<String>>, SettingsError> {
         for prefix in ["WANDB_BRIDGE_", "WANDB_"] {
@@ -119,7 +125,13 @@ pub fn check_project(name: &str) -> Result<(), String> {
     if name.chars().count() > 128 {
         return Err(format!("the name of a project has at most 128 characters, this one has {}", name.chars().count()));
     }
-    match name.chars().find(|c| matches!(c, '/' | '\\' | '#' | '?' | '%' | ':')) {
+    if matches!(name, "." | "..") {
+        return Err(format!("the name of a project cannot be `{name}`"));
+    }
+    match name.chars().find(|c| is_forbidden_in_project(*c)) {
+        Some(refused) if refused.is_control() => {
+            Err(format!("the name of a project cannot hold control characters, as `{}` does", name.escape_debug()))
+        }
         Some(refused) => Err(format!("the name of a project cannot hold `{refused}`, as `{name}` does")),
         None => Ok(()),
     }

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::convert::config::{ConfigPlaces, RunDirectories};
 use crate::convert::run_id::{self, Fingerprint, Origin};
@@ -101,6 +102,7 @@ impl Drafts {
             tb_runs: draft.tb_runs,
             sources: draft.sources,
             config,
+            listings: Arc::default(),
         };
         drafts.into_iter().zip(origins).zip(copy_names).zip(places).map(plan).collect()
     }

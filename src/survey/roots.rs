@@ -6,8 +6,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use crate::listings::Listings;
 use crate::survey::Found;
-use crate::tfevents::{EventFileInfo, discover_knowing};
+use crate::tfevents::{EventFileInfo, Known, discover_knowing};
 
 /// A root that was given, or the common parent of several.
 pub(super) struct Root {
@@ -27,11 +28,12 @@ pub(super) struct Member {
 /// Looks into the paths, which must exist. Each directory is there once, with its place: files of it that were named one
 /// by one are put together.
 ///
-/// Of files that are `known` well enough the file system is not asked.
+/// Of files that are `known` well enough the file system is not asked. What directories hold goes into `listings`.
 pub(super) fn gather(
     paths: &[PathBuf],
-    known: &mut dyn FnMut(&Path) -> Option<EventFileInfo>,
+    known: Known<'_>,
     found: &mut Found,
+    listings: &mut Listings,
 ) -> io::Result<Vec<(Root, Vec<Member>)>> {
     let mut seen: HashMap<PathBuf, (usize, usize)> = HashMap::new();
     let mut groups: Vec<(Root, Vec<Member>)> = Vec::new();
@@ -43,6 +45,7 @@ pub(super) fn gather(
             found.directories += discovery.directories;
             found.other_files += discovery.other_files;
             found.unreadable.extend(discovery.unreadable);
+            listings.extend(discovery.listings);
             // A file that was named itself belongs to its directory.
             for run in discovery.runs {
                 if let Some((other, index)) = seen.get(&run.directory).copied() {

@@ -7,7 +7,6 @@
 //!
 //! Reads directories and the states of files, and with [`peek`] one record. Does not know what makes a W&B run.
 
-use std::collections::{HashSet, VecDeque};
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, Metadata};
 use std::io;
@@ -16,10 +15,12 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 
+use crate::listings::Listings;
 use crate::model::WallTime;
 use crate::tfevents::event::Event;
 use crate::tfevents::input::open_file;
 use crate::tfevents::reader::{Read, RecordReader};
+use crate::tfevents::walk::{Known, walk};
 
 /// What is below a root.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -32,6 +33,8 @@ pub struct Discovery {
     pub other_files: u64,
     /// What could not be looked at, and why.
     pub unreadable: Vec<(PathBuf, String)>,
+    /// The names in the directories that were read, below the root as it was given.
+    pub listings: Listings,
 }
 
 /// A directory with event files.
@@ -75,28 +78,13 @@ pub struct FirstRecord {
 
 /// Looks below a root, which may also be an event file itself. Fails only when the root cannot be looked at.
 pub fn discover(root: &Path) -> io::Result<Discovery> {
-    discover_knowing(root, &mut |_| None)
+    discover_knowing(root, &|_| None)
 }
 
 /// The same. Of files that are `known` well enough the file system is not asked.
-pub fn discover_knowing(root: &Path, known: &mut dyn FnMut(&Path) -> Option<EventFileInfo>) -> io::Result<Discovery> {
+pub fn discover_knowing(root: &Path, known: Known<'_>) -> io::Result<Discovery> {
     let metadata = fs::metadata(root)?;
-    if !metadata.is_dir() {
-        return Ok(single_file(root, &metadata));
-    }
-    let mut walk = Walk { found: Discovery::default(), visited: HashSet::new(), links: VecDeque::new(), known };
-    fs::read_dir(root)?;
-    walk.visited.insert(identity(root, &metadata));
-    walk.directories(Place { directory: root.to_owned(), relative: PathBuf::new(), is_link: false });
-    // Real directories come first, so that a link to one of them finds it known.
-    let real_root = fs::canonicalize(root)?;
-    while let Some(link) = walk.links.pop_front() {
-        walk.follow(link, &real_root);
-    }
-    let mut found = walk.found;
-    found.runs.sort_by(|a, b| a.relative.as_os_str().cmp(b.relative.as_os_str()));
-    found.unreadable.sort();
-    Ok(found)
+    if metadata.is_dir() { walk(root, known) } else { Ok(single_file(root, &metadata)) }
 }
 
 /// How long a file is and when it was written last, as its open handle says: a network file system asks its server when
@@ -136,7 +124,7 @@ pub fn is_event_file_name(name: &OsStr) -> bool {
 }
 
 /// A file that only says: this directory is a run. The profiler leaves it.
-fn is_marker_name(name: &OsStr) -> bool {
+pub(super) fn is_marker_name(name: &OsStr) -> bool {
     name.as_encoded_bytes().ends_with(b".profile-empty")
 }
 
@@ -150,222 +138,21 @@ fn single_file(path: &Path, metadata: &Metadata) -> Discovery {
     Discovery { runs: vec![TbRun { directory, relative: PathBuf::new(), files }], ..Discovery::default() }
 }
 
-fn file_info(path: PathBuf, name: &OsStr, metadata: &Metadata) -> EventFileInfo {
+pub(super) fn file_info(path: PathBuf, name: &OsStr, metadata: &Metadata) -> EventFileInfo {
     let (dev, inode) = device_and_inode(metadata);
     let modified = metadata.modified().ok();
     EventFileInfo { path, name: name.to_owned(), size: metadata.len(), modified, dev, inode }
 }
 
-#[derive(Debug, Clone)]
-struct Place {
-    directory: PathBuf,
-    relative: PathBuf,
-    is_link: bool,
-}
-
-impl Place {
-    fn below(&self, entry: &Entry) -> Self {
-        let is_link = entry.kind == EntryKind::Link;
-        Self { directory: self.directory.join(&entry.name), relative: self.relative.join(&entry.name), is_link }
-    }
-}
-
-struct Walk<'a> {
-    found: Discovery,
-    visited: HashSet<Identity>,
-    /// Links to directories that are still to be followed.
-    links: VecDeque<Place>,
-    known: &'a mut dyn FnMut(&Path) -> Option<EventFileInfo>,
-}
-
-/// An entry of a directory.
-struct Entry {
-    name: OsString,
-    kind: EntryKind,
-    /// As the directory says; 0 where it does not.
-    inode: u64,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum EntryKind {
-    Directory,
-    File,
-    Link,
-    Other,
-}
-
-impl Walk<'_> {
-    /// Looks at a directory and all real directories below it.
-    fn directories(&mut self, start: Place) {
-        let mut waiting = vec![start];
-        while let Some(place) = waiting.pop() {
-            self.found.directories += 1;
-            let entries = match entries(&place.directory) {
-                Ok(entries) => entries,
-                Err(error) => {
-                    self.unreadable(&place.directory, &error);
-                    continue;
-                }
-            };
-            // The root was asked for by name, whatever it is.
-            if !place.relative.as_os_str().is_empty() && is_foreign(&real_name(&place), &entries) {
-                continue;
-            }
-            self.files(&place, &entries);
-            for entry in entries {
-                let below = place.below(&entry);
-                match entry.kind {
-                    EntryKind::Directory => match fs::metadata(&below.directory) {
-                        Ok(metadata) if self.visited.insert(identity(&below.directory, &metadata)) => {
-                            waiting.push(below)
-                        }
-                        Ok(_) => {}
-                        Err(error) => self.unreadable(&below.directory, &error),
-                    },
-                    EntryKind::Link if fs::metadata(&below.directory).is_ok_and(|metadata| metadata.is_dir()) => {
-                        self.links.push_back(below);
-                    }
-                    EntryKind::Link | EntryKind::File | EntryKind::Other => {}
-                }
-            }
-        }
-    }
-
-    /// Follows a link to a directory, unless that is known or lies below the root under its own name.
-    fn follow(&mut self, link: Place, real_root: &Path) {
-        let looked = fs::canonicalize(&link.directory).and_then(|real| Ok((real, fs::metadata(&link.directory)?)));
-        match looked {
-            Ok((real, _)) if real.starts_with(real_root) => {}
-            Ok((_, metadata)) => {
-                if self.visited.insert(identity(&link.directory, &metadata)) {
-                    self.directories(link);
-                }
-            }
-            Err(error) => self.unreadable(&link.directory, &error),
-        }
-    }
-
-    /// Takes in the event files of one directory.
-    fn files(&mut self, place: &Place, entries: &[Entry]) {
-        let mut run = false;
-        let mut files: Vec<(bool, EventFileInfo)> = Vec::new();
-        for entry in entries.iter().filter(|entry| entry.kind != EntryKind::Directory) {
-            let path = place.directory.join(&entry.name);
-            if !is_event_file_name(&entry.name) {
-                self.found.other_files += u64::from(entry.kind == EntryKind::File);
-                continue;
-            }
-            let is_plain = entry.kind == EntryKind::File && !is_marker_name(&entry.name);
-            let known = if is_plain { (self.known)(&path) } else { None };
-            if let Some(known) = known.filter(|known| known.inode == entry.inode) {
-                run = true;
-                files.push((false, known));
-                continue;
-            }
-            match fs::metadata(&path) {
-                Ok(metadata) if metadata.is_file() => {
-                    run = true;
-                    if !is_marker_name(&entry.name) {
-                        files.push((entry.kind == EntryKind::Link, file_info(path, &entry.name, &metadata)));
-                    }
-                }
-                Ok(metadata) => self.found.other_files += u64::from(!metadata.is_dir()),
-                // It was there a moment ago, and is none of the run's files any more.
-                Err(error) if error.kind() == io::ErrorKind::NotFound && entry.kind != EntryKind::Link => {}
-                Err(error) => self.unreadable(&path, &error),
-            }
-        }
-        if run {
-            let files = each_once(files);
-            self.found.runs.push(TbRun { directory: place.directory.clone(), relative: place.relative.clone(), files });
-        }
-    }
-
-    fn unreadable(&mut self, path: &Path, error: &io::Error) {
-        self.found.unreadable.push((path.to_owned(), error.to_string()));
-    }
-}
-
-/// Drops what is the same file as another one of the directory under a second name; links give way.
-fn each_once(mut files: Vec<(bool, EventFileInfo)>) -> Vec<EventFileInfo> {
-    files.sort_by(|(link_a, a), (link_b, b)| (link_a, &a.name).cmp(&(link_b, &b.name)));
-    let mut seen = HashSet::new();
-    files.retain(|(_, file)| file.inode == 0 || seen.insert((file.dev, file.inode)));
-    let mut files: Vec<EventFileInfo> = files.into_iter().map(|(_, file)| file).collect();
-    files.sort_by(|a, b| a.name.cmp(&b.name));
-    files
-}
-
 #[cfg(unix)]
-fn inode_of(entry: &fs::DirEntry) -> u64 {
-    std::os::unix::fs::DirEntryExt::ino(entry)
-}
-
-#[cfg(not(unix))]
-fn inode_of(_: &fs::DirEntry) -> u64 {
-    0
-}
-
-fn entries(directory: &Path) -> io::Result<Vec<Entry>> {
-    let entry = |entry: io::Result<fs::DirEntry>| {
-        let entry = entry?;
-        let kind = match entry.file_type()? {
-            kind if kind.is_dir() => EntryKind::Directory,
-            kind if kind.is_file() => EntryKind::File,
-            kind if kind.is_symlink() => EntryKind::Link,
-            _ => EntryKind::Other,
-        };
-        Ok(Entry { name: entry.file_name(), kind, inode: inode_of(&entry) })
-    };
-    let mut entries = fs::read_dir(directory)?.map(entry).collect::<io::Result<Vec<Entry>>>()?;
-    entries.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(entries)
-}
-
-/// The directory's own name, also when it was reached through a link.
-fn real_name(place: &Place) -> OsString {
-    let real = if place.is_link { fs::canonicalize(&place.directory).ok() } else { None };
-    real.as_deref().unwrap_or(&place.directory).file_name().unwrap_or_default().to_owned()
-}
-
-/// Whether a directory is W&B's or our own.
-fn is_foreign(name: &OsStr, entries: &[Entry]) -> bool {
-    let is_run = |name: &[u8]| name.starts_with(b"run-") || name.starts_with(b"offline-run-");
-    let any = |test: &dyn Fn(&[u8]) -> bool| entries.iter().any(|entry| test(entry.name.as_encoded_bytes()));
-    match name.as_encoded_bytes() {
-        b".wandb-bridge" => true,
-        b"wandb" | b".wandb" => any(&|entry| is_run(entry) || entry == b"latest-run"),
-        name if is_run(name) => any(&|entry| entry.ends_with(b".wandb")),
-        _ => false,
-    }
-}
-
-#[cfg(unix)]
-fn device_and_inode(metadata: &Metadata) -> (u64, u64) {
+pub(super) fn device_and_inode(metadata: &Metadata) -> (u64, u64) {
     use std::os::unix::fs::MetadataExt;
     (metadata.dev(), metadata.ino())
 }
 
 #[cfg(not(unix))]
-fn device_and_inode(_: &Metadata) -> (u64, u64) {
+pub(super) fn device_and_inode(_: &Metadata) -> (u64, u64) {
     (0, 0)
-}
-
-/// What a directory is, whatever leads to it.
-#[cfg(unix)]
-type Identity = (u64, u64);
-
-#[cfg(unix)]
-fn identity(_: &Path, metadata: &Metadata) -> Identity {
-    device_and_inode(metadata)
-}
-
-#[cfg(not(unix))]
-type Identity = PathBuf;
-
-#[cfg(not(unix))]
-fn identity(path: &Path, _: &Metadata) -> Identity {
-    fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
 }
 
 #[cfg(all(test, unix))]
@@ -418,6 +205,9 @@ mod tests {
         assert_eq!(found.runs[2].directory, root.path().join("x/y"));
         assert_eq!(found.runs[2].files[0].path, root.path().join("x/y/z.tfevents"));
         assert_eq!(found.unreadable, []);
+        let names = |directory: &str| found.listings.names(&root.path().join(directory)).unwrap();
+        assert_eq!(names("x"), ["notes.txt", "y"]);
+        assert_eq!(names("e"), [""; 0]);
     }
 
     #[test]

@@ -21,6 +21,7 @@ pub mod scan;
 pub mod source;
 pub mod tags;
 pub mod tensor;
+mod walk;
 mod wire;
 pub mod write;
 
@@ -32,3 +33,4 @@ pub use input::Rewritten;
 pub use kind::ValueKind;
 pub use source::{BadRecord, EventFile, FilePosition, Next, Point, SourceEvent};
 pub use tags::{TagId, TagTable};
+pub use walk::Known;

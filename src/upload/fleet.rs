@@ -15,6 +15,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::{ApiClient, ApiError, Class};
 
+/// So many small requests a second are made by all runs that grow, unless the user set a limit. What is full is sent at once.
+const SMALL_REQUESTS: f64 = 20.0;
+
 /// No run sends small requests more often than this.
 const SEND_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -100,7 +103,7 @@ impl Fleet {
 
     /// The time between small requests of one run: all active runs together stay within the limit.
     pub(crate) fn send_interval(&self) -> Duration {
-        let limit = self.api.tps_limit();
+        let limit = self.api.requests_per_second().unwrap_or(SMALL_REQUESTS);
         if limit <= 0.0 {
             return SEND_INTERVAL;
         }

@@ -29,8 +29,8 @@ pub use history_line::{HistoryLine, HistoryLines, row_items};
 pub use metrics::Metrics;
 pub use reader::{Entry, EntryKind, LogReader, Next};
 pub use run_dir::{
-    FoundLogs, RunDir, RunDirIndex, create_offline, find_logs, first_step, is_synced, mark_first_step, mark_synced,
-    point_latest_run_at, synced_marker, unmark_synced, wandb_dir,
+    FoundLogs, RunDir, RunDirIndex, create_offline, find_logs, find_logs_beside, first_step, is_synced,
+    mark_first_step, mark_synced, point_latest_run_at, synced_marker, unmark_synced, wandb_dir,
 };
 pub use telemetry::Telemetry;
 pub use tree::{apply_config, apply_summary};

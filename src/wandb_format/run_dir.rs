@@ -13,6 +13,7 @@ use std::{fs, io};
 use jiff::civil::DateTime;
 use rayon::prelude::*;
 
+use crate::listings::Listings;
 use crate::model::{Json, Number, RunId};
 
 /// The W&B folder below a root: `.wandb` where that exists already, `wandb` otherwise.
@@ -214,7 +215,8 @@ fn beside(log: &Path, suffix: &str) -> PathBuf {
 pub struct FoundLogs {
     /// Each log once, in the order of the paths, and by name below each.
     pub logs: Vec<PathBuf>,
-    /// Paths, of those that were given, that could not be looked at, or are files that no log is called like.
+    /// Paths that could not be looked at, given or below those that were; and files that were given, and that no log is
+    /// called like.
     pub failed: Vec<(PathBuf, io::Error)>,
 }
 
@@ -223,15 +225,19 @@ pub struct FoundLogs {
 /// A file `*.wandb` is one. A directory stands for the `*.wandb` in it or, without any, for those one level down; and for
 /// those in the W&B folder in it. The same file under two names (`latest-run`) is one log.
 pub fn find_logs<P: AsRef<Path>>(paths: impl IntoIterator<Item = P>) -> FoundLogs {
+    find_logs_beside(paths, &Listings::default())
+}
+
+/// The same. Directories that are known to hold no log are not read.
+pub fn find_logs_beside<P: AsRef<Path>>(paths: impl IntoIterator<Item = P>, listings: &Listings) -> FoundLogs {
     let mut found = FoundLogs::default();
     let mut seen = HashSet::new();
     for path in paths {
         let path = path.as_ref();
-        match logs_of(path) {
+        match logs_of(path, listings, &mut found.failed) {
             Ok(logs) => {
-                found
-                    .logs
-                    .extend(logs.into_iter().filter(|log| file_identity(log).is_none_or(|file| seen.insert(file))));
+                let is_new = |log: &PathBuf| file_identity(log).is_none_or(|file| seen.insert(file));
+                found.logs.extend(logs.into_iter().filter(is_new));
             }
             Err(error) => found.failed.push((path.to_owned(), error)),
         }
@@ -239,7 +245,7 @@ pub fn find_logs<P: AsRef<Path>>(paths: impl IntoIterator<Item = P>) -> FoundLog
     found
 }
 
-fn logs_of(path: &Path) -> io::Result<Vec<PathBuf>> {
+fn logs_of(path: &Path, listings: &Listings, failed: &mut Vec<(PathBuf, io::Error)>) -> io::Result<Vec<PathBuf>> {
     if fs::metadata(path)?.is_file() {
         return if is_log_name(path) {
             Ok(vec![path.to_owned()])
@@ -249,23 +255,36 @@ fn logs_of(path: &Path) -> io::Result<Vec<PathBuf>> {
     }
     let (mut logs, dirs) = list(path)?;
     if logs.is_empty() {
-        logs = logs_in_each(&dirs);
+        let real = if listings.is_empty() { None } else { path.canonicalize().ok() };
+        let may_hold_logs = |dir: &PathBuf| {
+            let real = real.as_deref().zip(dir.file_name()).map(|(real, name)| real.join(name));
+            !real.is_some_and(|real| listings.lacks(&real, |name| is_log_name(Path::new(name))))
+        };
+        logs = logs_in_each(&dirs.into_iter().filter(may_hold_logs).collect::<Vec<_>>(), failed);
     }
     for name in ["wandb", ".wandb"] {
         let inner = path.join(name);
         if inner.is_dir() {
             let (direct, dirs) = list(&inner)?;
             logs.extend(direct);
-            logs.extend(logs_in_each(&dirs));
+            logs.extend(logs_in_each(&dirs, failed));
         }
     }
     Ok(logs)
 }
 
-/// Directories that cannot be read hold nothing for us.
-fn logs_in_each(dirs: &[PathBuf]) -> Vec<PathBuf> {
-    let found: Vec<Vec<PathBuf>> = dirs.par_iter().filter_map(|dir| Some(list(dir).ok()?.0)).collect();
-    found.into_iter().flatten().collect()
+/// A directory that is gone by now holds nothing for us; what one holds that cannot be read, nobody knows.
+fn logs_in_each(dirs: &[PathBuf], failed: &mut Vec<(PathBuf, io::Error)>) -> Vec<PathBuf> {
+    let listed: Vec<io::Result<(Vec<PathBuf>, Vec<PathBuf>)>> = dirs.par_iter().map(|dir| list(dir)).collect();
+    let mut logs = Vec::new();
+    for (dir, listed) in dirs.iter().zip(listed) {
+        match listed {
+            Ok((found, _)) => logs.extend(found),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => failed.push((dir.clone(), error)),
+        }
+    }
+    logs
 }
 
 /// The logs and the directories in a directory, each sorted by name. Hidden directories are left out. Links come last, so
@@ -462,6 +481,18 @@ mod tests {
         assert_eq!(found.logs, [a, b]);
         assert_eq!(found.failed.len(), 1);
         assert_eq!(found.failed[0].1.kind(), io::ErrorKind::NotFound);
+        // What is not to be read may hold a run, and is said.
+        #[cfg(unix)]
+        if !rustix::process::geteuid().is_root() {
+            use std::os::unix::fs::PermissionsExt as _;
+            let closed = root.join("wandb/run-20260102_030405-closed");
+            fs::create_dir(&closed).unwrap();
+            fs::set_permissions(&closed, fs::Permissions::from_mode(0o000)).unwrap();
+            for path in ["wandb", ""] {
+                assert_eq!(find_logs([root.join(path)]).failed[0].0, closed);
+            }
+            fs::remove_dir(&closed).unwrap();
+        }
         let output = root.join("wandb/offline-run-20260102_030405-a/files/output.log");
         assert_eq!(find_logs([output]).failed[0].1.kind(), io::ErrorKind::InvalidInput);
     }

@@ -151,6 +151,18 @@ fn an_id_can_be_chosen() {
     let ended = place.import_offline(["logs"]).args(["--run-id", "mine-{dir}", "--json"]).run().ok();
     assert_eq!((ended.json_summary()["rows"].as_u64(), place.logs().len()), (Some(0), 3));
 
+    // What stands in a path, and cannot stand in an id, is spelled otherwise.
+    let below = Place::new();
+    below.fixture("torch/ppo/seed0", "logs/a/C:");
+    below.fixture("torch/ppo/seed1", "logs/a/s");
+    let ended = below.import_offline(["logs"]).args(["--run-id", "{path}", "--json"]).run().ok();
+    let ids: Vec<_> = ended.json_runs().iter().map(|run| run["run_id"].clone()).collect();
+    assert_eq!(ids, ["a-C-", "a-s"]);
+    let ended = below.import_offline(["logs"]).args(["--run-id", "{9}"]).run().code(2);
+    assert!(ended.stderr.contains("logs/a/C:` gets no run id of its own"), "{}", ended.screen());
+    let ended = below.import_offline(["logs/a/s"]).args(["--run-id", "a/s"]).run().code(2);
+    assert!(ended.stderr.contains("`a/s` cannot be a run id"), "{}", ended.screen());
+
     // The variable counts for one run only.
     let ended =
         Place::new().import_offline([place.path("logs/seed0")]).env("WANDB_RUN_ID", "one").arg("--json").run().ok();

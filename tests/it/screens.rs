@@ -35,6 +35,43 @@ fn nothing_to_do() {
 }
 
 #[test]
+fn what_was_looked_for_may_lie_elsewhere() {
+    let place = place();
+    place.import_offline(["logs"]).run().ok();
+    let ended = place.call(["import", "out", "--mode", "offline"]).run().code(9);
+    assert!(ended.stderr.contains("1 log of W&B runs: `wandb-bridge sync`"), "{}", ended.screen());
+    for (call, what) in [
+        (place.call(["import", "logs", "--mode", "offline", "--dir", "empty/notes.txt"]), "`--dir` cannot be used"),
+        (place.import_offline(["logs"]).args(["--state-dir", "empty/notes.txt"]), "`--state-dir` cannot be used"),
+        (with_key(place.call(["artifact", "put", "x", "gone"])), "cannot look at `gone`"),
+    ] {
+        let ended = call.run().code(2);
+        assert!(ended.stderr.contains(what), "{}", ended.screen());
+    }
+    fs::create_dir(place.path("nothing")).unwrap();
+    let ended = place.call(["artifact", "put", "x", "nothing", "--dry-run"]).run().code(9);
+    assert!(ended.stderr.contains("there are no files to put in `nothing`"), "{}", ended.screen());
+}
+
+/// A script reads what is on stdout, and must not take half of it for all.
+#[cfg(target_os = "linux")]
+#[test]
+fn output_that_cannot_be_written() {
+    let (place, server) = (place(), FakeServer::start());
+    let ended = place.import(&server, ["logs"]).arg("--json").on_full_disk().run().code(5);
+    assert!(ended.stderr.contains("cannot write to stdout"), "{}", ended.screen());
+    // The runs are what matters.
+    assert_eq!(server.runs()[0].history.len(), 40);
+    place.call(["inspect", "logs"]).on_full_disk().run().code(5);
+    place.call(["completions", "bash"]).on_full_disk().run().code(5);
+    place.call(["watch", "logs", "--until-idle", "1ms", "--mode", "disabled"]).on_full_disk().run().ok();
+    // What the command beside it says of itself comes first.
+    let watch =
+        place.call(["watch", "logs", "--mode", "offline", "--dir", "other", "--json", "--", "sh", "-c", "exit 7"]);
+    watch.on_full_disk().run().code(7);
+}
+
+#[test]
 fn missing_paths() {
     let place = place();
     assert_screen!("import_of_a_missing_path", place.import_offline(["gone"]).run());

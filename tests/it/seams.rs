@@ -43,9 +43,32 @@ fn one_run_id_for_several_experiments_is_refused() {
     }
     let ended = place.import(&server, [place.path("logs")]).args(["--run-id", "{dir}"]).run().code(2);
     assert!(ended.stderr.contains("--run-id"), "{}", ended.screen());
+    // One of them was never looked for, so that nothing of it is missing says nothing.
+    let verify = |id: &str| place.call(["verify", "logs", "--dir", "out", "-p", "p", "--run-id", id]).server(&server);
+    assert!(verify("{dir}").run().code(2).stderr.contains("logs/b/s` gets no run id of its own"));
     assert!(server.runs().is_empty() && !place.path("out/wandb").exists());
     place.import(&server, [place.path("logs")]).args(["--run-id", "{1}-{dir}"]).run().ok();
     assert_eq!(server.runs().len(), 2);
+}
+
+#[test]
+fn names_of_directories_name_projects_and_runs() {
+    let (place, server) = (Place::new(), FakeServer::start());
+    for name in ["two\nlines", " ", "plain", "50%"] {
+        Writer::new(&place.path("logs").join(name)).scalars("loss", [(0, 1.0)]);
+    }
+    let import = |more: &[&str]| place.call(["import", "logs", "--dir", "out"]).args(more).server(&server).run().ok();
+    // Where a template gives nothing, the run is called what it would be without it.
+    let ended = import(&["-p", "{1}", "--run-name", "{2}", "--json"]);
+    let mut runs: Vec<(String, String)> =
+        server.runs().into_iter().map(|run| (run.project, run.display_name)).collect();
+    runs.sort();
+    let expected = [("50-", "50%"), ("plain", "plain"), ("two-lines", "two\nlines"), ("uncategorized", " ")];
+    assert_eq!(runs, expected.map(|(project, name)| (project.to_owned(), name.to_owned())), "{}", ended.screen());
+    for project in ["..", "a\tb"] {
+        let ended = place.call(["import", "logs", "-p", project]).server(&server).run().code(2);
+        assert!(ended.stderr.contains("the name of a project cannot"), "{}", ended.screen());
+    }
 }
 
 #[test]

@@ -167,7 +167,7 @@ fn runtime() -> tokio::runtime::Runtime {
 
 fn options(server: &FakeServer) -> ApiOptions {
     let mut options = ApiOptions::new(Url::parse(server.url()).unwrap(), ApiKey::new(server.key()).unwrap());
-    options.tps_limit = 0.0;
+    options.requests_per_second = Some(0.0);
     options.retry = RetryPolicy { retries: 3, wait_min: Duration::from_millis(1), wait_max: Duration::from_millis(4) };
     options
 }

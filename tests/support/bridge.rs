@@ -144,9 +144,21 @@ impl Call {
 
     /// Lets it open so few files at once, whatever it asks for.
     #[cfg(unix)]
-    pub fn with_open_files(mut self, files: u32) -> Self {
+    pub fn with_open_files(self, files: u32) -> Self {
+        self.by_shell(&format!("ulimit -n {files}; exec \"$0\" \"$@\""))
+    }
+
+    /// Its stdout goes to a file on a disk that is full.
+    #[cfg(target_os = "linux")]
+    pub fn on_full_disk(self) -> Self {
+        self.by_shell("exec \"$0\" \"$@\" >/dev/full")
+    }
+
+    /// Started by a shell, which finds the program and its arguments in `"$0" "$@"`.
+    #[cfg(unix)]
+    fn by_shell(mut self, script: &str) -> Self {
         let mut command = Command::new("/bin/sh");
-        command.args(["-c", &format!("ulimit -n {files}; exec \"$0\" \"$@\"")]);
+        command.args(["-c", script]);
         command.env_clear().envs(self.command.get_envs().filter_map(|(name, value)| Some((name, value?))));
         command.arg(self.command.get_program()).args(self.command.get_args()).stdin(Stdio::null());
         command.current_dir(self.command.get_current_dir().unwrap_or(&self.root));

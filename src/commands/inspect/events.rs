@@ -23,7 +23,7 @@ use crate::proto::tensorboard::session_log::SessionStatus;
 use crate::recorder::{
     Judge, RecordOptions, ToScan, find_superseded, kind_of, place_of_file, place_of_value, reason, rules, side_files_of,
 };
-use crate::survey::PlannedSource;
+use crate::survey::{PlannedRun, PlannedSource};
 use crate::tfevents::{EventFile, FilePosition, Next, SourceEvent, TagTable, ValueKind};
 
 /// Damaged places of one file that are named one by one.
@@ -141,7 +141,7 @@ pub(super) fn look_at_run(planned: &Planned<'_>, options: &RecordOptions, axes: 
         judge.set_superseded(superseded.next().unwrap_or_default());
         files.push(reading.read(source, names, judge, table));
     }
-    reading.side_files(&plan.sources, options);
+    reading.side_files(plan, options);
     reading.run(planned, files)
 }
 
@@ -336,8 +336,8 @@ impl Reading {
     }
 
     /// Counts what lies beside the event files and would become files of the run.
-    fn side_files(&mut self, sources: &[PlannedSource], options: &RecordOptions) {
-        let found = side_files_of(sources);
+    fn side_files(&mut self, plan: &PlannedRun, options: &RecordOptions) {
+        let found = side_files_of(&plan.sources, &plan.listings);
         for (path, why) in &found.left {
             self.skips.add(SkippedReason::File, 1, || place_of_file(path, why));
         }

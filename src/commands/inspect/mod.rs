@@ -20,14 +20,14 @@ use serde::Serialize;
 use crate::cleaned::find as find_cleaned;
 use crate::cli::InspectArgs;
 use crate::commands::error::{CommandError, ExitCode, IoContext as _};
-use crate::commands::import::say_unreadable;
+use crate::commands::import::{ignored, say_unreadable};
 use crate::commands::session;
-use crate::commands::ui::{Ui, counted, printable};
+use crate::commands::ui::{Ui, named, printable};
 use crate::convert::axes::Axes;
 use crate::settings::Settings;
 use crate::survey::{Found, Survey};
 use crate::upload::Links;
-use crate::wandb_format::find_logs;
+use crate::wandb_format::find_logs_beside;
 
 pub(super) use cleaned::look_at_cleaned;
 use events::look_at_run;
@@ -45,9 +45,9 @@ pub(super) fn run(arguments: &InspectArgs, settings: &Settings, ui: &Arc<Ui>) ->
     let directories: Vec<PathBuf> = arguments.paths.iter().filter(|path| !is_log(path)).cloned().collect();
     let mut survey = Survey::new(&shape, settings.runs.generation);
     let mut found = survey.look(&directories).context("look at", &first)?;
-    let logs = find_logs(&arguments.paths);
+    let logs = find_logs_beside(&arguments.paths, &found.listings);
     let state = session::state_home(settings);
-    let gone = find_cleaned(&arguments.paths, &state);
+    let gone = find_cleaned(&arguments.paths, &state, &found.listings);
     if found.runs.is_empty() && logs.logs.is_empty() && gone.is_empty() {
         return Err(nothing_found(&arguments.paths, &found));
     }
@@ -63,8 +63,8 @@ pub(super) fn run(arguments: &InspectArgs, settings: &Settings, ui: &Arc<Ui>) ->
         found.runs = survey.look_knowing(&directories, &folded).context("look at", &first)?.runs;
     }
     let (runs, refused) = recording.assign(std::mem::take(&mut found.runs));
-    for (_, error) in &refused {
-        ui.warn_of(&CommandError::new(ExitCode::Usage, "a run has no id of its own").caused_by(error));
+    for (directory, error) in &refused {
+        ui.warn_of(&session::no_id(directory, error));
     }
     let axes = Arc::new(Axes::new(&shape.axes));
     let mut keys = BTreeSet::new();
@@ -121,14 +121,10 @@ fn show(ui: &Ui, seen: &impl Serialize, text: impl FnOnce() -> String) {
 
 /// The error for paths in which nothing could be looked at.
 fn nothing_found(paths: &[PathBuf], found: &Found) -> CommandError {
-    let paths: Vec<String> = paths.iter().map(|path| format!("`{}`", path.display())).collect();
     if let Some((path, why)) = found.unreadable.first() {
-        let error = CommandError::new(ExitCode::Failed, format!("nothing can be read in {}", paths.join(", ")));
+        let error = CommandError::new(ExitCode::Failed, format!("nothing can be read in {}", named(paths)));
         return error.hint(format!("`{}`: {why}", path.display()));
     }
-    CommandError::new(ExitCode::NothingFound, format!("nothing to inspect in {}", paths.join(", "))).hint(format!(
-        "files named `*tfevents*` and `*.wandb` are looked for; {} with other names {} ignored",
-        counted(found.other_files, "file"),
-        if found.other_files == 1 { "was" } else { "were" }
-    ))
+    let error = CommandError::new(ExitCode::NothingFound, format!("nothing to inspect in {}", named(paths)));
+    error.hint(format!("files named `*tfevents*` and `*.wandb` are looked for{}", ignored(found)))
 }

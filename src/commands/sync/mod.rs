@@ -3,6 +3,7 @@
 mod live;
 mod plan;
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,9 +16,10 @@ use crate::commands::attach;
 use crate::commands::error::{CommandError, ExitCode};
 use crate::commands::inspect::look_at_cleaned;
 use crate::commands::session::{self, Stop};
-use crate::commands::ui::{Destination, Report, Ui, counted};
+use crate::commands::ui::{Destination, Report, Ui, counted, named};
 use crate::commands::verify;
 use crate::convert::template::{Template, TemplateError};
+use crate::listings::Listings;
 use crate::model::RunId;
 use crate::pipeline::{self, Uploads, Watcher};
 use crate::settings::{Setting, Settings, check_project};
@@ -51,9 +53,9 @@ pub(super) fn run(
     if arguments.newest_first {
         chosen.logs.sort_by_cached_key(|log| std::cmp::Reverse(time_of(log)));
     }
-    let gone = cleaned::find(&paths, &state);
+    let gone = cleaned::find(&paths, &state, &Listings::default());
     if chosen.found == 0 && gone.is_empty() {
-        return Err(nothing_found(&paths));
+        return Err(nothing_found(&paths, &found.failed));
     }
     for (path, error) in &found.failed {
         ui.warning(format!("cannot look at `{}`: {error}", path.display()));
@@ -81,9 +83,8 @@ pub(super) fn run(
     );
     reporter.found(0, chosen.logs.len(), 0);
     let Some(client) = client else {
-        let code =
-            plan::show(&chosen.logs, &overrides, &arguments.artifacts, session::links(arguments.links), settings, ui);
-        return Ok(ExitCode::combine([code].into_iter().chain(not_looked_at)));
+        let links = session::links(arguments.links);
+        return Ok(plan::show(&chosen.logs, &overrides, &arguments.artifacts, links, not_looked_at, settings, ui));
     };
     let runtime = session::start_runtime()?;
     let watcher: Arc<dyn Watcher> = reporter.clone();
@@ -96,7 +97,8 @@ pub(super) fn run(
     let verified = verify::afterwards(arguments.verify, settings, (&runtime, &stop), ui, || {
         // What was said to be synced before may be gone by now, and what was cleaned just now is gone here.
         let logs = chosen.logs.into_iter().chain(chosen.left_out).filter(|log| log.is_file()).collect();
-        Ok(verify::of_logs(logs, cleaned::find(&paths, &state), &state, &overrides, session::links(arguments.links)))
+        let gone = cleaned::find(&paths, &state, &Listings::default());
+        Ok(verify::of_logs(logs, gone, &state, &overrides, session::links(arguments.links)))
     })?;
     Ok(reporter.finish("synced", stop.exit_code().into_iter().chain(not_looked_at).chain(verified)))
 }
@@ -202,8 +204,13 @@ fn time_of(log: &Path) -> String {
     name.strip_prefix("offline-").map_or(name.clone(), str::to_owned)
 }
 
-fn nothing_found(paths: &[PathBuf]) -> CommandError {
-    let paths: Vec<String> = paths.iter().map(|path| format!("`{}`", path.display())).collect();
-    CommandError::new(ExitCode::NothingFound, format!("no runs to sync in {}", paths.join(", ")))
+fn nothing_found(paths: &[PathBuf], failed: &[(PathBuf, io::Error)]) -> CommandError {
+    let is_unreadable =
+        |error: &io::Error| !matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::NotFound);
+    if let Some((path, error)) = failed.iter().find(|(_, error)| is_unreadable(error)) {
+        let trouble = CommandError::new(ExitCode::Failed, format!("nothing can be read in {}", named(paths)));
+        return trouble.hint(format!("`{}`: {error}", path.display()));
+    }
+    CommandError::new(ExitCode::NothingFound, format!("no runs to sync in {}", named(paths)))
         .hint("name a `wandb` folder, a run directory or a `.wandb` file; for event files use `wandb-bridge import`")
 }

@@ -69,12 +69,13 @@ struct Summary {
     exit_code: u8,
 }
 
-/// Shows what would be sent.
+/// Shows what would be sent. `more` is an exit code that the command itself knows of.
 pub(super) fn show(
     logs: &[impl AsRef<Path> + Sync],
     overrides: &Overrides,
     artifacts: &[ArtifactRule],
     links: Links,
+    more: Option<ExitCode>,
     settings: &Settings,
     ui: &Ui,
 ) -> ExitCode {
@@ -109,7 +110,8 @@ pub(super) fn show(
         ui.warning(format!("{}: {}", skipped.reason, skipped.first));
     }
     ui.notes(&notes);
-    let code = if skips.any_loss() { ExitCode::Partial } else { ExitCode::Success };
+    let loss = skips.any_loss().then_some(ExitCode::Partial);
+    let code = ExitCode::combine(loss.into_iter().chain(more));
     summary.skipped = skips.report();
     summary.exit_code = code.number();
     if ui.is_json() {
@@ -167,7 +169,8 @@ impl Planned {
         Self {
             run_path: named.unwrap_or_else(|| {
                 let (entity, project) = (&overrides.entity, &overrides.project);
-                format!("{}/{}/{}", chosen(entity, &seen.entity), chosen(project, &seen.project), seen.run_id)
+                let parts = [chosen(entity, &seen.entity), chosen(project, &seen.project), seen.run_id.clone()];
+                parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/")
             }),
             rows: seen.rows.saturating_sub(rows_acknowledged),
             rows_acknowledged,
@@ -191,7 +194,7 @@ impl Planned {
 
     /// Writing to a string cannot fail.
     fn text(&self) -> String {
-        let path = on_one_line(self.run_path.trim_start_matches('/'));
+        let path = on_one_line(&self.run_path);
         let mut text = format!("{}\n  run {path}", on_one_line(&self.source));
         if !self.name.is_empty() {
             let _ = write!(text, " `{}`", on_one_line(&self.name));

@@ -1,7 +1,8 @@
 //! All that a person reads, and what a script reads in its place.
 //!
 //! stdout is data: `--json` lines, and what `inspect` shows. stderr is talk: notes, warnings, errors, progress. A stdout
-//! that nobody reads any more stops nothing: the runs are what matters. [`Ui`] is shared by all threads; when it is quiet,
+//! that nobody reads any more stops nothing: the runs are what matters. That it could not be written is said, and the exit
+//! code says it too. [`Ui`] is shared by all threads; when it is quiet,
 //! a note costs a comparison. What is said is made by pure functions in `lines`, `totals` and `text`.
 
 mod lines;
@@ -20,12 +21,12 @@ use std::time::{Duration, Instant};
 use clap::builder::styling::{AnsiColor, Style};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::error::CommandError;
+use super::error::{CommandError, ExitCode};
 use crate::settings::Output;
 
 pub use lines::{Addresses, Destination, Found, Progress, first_lines, progress_line};
 pub use report::{AttachedReport, Report, RunReport, RunState, SummaryReport};
-pub use text::{command_line, counted, elapsed, grouped, on_one_line, printable, size};
+pub use text::{command_line, counted, elapsed, grouped, named, on_one_line, printable, size};
 pub use totals::{Totals, last_lines};
 
 /// How often progress makes a plain line where there is no terminal.
@@ -47,8 +48,8 @@ pub struct Ui {
     bar: OnceLock<ProgressBar>,
     /// `None` when nobody reads it any more.
     data: Mutex<Option<Box<dyn Write + Send>>>,
-    /// Some of it could not be written although somebody may read it.
-    lost_data: AtomicBool,
+    /// Whether some of it could not be written, although somebody wants it.
+    data_is_cut: AtomicBool,
     talk: Mutex<Talk>,
 }
 
@@ -80,7 +81,7 @@ impl Ui {
             may_have_bar: false,
             bar: OnceLock::new(),
             data: Mutex::new(Some(data)),
-            lost_data: AtomicBool::new(false),
+            data_is_cut: AtomicBool::new(false),
             talk: Mutex::new(talk),
         }
     }
@@ -174,14 +175,14 @@ impl Ui {
         self.write_data(text.as_bytes());
     }
 
+    /// What stdout makes of the exit code: whoever reads a file that was cut short must not take it for whole.
+    pub fn exit_code(&self) -> ExitCode {
+        if self.data_is_cut.load(Ordering::Relaxed) { ExitCode::Temporary } else { ExitCode::Success }
+    }
+
     /// Whether stdout takes JSON lines.
     pub fn is_json(&self) -> bool {
         self.json
-    }
-
-    /// Whether some of what was for stdout could not be written, other than because nobody reads it any more.
-    pub fn has_lost_data(&self) -> bool {
-        self.lost_data.load(Ordering::Relaxed)
     }
 
     fn write_data(&self, bytes: &[u8]) {
@@ -192,8 +193,8 @@ impl Ui {
             drop(data);
             // `… | head` is a way of saying that this is enough.
             if error.kind() != io::ErrorKind::BrokenPipe {
-                self.lost_data.store(true, Ordering::Relaxed);
-                self.warning(format_args!("cannot write to stdout: {error}"));
+                self.data_is_cut.store(true, Ordering::Relaxed);
+                self.warning(format_args!("cannot write to stdout: {error}; what belongs there is not shown"));
             }
         }
     }
@@ -253,7 +254,6 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::commands::error::ExitCode;
 
     #[derive(Clone, Default)]
     struct Page(Arc<Mutex<Vec<u8>>>);
@@ -323,15 +323,15 @@ mod tests {
 
     #[test]
     fn a_reader_that_left_is_no_error() {
-        for (kind, said) in [
-            (io::ErrorKind::BrokenPipe, ""),
-            (io::ErrorKind::StorageFull, "warning: cannot write to stdout: no storage space\n"),
-        ] {
+        let cut = "warning: cannot write to stdout: no storage space; what belongs there is not shown\n";
+        for (kind, said, code) in
+            [(io::ErrorKind::BrokenPipe, "", ExitCode::Success), (io::ErrorKind::StorageFull, cut, ExitCode::Temporary)]
+        {
             let talk = Page::default();
             let ui = Ui::with_writers(&Output::default(), Box::new(Broken(kind)), Box::new(talk.clone()));
             ui.data("one");
             ui.data("two");
-            assert_eq!((talk.text().as_str(), ui.has_lost_data()), (said, !said.is_empty()));
+            assert_eq!((talk.text().as_str(), ui.exit_code()), (said, code));
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// `1 284 003`
@@ -20,6 +21,16 @@ pub fn grouped(number: u64) -> String {
 /// `1 run`, `1 284 runs`; `noun` takes an `s`.
 pub fn counted(number: u64, noun: &str) -> String {
     format!("{} {noun}{}", grouped(number), if number == 1 { "" } else { "s" })
+}
+
+/// `` `a`, `b` ``; of many paths, as a shell makes of `*`, the first ones.
+pub fn named(paths: &[PathBuf]) -> String {
+    const MOST: usize = 5;
+    let mut names: Vec<String> = paths.iter().take(MOST).map(|path| format!("`{}`", path.display())).collect();
+    if let more @ 1.. = paths.len().saturating_sub(MOST) {
+        names.push(format!("and {} more", grouped(more as u64)));
+    }
+    names.join(", ")
 }
 
 /// `812 B`, `1.4 MB`, powers of 1000.
@@ -106,6 +117,13 @@ mod tests {
         }
         assert_eq!(grouped(u64::MAX), "18 446 744 073 709 551 615");
         assert_eq!((counted(1, "run"), counted(0, "run")), ("1 run".to_owned(), "0 runs".to_owned()));
+    }
+
+    #[test]
+    fn the_first_of_many_paths_are_named() {
+        let paths = |count: usize| (0..count).map(|index| PathBuf::from(format!("p{index}"))).collect::<Vec<_>>();
+        assert_eq!(named(&paths(2)), "`p0`, `p1`");
+        assert_eq!(named(&paths(7)), "`p0`, `p1`, `p2`, `p3`, `p4`, and 2 more");
     }
 
     #[test]

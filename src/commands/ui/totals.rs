@@ -17,8 +17,8 @@ const NAMED_DIRS: usize = 3;
 pub struct Totals {
     /// Bytes of input that were read.
     pub bytes: u64,
-    /// Where the runs went: the address of the project, when anything was sent.
-    pub destination: Option<String>,
+    /// Where the runs went: the addresses of the projects, when anything was sent.
+    pub destinations: BTreeSet<String>,
     /// The `wandb` folder.
     pub wandb_dir: PathBuf,
     /// Whether nothing was to be written or sent.
@@ -50,8 +50,9 @@ pub struct Totals {
     waiting: Vec<String>,
     /// Failed runs that have no directory to try again from.
     without_dir: u64,
-    /// How each run ended last, by id and source: a run that goes on after its end ends again.
-    ended: HashMap<(String, String), RunState>,
+    /// How each run ended last, by id and source, and whether it had a directory: a run that goes on after its end ends
+    /// again.
+    ended: HashMap<(String, String), (RunState, bool)>,
 }
 
 impl Totals {
@@ -62,9 +63,13 @@ impl Totals {
 
     /// Adds a run that ended. `skips` is what `run.skipped` reports.
     pub fn add(&mut self, run: &RunReport, skips: &Skips) {
-        match self.ended.insert((run.run_id.clone(), run.source.clone()), run.state) {
-            Some(before) => {
+        let has_directory = run.dir.is_some();
+        match self.ended.insert((run.run_id.clone(), run.source.clone()), (run.state, has_directory)) {
+            Some((before, had_directory)) => {
                 *self.count(before) -= 1;
+                if before == RunState::Failed && !had_directory {
+                    self.without_dir -= 1;
+                }
                 self.waiting.retain(|waiting| run.dir.as_ref() != Some(waiting));
             }
             None => self.runs += 1,
@@ -174,9 +179,12 @@ impl Totals {
 /// The last lines of a command. `verb` is what it did: `imported`, `watched`, `synced`.
 pub fn last_lines(totals: &Totals, verb: &str, took: Duration) -> Vec<String> {
     let would = if totals.dry_run { "would have " } else { "" };
-    let (runs, rows) = (counted(totals.runs, "run"), counted(totals.rows, "row"));
-    let not_done = totals.failed + totals.skipped_runs;
-    let runs = if not_done > 0 { format!("{} of {runs}", grouped(totals.runs - not_done)) } else { runs };
+    let all = counted(totals.runs, "run");
+    let runs = match totals.failed {
+        0 => all,
+        failed => format!("{} of {all}", grouped(totals.runs - failed)),
+    };
+    let rows = counted(totals.rows, "row");
     let mut lines = vec![format!("{would}{verb} {runs}, {rows} in {}", elapsed(took))];
     lines.extend(account(totals));
     if totals.dry_run && totals.log_bytes > 0 {
@@ -236,17 +244,17 @@ fn places(totals: &Totals) -> Vec<String> {
             .filter(|(count, _)| *count > 0)
             .map(|(count, what)| format!("{} {what}", grouped(*count)))
             .collect();
-    if let (Some(destination), false) = (&totals.destination, counts.is_empty()) {
-        lines.push(format!("on the server: {} at {destination}", counts.join(", ")));
+    if let (Some(first), false) = (totals.destinations.first(), counts.is_empty()) {
+        let counts = counts.join(", ");
+        lines.push(match totals.destinations.len() {
+            1 => format!("on the server: {counts} at {first}"),
+            projects => format!("on the server: {counts} in {} projects, such as {first}", grouped(projects as u64)),
+        });
     }
     match totals.waiting.as_slice() {
         [] => {}
         [dir] => lines.push(format!("waiting here: 1 run in `{dir}`")),
-        dirs => lines.push(format!(
-            "waiting here: {} in `{}`",
-            counted(dirs.len() as u64, "run"),
-            folders(totals).join("`, `")
-        )),
+        dirs => lines.push(format!("waiting here: {} in {}", counted(dirs.len() as u64, "run"), folder_of(dirs))),
     }
     if totals.without_dir > 0 {
         lines.push(format!("not recorded: {}", counted(totals.without_dir, "run")));
@@ -257,14 +265,13 @@ fn places(totals: &Totals) -> Vec<String> {
     lines
 }
 
-/// The folders in which the run directories lie that wait: the `wandb` folder, or wherever `sync` was told to look.
-fn folders(totals: &Totals) -> Vec<String> {
-    let parents = totals.waiting.iter().map(|dir| Path::new(dir).parent().unwrap_or(Path::new("")));
-    let parents: BTreeSet<String> = parents.map(|folder| folder.display().to_string()).collect();
-    if parents.len() > NAMED_DIRS || parents.contains("") {
-        return vec![totals.wandb_dir.display().to_string()];
-    }
-    parents.into_iter().collect()
+/// The folder that run directories lie in, or one of them where that differs: `sync` takes runs from anywhere.
+fn folder_of(dirs: &[String]) -> String {
+    let mut folders = dirs.iter().map(|dir| Path::new(dir).parent().unwrap_or_else(|| Path::new("")));
+    let first = folders.next().unwrap_or_else(|| Path::new(""));
+    let and_others = if folders.all(|folder| folder == first) { "" } else { " and other places" };
+    let first = if first.as_os_str().is_empty() { Path::new(".") } else { first };
+    format!("`{}`{and_others}", first.display())
 }
 
 /// The exact commands that try again, or upload what was recorded offline.
@@ -278,11 +285,14 @@ fn retry(totals: &Totals) -> Vec<String> {
     }
     let mut lines = Vec::new();
     if !totals.waiting.is_empty() {
-        let folders = folders(totals);
-        let named = if totals.waiting.len() <= NAMED_DIRS { &totals.waiting } else { &folders };
-        // What `sync` takes by itself need not be named.
-        let named = if *named == ["wandb"] { &[] } else { named.as_slice() };
-        let command = command_line(["wandb-bridge", "sync"].into_iter().chain(named.iter().map(String::as_str)));
+        let wandb_dir = totals.wandb_dir.to_string_lossy();
+        let command = if totals.waiting.len() <= NAMED_DIRS {
+            command_line(["wandb-bridge", "sync"].into_iter().chain(totals.waiting.iter().map(String::as_str)))
+        } else if wandb_dir == "wandb" {
+            "wandb-bridge sync".to_owned()
+        } else {
+            command_line(["wandb-bridge", "sync", wandb_dir.as_ref()])
+        };
         let what = if tried { "to try again" } else { "to upload" };
         lines.push(format!("{what}: `{command}`"));
     }
@@ -334,7 +344,7 @@ mod tests {
     #[test]
     fn all_sent() {
         let mut all = totals(&[RunState::Synced, RunState::Synced]);
-        all.destination = Some("https://wandb.ai/me/p".to_owned());
+        all.destinations.insert("https://wandb.ai/me/p".to_owned());
         insta::assert_snapshot!(lines(&all), @r"
         imported 2 runs, 2 000 rows in 12.3 s
         read 4 000 values = 4 000 sent
@@ -357,17 +367,13 @@ mod tests {
         waiting here: 4 runs in `wandb`
         to upload: `wandb-bridge sync`
         ");
-        let mut elsewhere = Totals::new("wandb".into());
-        for (number, folder) in [(0, "/data/my runs/wandb"), (1, "/data/my runs/wandb"), (2, "b"), (3, "b")] {
-            let run = run(&format!("r{number}"), RunState::Offline);
-            elsewhere.add(&RunReport { dir: Some(format!("{folder}/r{number}")), ..run }, &Skips::default());
+        let mut elsewhere = Totals::new("/data/my runs/wandb".into());
+        for id in ["a", "b", "c", "d"] {
+            let dir = Some(format!("/data/my runs/wandb/offline-run-{id}"));
+            elsewhere.add(&RunReport { dir, ..run(id, RunState::Offline) }, &Skips::default());
         }
-        insta::assert_snapshot!(lines(&elsewhere), @r"
-        imported 4 runs, 4 000 rows in 12.3 s
-        read 8 000 values = 8 000 recorded here
-        waiting here: 4 runs in `/data/my runs/wandb`, `b`
-        to upload: `wandb-bridge sync '/data/my runs/wandb' b`
-        ");
+        assert!(lines(&elsewhere).contains("waiting here: 4 runs in `/data/my runs/wandb`\n"), "{}", lines(&elsewhere));
+        insta::assert_snapshot!(lines(&elsewhere).lines().last().unwrap_or_default(), @"to upload: `wandb-bridge sync '/data/my runs/wandb'`");
         let mut dry = Totals { dry_run: true, ..Totals::default() };
         dry.add(&RunReport { dir: None, ..run("r", RunState::Offline) }, &Skips::default());
         insta::assert_snapshot!(lines(&dry), @r"
@@ -386,13 +392,13 @@ mod tests {
         .into_iter()
         .collect();
         let mut some = totals(&[RunState::Synced, RunState::Running, RunState::Skipped]);
-        some.destination = Some("https://wandb.ai/me/p".to_owned());
+        some.destinations.insert("https://wandb.ai/me/p".to_owned());
         some.add(&run("bad", RunState::Partial), &skips);
         some.add(&run("gone", RunState::Failed), &Skips::default());
         some.add(&RunReport { dir: None, rows: 0, events: 0, ..run("never", RunState::Failed) }, &Skips::default());
         some.again = Some("wandb-bridge import logs".to_owned());
         insta::assert_snapshot!(lines(&some), @r"
-        imported 3 of 6 runs, 5 000 rows in 12.3 s
+        imported 4 of 6 runs, 5 000 rows in 12.3 s
         read 8 008 values = 6 000 sent + 2 000 recorded here + 5 left out + 3 lost
           5 × left out by a filter, first: tag `lr`
           3 × damaged record, first: `logs/r1/events` at byte 88064
@@ -415,6 +421,27 @@ mod tests {
         let summary = twice.summary(Duration::ZERO, twice.exit_code());
         assert_eq!((summary.runs, summary.synced, summary.failed, summary.rows), (2, 2, 0, 3000));
         assert!(!lines(&twice).contains("waiting"), "{}", lines(&twice));
+
+        // Nor is one that could not be recorded at first, and was then.
+        let mut later = Totals::default();
+        for _ in 0..2 {
+            later.add(&RunReport { dir: None, ..run("r", RunState::Failed) }, &Skips::default());
+        }
+        assert!(lines(&later).contains("not recorded: 1 run"), "{}", lines(&later));
+        later.add(&run("r", RunState::Synced), &Skips::default());
+        assert!(!lines(&later).contains("not recorded"), "{}", lines(&later));
+    }
+
+    #[test]
+    fn several_places_are_not_one() {
+        let mut several = totals(&[RunState::Synced, RunState::Synced]);
+        several.destinations.extend(["https://wandb.ai/me/p", "https://wandb.ai/me/q"].map(str::to_owned));
+        for (id, dir) in [("a", "a/wandb/offline-run-1"), ("b", "b/wandb/offline-run-2")] {
+            several.add(&RunReport { dir: Some(dir.to_owned()), ..run(id, RunState::Failed) }, &Skips::default());
+        }
+        let lines = lines(&several);
+        assert!(lines.contains("2 complete in 2 projects, such as https://wandb.ai/me/p\n"), "{lines}");
+        assert!(lines.contains("waiting here: 2 runs in `a/wandb` and other places\n"), "{lines}");
     }
 
     #[test]

@@ -22,7 +22,7 @@ use crate::state_file::place::StateHome;
 use crate::survey::{PlannedRun, PlannedSource, Survey};
 use crate::upload::{Links, Overrides, RunContents, RunLog};
 use crate::verify::{Finding, What};
-use crate::wandb_format::{RunDir, find_logs};
+use crate::wandb_format::{RunDir, find_logs_beside};
 
 /// All runs below the paths, and the exit code for what could not be looked at.
 pub(super) fn find(
@@ -44,18 +44,18 @@ pub(super) fn find(
         found.runs = survey.look_knowing(&directories, &folded).context("look at", &first)?.runs;
     }
     let (plans, refused) = recording.assign(found.runs);
-    for (_, error) in &refused {
-        ui.warn_of(&CommandError::new(ExitCode::Usage, "a run has no id of its own").caused_by(error));
+    for (directory, error) in &refused {
+        ui.warn_of(&session::no_id(directory, error));
     }
     let mut runs = of_plans(&plans, &recording, settings, ui);
 
-    let logs = find_logs(&arguments.paths);
+    let logs = find_logs_beside(&arguments.paths, &found.listings);
     for (path, error) in &logs.failed {
         ui.warning(format!("cannot look at `{}`: {error}", path.display()));
         skips.add(SkippedReason::Unreadable, 1, || path.display().to_string());
     }
     let state = session::state_home(settings);
-    let gone = cleaned::find(&arguments.paths, &state);
+    let gone = cleaned::find(&arguments.paths, &state, &found.listings);
     if !(logs.logs.is_empty() && gone.is_empty()) {
         let overrides = overrides_of(arguments.id.as_deref(), settings)?;
         // Runs of event files were found by these already.
@@ -64,8 +64,12 @@ pub(super) fn find(
         let of_logs = of_logs(logs.logs, gone, &state, &overrides, session::links(arguments.links));
         runs.extend(of_logs.into_iter().filter(|run| run.logs.iter().all(is_new)));
     }
-    let any_loss = skips.any_loss() || !refused.is_empty();
-    Ok((runs, if any_loss { ExitCode::Partial } else { ExitCode::Success }))
+    let code = match (refused.is_empty(), skips.any_loss()) {
+        (false, _) => ExitCode::Usage,
+        (true, true) => ExitCode::Partial,
+        (true, false) => ExitCode::Success,
+    };
+    Ok((runs, code))
 }
 
 /// A log may be gone; its directory is not.

@@ -14,7 +14,7 @@ use crate::api::{ApiClient, Class};
 use crate::cli::{AlsoVerify, Mode, VerifyArgs};
 use crate::commands::error::{CommandError, ExitCode};
 use crate::commands::session::{self, Stop};
-use crate::commands::ui::Ui;
+use crate::commands::ui::{Ui, named};
 use crate::pipeline::{RunToVerify, RunVerified, VerifyError, verify};
 use crate::settings::Settings;
 
@@ -129,7 +129,6 @@ fn trouble(run: &RunVerified) -> Option<CommandError> {
 }
 
 fn nothing_found(paths: &[PathBuf]) -> CommandError {
-    let paths: Vec<String> = paths.iter().map(|path| format!("`{}`", path.display())).collect();
-    CommandError::new(ExitCode::NothingFound, format!("no runs to verify in {}", paths.join(", ")))
+    CommandError::new(ExitCode::NothingFound, format!("no runs to verify in {}", named(paths)))
         .hint("name event files, a `wandb` folder, a run directory or a `.wandb` file")
 }

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::api::run_url;
 use crate::commands::error::ExitCode;
-use crate::commands::ui::{Ui, counted, grouped, printable};
+use crate::commands::ui::{Ui, counted, grouped, on_one_line, printable};
 use crate::commands::verify::here::id_in_name;
 use crate::model::Skipped;
 use crate::pipeline::{RunVerified, Standing};
@@ -99,23 +99,24 @@ impl RunReport {
     /// Writing to a string cannot fail.
     fn text(&self) -> String {
         let path = if self.run_path.is_empty() { &self.source } else { &self.run_path };
-        let mut text = format!("{path}: {}", self.state);
+        let mut text = format!("{}: {}", on_one_line(path), self.state);
         if !self.name.is_empty() {
-            let _ = write!(text, " `{}`", self.name);
+            let _ = write!(text, " `{}`", on_one_line(&self.name));
         }
         text.push('\n');
-        let _ = writeln!(text, "  from `{}`", self.source);
+        let _ = writeln!(text, "  from `{}`", on_one_line(&self.source));
         if self.url.is_some() {
             let _ = writeln!(text, "  compared: {}", in_words(&self.compared));
         }
         for finding in &self.missing {
-            let _ = writeln!(text, "  {} {}: {}", heading(finding.what), finding.name, finding.why);
+            let (name, why) = (on_one_line(&finding.name), on_one_line(&finding.why));
+            let _ = writeln!(text, "  {} {name}: {why}", heading(finding.what));
         }
         if self.missing_more > 0 {
             let _ = writeln!(text, "  and {} more", grouped(self.missing_more));
         }
         for skipped in &self.skipped {
-            let (count, reason, first) = (grouped(skipped.count), &skipped.reason, &skipped.first);
+            let (count, reason, first) = (grouped(skipped.count), &skipped.reason, on_one_line(&skipped.first));
             let _ = writeln!(text, "  in the files: {count} × {reason}, first: {first}");
         }
         if self.parts_of_artifacts > 0 {

@@ -18,7 +18,7 @@ const SMALL: Multipart = Multipart { from: 1000, part: 300, most_parts: 100, lar
 
 fn client(server: &FakeServer) -> Arc<ApiClient> {
     let mut options = ApiOptions::new(Url::parse(server.url()).unwrap(), ApiKey::new(server.key()).unwrap());
-    options.tps_limit = 0.0;
+    options.requests_per_second = Some(0.0);
     options.retry = RetryPolicy { retries: 3, wait_min: std::time::Duration::from_millis(1), ..options.retry };
     Arc::new(ApiClient::new(options).unwrap())
 }

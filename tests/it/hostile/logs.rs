@@ -263,11 +263,13 @@ fn names_stay_on_their_lines() {
     for arguments in [
         &["inspect", "out", "logs"][..],
         &["sync", "--dir", "out", "--dry-run"],
-        &["import", "--dry-run", "logs", "-p", evil, "--group", evil],
+        &["import", "--dry-run", "logs", "--group", evil],
         &["import", "--dry-run", "logs", "--config", "a=x\nimported 9 runs"],
+        &["verify", "out", "logs"],
     ] {
         let server = FakeServer::start();
-        let ended = log.place.call(arguments).server(&server).run().ok();
+        let ended = log.place.call(arguments).server(&server).run();
+        assert_eq!(ended.code, Some(if arguments[0] == "verify" { 3 } else { 0 }), "{arguments:?}: {}", ended.screen());
         for text in [&ended.stdout, &ended.stderr] {
             assert!(!text.lines().any(|line| line.starts_with("imported 9")), "{arguments:?}:\n{text}");
         }

@@ -75,7 +75,7 @@ fn job(log: &std::path::Path) -> (watch::Sender<LogEnd>, UploadJob) {
 
 fn upload(server: &FakeServer, job: UploadJob, change: impl FnOnce(&mut ApiOptions)) -> UploadOutcome {
     let mut options = ApiOptions::new(Url::parse(server.url()).unwrap(), ApiKey::new(server.key()).unwrap());
-    options.tps_limit = 0.0;
+    options.requests_per_second = Some(0.0);
     options.retry = RetryPolicy { retries: 3, wait_min: Duration::from_millis(1), wait_max: Duration::from_millis(4) };
     change(&mut options);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();

@@ -214,6 +214,9 @@ pub struct StreamBody {
     pub preempting: Option<bool>,
     pub complete: Option<bool>,
     pub exitcode: Option<i64>,
+    /// Lines that a client gave up, and whether it failed: the official client's when it was Python still says so.
+    pub dropped: Option<u64>,
+    pub failed: Option<bool>,
 }
 
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
