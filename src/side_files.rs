@@ -166,10 +166,21 @@ impl Search<'_> {
             waiting.push((self.directory.join(below), 0));
         }
         while let Some((directory, depth)) = waiting.pop() {
-            if depth > MAX_DEPTH || self.is_full(&directory) {
+            if self.is_full(&directory) {
                 continue;
             }
-            for path in entries(&directory) {
+            if depth > MAX_DEPTH {
+                self.left.push((directory, format!("it lies more than {MAX_DEPTH} directories deep in a profile")));
+                continue;
+            }
+            let listed = match list(&directory) {
+                Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                    self.left.push((directory, error.to_string()));
+                    continue;
+                }
+                listed => listed.unwrap_or_default(),
+            };
+            for path in listed {
                 let is_directory = fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_dir());
                 if is_directory && !is_foreign(&path) {
                     waiting.push((path, depth + 1));
@@ -191,13 +202,13 @@ impl Search<'_> {
         // What is not there is not there yet.
         let Ok(real) = fs::canonicalize(path) else { return };
         let Ok(metadata) = fs::metadata(&real) else { return };
-        if !metadata.is_file() {
-            return;
-        }
         let inside = self.real.get_or_init(|| fs::canonicalize(self.directory).unwrap_or_default());
         let Ok(real_relative) = real.strip_prefix(inside) else {
             return self.left.push((path.to_owned(), "it lies outside of the run's directory".to_owned()));
         };
+        if !metadata.is_file() {
+            return;
+        }
         // The name by which others refer to it, where that is one.
         let named = path.strip_prefix(self.directory).ok().and_then(normalized);
         let relative = named.as_deref().unwrap_or(real_relative);
@@ -236,10 +247,14 @@ fn is_among(entries: &[PathBuf], name: &str) -> bool {
 
 /// What is in a directory, by name; nothing where it cannot be read.
 fn entries(directory: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
-    let mut paths: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    list(directory).unwrap_or_default()
+}
+
+fn list(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(directory)?;
+    let mut paths: Vec<PathBuf> = entries.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>()?;
     paths.sort();
-    paths
+    Ok(paths)
 }
 
 /// Whether a directory is W&B's or our own.
@@ -432,7 +447,17 @@ mod tests {
         let found = find(&run, "", &Listings::default());
         assert_eq!(paths(&found), ["tensorboard/projector/near.tsv", "tensorboard/projector/projector_config.pbtxt"]);
         let left: Vec<_> = found.left.iter().map(|(path, _)| path.file_name().unwrap().to_str().unwrap()).collect();
-        assert_eq!(left, ["secret.tsv", "x.tsv", "link.tsv"]);
+        assert_eq!(left, ["secret.tsv", "x.tsv", "link.tsv", "deep"]);
+    }
+
+    #[test]
+    fn what_lies_too_deep_is_said() {
+        let deep = format!("plugins/profile/{}", "d/".repeat(MAX_DEPTH + 1));
+        let near = format!("plugins/profile/{}", "d/".repeat(MAX_DEPTH));
+        let root = tree(&[(&format!("{deep}lost.pb"), ""), (&format!("{near}found.pb"), "")]);
+        let found = find(root.path(), "", &Listings::default());
+        assert_eq!(found.files.len(), 1, "{found:?}");
+        assert_eq!(found.left.iter().map(|(path, _)| path.clone()).collect::<Vec<_>>(), [root.path().join(deep)]);
     }
 
     #[test]

@@ -16,10 +16,10 @@ use wandb_bridge::checkpoint::Checkpoint;
 use wandb_bridge::convert::axes::Axes;
 use wandb_bridge::convert::config::{self, Format};
 use wandb_bridge::convert::keys::KeyRule;
-use wandb_bridge::convert::kinds::{CarriedFile, Cell, assemble, carry_point};
+use wandb_bridge::convert::kinds::{CarriedFile, Cell, Names, assemble, carry_point};
 use wandb_bridge::convert::rows::{Resume, RowBuilder, SourceRow};
 use wandb_bridge::convert::run::{RunConverter, RunState};
-use wandb_bridge::model::{Json, LogPosition, RowValue, RunUpdate};
+use wandb_bridge::model::{Json, LogPosition, RunUpdate};
 use wandb_bridge::state_file::place::StateHome;
 use wandb_bridge::tfevents::write::write_record;
 use wandb_bridge::tfevents::{EventFile, FilePosition, Next, TagTable};
@@ -172,7 +172,9 @@ fn read_events(path: &Path) {
                         cells.push((point.tag.clone(), Cell::Number(number)));
                         continue;
                     }
-                    let Ok(carried) = carry_point(point, &rows.key(&point.tag), event.step.0) else { continue };
+                    let Ok(carried) = carry_point(point, &rows.key(&point.tag), event.step.0, Names::Sha256) else {
+                        continue;
+                    };
                     check_files(&carried.files);
                     updates.take(&RunUpdate::Config(carried.config));
                     cells.extend(carried.cell.map(|cell| (point.tag.clone(), cell)));
@@ -220,7 +222,7 @@ impl Updates {
             if let Ok((value, files)) = assembled.body {
                 check_files(&files);
                 if *assembled.key != *row.axis && row.values.iter().all(|(key, _)| **key != *assembled.key) {
-                    row.values.push((assembled.key.into(), RowValue::Json(Box::new(value))));
+                    row.values.push((assembled.key.into(), value.into()));
                 }
             }
         }

@@ -158,12 +158,20 @@ impl Walk<'_> {
                 let entry = entry.map_err(failed)?;
                 let path = entry.path();
                 let kind = entry.file_type().map_err(|source| CollectError::Read { path: path.clone(), source })?;
-                let own = entry.file_name();
-                let Some(own) = own.to_str() else { return Err(CollectError::Name(path)) };
-                let name = if place.name.is_empty() { own.to_owned() } else { format!("{}/{own}", place.name) };
+                let file_name = entry.file_name();
+                let own = file_name.to_string_lossy();
+                let name = if place.name.is_empty() { own.to_string() } else { format!("{}/{own}", place.name) };
+                if file_name.to_str().is_none() {
+                    // Whatever it is called, it is nobody's business where it does not go in.
+                    let wanted = if kind.is_dir() { self.enters(&path, &name) } else { self.is_wanted(&path, &name) };
+                    if wanted {
+                        return Err(CollectError::Name(path));
+                    }
+                    continue;
+                }
                 if kind.is_dir() {
                     if self.enters(&path, &name) {
-                        waiting.push(place.below(path, name, place.real.join(own).into()));
+                        waiting.push(place.below(path, name, place.real.join(&file_name).into()));
                     }
                 } else if kind.is_file() {
                     self.add(name, path)?;
@@ -306,6 +314,28 @@ mod tests {
         // What was named itself is meant, wherever it leads.
         let found = collect(&[root.join("out-file")], &|_| true).unwrap();
         assert_eq!((names(&found), found.left_out.len()), (vec!["out-file"], 0));
+    }
+
+    #[test]
+    fn a_name_that_is_no_text_matters_only_where_it_goes_in() {
+        use std::os::unix::ffi::OsStrExt as _;
+        let place = tempfile::tempdir().unwrap();
+        let odd = place.path().join("odd").join(std::ffi::OsStr::from_bytes(b"\xff.pt"));
+        fs::create_dir(place.path().join("odd")).unwrap();
+        fs::create_dir(place.path().join(std::ffi::OsStr::from_bytes(b"\xfe"))).unwrap();
+        for path in [&odd, &place.path().join("model.pt"), &place.path().join("notes")] {
+            fs::write(path, "").unwrap();
+        }
+        let below = |keep: &dyn Fn(&str) -> bool, enter: &Enter<'_>| collect_below(place.path(), keep, enter);
+        let found = below(&|name| name == "model.pt", &|_, name| name == "odd").unwrap();
+        assert_eq!(names(&found), ["model.pt"]);
+        let taken = below(&|name| name.ends_with(".pt"), &|_, name| name == "odd");
+        assert!(matches!(&taken, Err(CollectError::Name(path)) if *path == odd), "{taken:?}");
+        assert!(matches!(below(&|_| false, &|_, _| true), Err(CollectError::Name(_))));
+        fs::remove_dir(place.path().join(std::ffi::OsStr::from_bytes(b"\xfe"))).unwrap();
+        // As the command's hint says: `--exclude` of its directory.
+        let found = collect(&[place.path().to_owned()], &|name| !name.starts_with("odd/")).unwrap();
+        assert_eq!(names(&found), ["model.pt", "notes"]);
     }
 
     #[test]

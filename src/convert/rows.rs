@@ -145,6 +145,7 @@ impl RowBuilder {
             let size = key.size
                 + match &cell {
                     Cell::Number(_) => NUMBER,
+                    Cell::Histogram(histogram) => histogram.size(),
                     Cell::Json(json) => json.size(),
                     Cell::MeshPart(_) => PART,
                 };
@@ -179,7 +180,8 @@ impl RowBuilder {
                 let name = key.name.clone();
                 match cell {
                     Cell::Number(number) => row.values.push((name, RowValue::Number(number))),
-                    Cell::Json(json) => row.values.push((name, RowValue::Json(Box::new(json)))),
+                    Cell::Histogram(histogram) => row.values.push((name, histogram.into())),
+                    Cell::Json(json) => row.values.push((name, json.into())),
                     Cell::MeshPart(part) => row.parts.push((name, *part)),
                 }
                 row.timestamp = wall_time.seconds();

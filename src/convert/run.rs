@@ -231,7 +231,7 @@ impl Last {
     fn summary(&self) -> Option<Json> {
         match (&self.running, &self.value) {
             (Some(running), RowValue::Number(_)) => running.1.value(Some(running.0)),
-            (Some(running), RowValue::Json(_)) if running.0.none => None,
+            (Some(running), RowValue::Histogram(_) | RowValue::Json(_)) if running.0.none => None,
             _ => Some(self.value.to_json()),
         }
     }

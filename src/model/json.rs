@@ -39,6 +39,9 @@ pub struct JsonError {
 }
 
 impl Json {
+    /// No number has a longer text: 17 digits, a sign, a point and an exponent.
+    pub(super) const NUMBER_SIZE: usize = 25;
+
     /// An empty object.
     pub fn object() -> Self {
         Self::Object(BTreeMap::new())
@@ -114,8 +117,7 @@ impl Json {
     pub fn size(&self) -> usize {
         match self {
             Self::Null | Self::Bool(_) => 5,
-            // No number has a longer text: 17 digits, a sign, a point and an exponent.
-            Self::Number(_) => 25,
+            Self::Number(_) => Self::NUMBER_SIZE,
             Self::String(text) => text_size(text),
             Self::Array(items) => 2 + items.iter().map(|item| item.size() + 1).sum::<usize>(),
             Self::Object(members) => {

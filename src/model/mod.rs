@@ -2,6 +2,7 @@
 //!
 //! Plain data and pure functions. Knows no protobuf, no files, no network and no clock.
 
+mod histogram;
 mod ids;
 pub mod json;
 pub mod json_text;
@@ -10,6 +11,7 @@ mod outcome;
 mod same;
 mod update;
 
+pub use histogram::Histogram;
 pub use ids::{InvalidRunId, LogPosition, RunId, Step, WallTime, is_forbidden_in_project};
 pub use json::Json;
 pub use number::Number;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::model::{Json, Number, RunId};
+use crate::model::{Histogram, Json, Number, RunId};
 
 /// One change to a run.
 #[derive(Debug, Clone, PartialEq)]
@@ -156,8 +156,10 @@ pub struct Row {
 pub enum RowValue {
     /// A number, as nearly all are.
     Number(Number),
+    /// The bins of a histogram.
+    Histogram(Arc<Histogram>),
     /// Anything else, such as what history says of a media file.
-    Json(Box<Json>),
+    Json(Arc<Json>),
 }
 
 impl RowValue {
@@ -165,8 +167,39 @@ impl RowValue {
     pub fn to_json(&self) -> Json {
         match self {
             Self::Number(number) => Json::Number(*number),
+            Self::Histogram(histogram) => histogram.to_json(),
             Self::Json(json) => Json::clone(json),
         }
+    }
+
+    /// Appends its JSON text.
+    pub fn write_json(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Number(number) => number.write_json(out),
+            Self::Histogram(histogram) => histogram.write_json(out),
+            Self::Json(json) => json.write(out),
+        }
+    }
+
+    /// A bound of the length of its text, which costs less than the text.
+    pub fn size(&self) -> usize {
+        match self {
+            Self::Number(_) => Json::NUMBER_SIZE,
+            Self::Histogram(histogram) => histogram.size(),
+            Self::Json(json) => json.size(),
+        }
+    }
+}
+
+impl From<Histogram> for RowValue {
+    fn from(histogram: Histogram) -> Self {
+        Self::Histogram(Arc::new(histogram))
+    }
+}
+
+impl From<Json> for RowValue {
+    fn from(json: Json) -> Self {
+        Self::Json(Arc::new(json))
     }
 }
 

@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::convert::kinds::{Carried, Cell, SessionEnd, assemble, carry_point, counted_as};
+use crate::convert::kinds::{Carried, Cell, Names, SessionEnd, assemble, carry_point, counted_as};
 use crate::convert::rows::{RowBuilder, SourceRow};
-use crate::model::{Json, Kinds, RowValue, SkippedReason, Skips};
+use crate::model::{Json, Kinds, SkippedReason, Skips};
 use crate::recorder::RecordError;
 use crate::recorder::reasons::place_of_value;
 use crate::recorder::run_files::RunFiles;
@@ -48,7 +48,7 @@ impl Values {
                 continue;
             }
             let first = |why: &dyn std::fmt::Display| place_of_value(path, event.at, &point.tag, why);
-            let carried = carry_point(point, &rows.key(&point.tag), event.step.0);
+            let carried = carry_point(point, &rows.key(&point.tag), event.step.0, Names::Sha256);
             Carried::count(&carried, self.kinds.of(counted_as(&point.kind)));
             let Carried { cell, files, config, session, notes } = match carried {
                 Ok(carried) => carried,
@@ -93,7 +93,7 @@ impl Values {
                     while *key == *row.axis || row.values.iter().any(|(known, _)| *key == **known) {
                         key.push_str("/body");
                     }
-                    row.values.push((key.into(), RowValue::Json(Box::new(value))));
+                    row.values.push((key.into(), value.into()));
                 }
                 Err(why) => {
                     let count = kinds.of(ValueKind::Mesh.name());

@@ -70,7 +70,8 @@ pub(super) fn gather(
     Ok(groups)
 }
 
-/// Paths with the same parent are looked at below that parent, so that `logs/*` means the same as `logs`.
+/// Paths with the same parent are looked at below that parent, so that `logs/*` means the same as `logs`. One that lies
+/// below another comes behind it, so that the order of paths changes neither names nor what belongs together.
 fn roots(paths: &[PathBuf]) -> io::Result<Vec<Root>> {
     let mut by_parent: Vec<(Option<PathBuf>, Vec<PathBuf>)> = Vec::new();
     for path in paths {
@@ -92,10 +93,24 @@ fn roots(paths: &[PathBuf]) -> io::Result<Vec<Root>> {
         let name = directory.file_name().map_or_else(|| "root".to_owned(), readable);
         Root { directory, name, targets }
     };
-    Ok(by_parent.into_iter().map(root).collect())
+    let roots: Vec<Root> = by_parent.into_iter().map(root).collect();
+    let place = |(index, root): (usize, &Root)| {
+        let outer = roots.iter().rposition(|outer| root.lies_below(outer));
+        outer.filter(|outer| *outer > index).map_or((index, false), |outer| (outer, true))
+    };
+    let places: Vec<(usize, bool)> = roots.iter().enumerate().map(place).collect();
+    let mut placed: Vec<((usize, bool), Root)> = places.into_iter().zip(roots).collect();
+    placed.sort_by_key(|(place, _)| *place);
+    Ok(placed.into_iter().map(|(_, root)| root).collect())
 }
 
 impl Root {
+    /// Whether it looks at something that another root looks at too.
+    fn lies_below(&self, outer: &Self) -> bool {
+        let is_below = |own: &PathBuf| outer.targets.iter().any(|target| own != target && own.starts_with(target));
+        self.targets.iter().any(is_below)
+    }
+
     /// The directories beside an experiment that were not looked at: where only some children of a directory were named, a
     /// copy may lie there.
     pub(super) fn beside(&self, experiment: &[String], known: &mut Option<(PathBuf, Rc<[PathBuf]>)>) -> Rc<[PathBuf]> {

@@ -169,6 +169,26 @@ fn what_is_gone_is_forgotten() {
 }
 
 #[test]
+fn the_order_of_paths_changes_nothing() {
+    let logs = Logs::new();
+    logs.write("exp", 1, &["loss"]);
+    logs.write("exp/train", 2, &["loss", "lr"]);
+    let file = logs.write("other/run", 3, &["loss"]);
+    let look = |paths: &[PathBuf]| {
+        let found = Survey::new(&Shape::default(), 0).look(paths).unwrap();
+        let mut runs: Vec<_> = found.runs.iter().map(|run| (run.name(), run.id.clone(), run.sources.len())).collect();
+        runs.sort();
+        runs
+    };
+    let paths = [logs.path("exp/train"), logs.path("exp"), file, logs.path("other")];
+    let forward = look(&paths);
+    assert_eq!(forward.iter().map(|run| (run.0.as_str(), run.2)).collect::<Vec<_>>(), [("exp", 2), ("other/run", 1)]);
+    let mut backward = paths.to_vec();
+    backward.reverse();
+    assert_eq!(look(&backward), forward);
+}
+
+#[test]
 fn filters_change_neither_names_nor_ids() {
     let logs = Logs::new();
     logs.write("exp/train", 1, &["loss"]);

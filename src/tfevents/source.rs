@@ -174,6 +174,8 @@ impl EventFile {
 
     /// Reads the next event. The table is that of the file's TB run.
     pub fn next_event(&mut self, tags: &mut TagTable) -> io::Result<Next> {
+        // Whoever still holds a payload makes the reader leave its memory to it, and take new.
+        self.event.points.clear();
         let (at, before) = (self.reader.offset(), self.reader.before());
         let payload = match self.reader.find()? {
             Found::Record(payload) => payload,

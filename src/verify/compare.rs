@@ -99,8 +99,9 @@ fn in_words(differences: &[Difference]) -> String {
 }
 
 fn step(json: &Json) -> Option<i64> {
-    // Some servers tell it as a double.
-    json.to_string().parse::<f64>().ok().map(|step| step as i64)
+    let text = json.to_string();
+    // Some servers tell it as a double, which cannot hold every step.
+    text.parse().ok().or_else(|| text.parse::<f64>().ok().map(|step| step as i64))
 }
 
 fn summary(here: &Json, there: &Json, verdict: &mut Verdict) {
@@ -288,6 +289,18 @@ mod tests {
             found.files.get_mut("f").unwrap().md5 = Some(md5.into());
             assert_eq!(compare(&expected, &found).compared.files.exact, 1, "{md5}");
         }
+    }
+
+    #[test]
+    fn steps_are_told_apart_also_where_a_double_cannot() {
+        let (mut expected, mut found) = both(0);
+        let steps = [(1 << 53) + 1, i64::MAX];
+        steps.iter().for_each(|step| expected.rows.push(Some(*step), format!(r#"{{"_step":{step}}}"#).as_bytes()));
+        (found.run.history_lines, found.run.last_step) = (2, Some(i64::MAX));
+        found.rows = vec![steps.iter().map(|step| format!(r#"{{"_step":{step}}}"#)).collect()];
+        assert_eq!(told(&expected, &found), [""; 0]);
+        // Some servers tell them so.
+        assert_eq!(step(&Json::parse("12.0").unwrap()), Some(12));
     }
 
     #[test]

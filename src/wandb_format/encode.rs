@@ -6,8 +6,8 @@
 use prost::Message;
 
 use crate::model::{
-    ArtifactFile, ArtifactInfo, Exit, FileCategory, Json, MetricDefinition, MetricSummary, Number, Row, RowValue,
-    RunInfo, RunUpdate, SummaryItem,
+    ArtifactFile, ArtifactInfo, Exit, FileCategory, Json, MetricDefinition, MetricSummary, Number, Row, RunInfo,
+    RunUpdate, SummaryItem,
 };
 use crate::proto::wandb_internal as proto;
 use crate::proto::wandb_internal::Record;
@@ -54,14 +54,9 @@ impl RecordEncoder {
         self.number("_runtime", Number::F64(row.runtime));
         self.number(&row.axis, Number::I64(row.axis_value));
         for (key, value) in &row.values {
-            match value {
-                RowValue::Number(number) => self.number(key, *number),
-                RowValue::Json(json) => {
-                    self.value.clear();
-                    json.write(&mut self.value);
-                    self.item(key);
-                }
-            }
+            self.value.clear();
+            value.write_json(&mut self.value);
+            self.item(key);
         }
         // HistoryStep { num = 1 }, field 2.
         self.value.clear();

@@ -14,10 +14,10 @@ use super::limits::{Estimate, Limit, Limits, Volume};
 use super::tags::{Row, Tag, Tags};
 use crate::convert::axes::Axes;
 use crate::convert::config;
-use crate::convert::kinds::{Carried, CarriedFile, Cell, SessionEnd, assemble, carry_point, counted_as};
+use crate::convert::kinds::{Carried, CarriedFile, Cell, Names, SessionEnd, assemble, carry_point, counted_as};
 use crate::convert::restarts::Restarts;
 use crate::convert::tag_names::TagNames;
-use crate::model::{Json, KindCount, Kinds, Skipped, SkippedReason, Skips};
+use crate::model::{Json, KindCount, Kinds, RowValue, Skipped, SkippedReason, Skips};
 use crate::pipeline::Planned;
 use crate::proto::tensorboard::session_log::SessionStatus;
 use crate::recorder::{
@@ -253,7 +253,7 @@ impl Reading {
     fn value(&mut self, point: &crate::tfevents::Point, event: &SourceEvent, path: &Path, tags: &mut Tags) {
         let step = event.step.0;
         let index = tags.point(point, step, event.wall_time.seconds());
-        let carried = carry_point(point, &tags.key(index), step);
+        let carried = carry_point(point, &tags.key(index), step, Names::Passing);
         Carried::count(&carried, self.kinds.of(counted_as(&point.kind)));
         let Carried { cell, files, config, session, notes } = match carried {
             Ok(carried) => carried,
@@ -276,14 +276,17 @@ impl Reading {
             self.session.get_or_insert_default().end = session;
         }
         match cell {
-            Some(Cell::Json(json)) => {
-                let bytes = tags.json(index, step, &json);
-                self.limits.check(Limit::ValueBytes, bytes, || format!("`{}` at step {step}", tags.key(index)));
-            }
-            Some(Cell::Number(number)) => drop(tags.json(index, step, &Json::Number(number))),
+            Some(Cell::Json(json)) => self.cell(index, step, &json.into(), tags),
+            Some(Cell::Histogram(histogram)) => self.cell(index, step, &histogram.into(), tags),
+            Some(Cell::Number(number)) => self.cell(index, step, &number.into(), tags),
             Some(Cell::MeshPart(part)) => tags.part(index, step, *part),
             None => {}
         }
+    }
+
+    fn cell(&mut self, index: usize, step: i64, value: &RowValue, tags: &mut Tags) {
+        let bytes = tags.value(index, step, value);
+        self.limits.check(Limit::ValueBytes, bytes, || format!("`{}` at step {step}", tags.key(index)));
     }
 
     /// Puts bodies together, and counts the rows that waited for that.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::convert::kinds::MeshPart;
 use crate::convert::tag_names::TagNames;
-use crate::model::{Json, Number};
+use crate::model::{Number, RowValue};
 use crate::tfevents::{Encoding, Point, ValueKind};
 
 /// Of these first points of a tag each is measured, and then one in so many.
@@ -179,12 +179,12 @@ impl Tags {
 
     /// Counts a value that is no scalar, in its row, and returns the bytes of its text: of a short one that is not measured
     /// as many as the longest before it had.
-    pub(super) fn json(&mut self, index: usize, step: i64, value: &Json) -> u64 {
+    pub(super) fn value(&mut self, index: usize, step: i64, value: &RowValue) -> u64 {
         let Some(tag) = self.tags.get_mut(index) else { return 0 };
         let bound = value.size() as u64;
         let bytes = if is_measured(tag.points) || bound > SHORT || bound > 8 * tag.longest {
             self.text.clear();
-            value.write(&mut self.text);
+            value.write_json(&mut self.text);
             self.text.len() as u64
         } else {
             tag.longest

@@ -70,14 +70,14 @@ fn carry_all(subject: &Subject<'_>, clips: &[Clip<'_>]) -> Result<Carried, BadVa
         if clip.bytes.is_empty() {
             carried.notes.push(SkippedReason::BadValue);
         } else if let Some(extension) = extension(clip.bytes).or(clip.named) {
-            let (file, digested) = CarriedFile::media("audio", extension, clip.bytes.clone());
+            let (file, digested) = CarriedFile::media("audio", extension, clip.bytes.clone(), subject.names);
             let mut members = media_value("audio-file", &file, &digested);
             carried.files.push(file);
             let caption = caption(clip.label);
             members.extend(caption.clone().map(|caption| ("caption".to_owned(), Json::from(caption))));
             sounds.push(Sound { members, caption, timing: Timing::of_wav(clip.bytes).or(clip.declared) });
         } else {
-            carried.files.push(CarriedFile::kept("audio", subject.tag, "bin", clip.bytes.clone()));
+            carried.files.push(CarriedFile::kept("audio", subject.tag, "bin", clip.bytes.clone(), subject.names));
         }
     }
     if !clips.is_empty() && carried.notes.len() == clips.len() {
@@ -122,12 +122,13 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
     use super::*;
+    use crate::convert::kinds::{Digested, Names};
     use crate::proto::tensorboard::summary::Audio;
     use crate::proto::tensorboard::tensor_shape_proto::Dim;
     use crate::proto::tensorboard::{TensorProto, TensorShapeProto};
 
     fn carry_data(data: Data) -> Result<Carried, BadValue> {
-        let subject = Subject { tag: "tone", key: "tone", step: 0 };
+        let subject = Subject { tag: "tone", key: "tone", step: 0, names: Names::Sha256 };
         carry(&subject, &Value { tag: Bytes::from_static(b"tone"), metadata: None, data })
     }
 
@@ -183,7 +184,7 @@ mod tests {
         let carried = tensor(&[3, 2], &[WAV, b"", b"OggS", b"second", b"", b"third"]).unwrap();
         let value = cell(&carried);
         let clip = |file: &CarriedFile, caption: &str| {
-            let members = media_value("audio-file", file, &crate::convert::kinds::Digested::of(&file.content));
+            let members = media_value("audio-file", file, &Digested::of(&file.content, Names::Sha256));
             let mut value = Json::Object(members);
             if !caption.is_empty() {
                 value.set_path(&["caption"], Json::from(caption));

@@ -22,9 +22,9 @@ pub(super) fn carry(subject: &Subject<'_>, value: &Value) -> Result<Carried, Bad
             Some(layout) => {
                 let mut json = Vec::new();
                 layout_json(&layout).write(&mut json);
-                CarriedFile::kept("custom_scalars", subject.tag, "json", json.into())
+                CarriedFile::kept("custom_scalars", subject.tag, "json", json.into(), subject.names)
             }
-            None => CarriedFile::kept("custom_scalars", subject.tag, "pb", text.clone()),
+            None => CarriedFile::kept("custom_scalars", subject.tag, "pb", text.clone(), subject.names),
         }
     });
     Ok(Carried { files: files.collect(), ..Carried::default() })
@@ -69,6 +69,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
     use super::*;
+    use crate::convert::kinds::Names;
     use crate::proto::tensorboard::TensorProto;
     use crate::proto::tensorboard::custom_scalars_layout::{Margin, Multiline};
     use crate::tfevents::event::Data;
@@ -77,7 +78,7 @@ mod tests {
         let tensor = TensorProto { dtype: 7, string_val: vec![text.into()], ..Default::default() };
         let value = Value { tag: Bytes::new(), metadata: None, data: Data::Tensor(Box::new(tensor)) };
         let tag = "custom_scalars__config__";
-        let carried = carry(&Subject { tag, key: tag, step: 0 }, &value).unwrap();
+        let carried = carry(&Subject { tag, key: tag, step: 0, names: Names::Sha256 }, &value).unwrap();
         (carried.files[0].path.clone(), carried.files[0].content.clone())
     }
 

@@ -7,7 +7,7 @@ use crate::model::Json;
 use crate::tfevents::event::{Data, Graph, Value};
 
 pub(super) fn carry(subject: &Subject<'_>, value: &Value) -> Result<Carried, BadValue> {
-    let kept = |extension, content| CarriedFile::kept("graphs", subject.tag, extension, content);
+    let kept = |extension, content| CarriedFile::kept("graphs", subject.tag, extension, content, subject.names);
     let files = match &value.data {
         // The second extension says which message it is, so that a program that reads it need not guess.
         Data::Graph(Graph::Definition(bytes)) => vec![kept("graph.pb", bytes.clone())],
@@ -36,13 +36,14 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
+    use crate::convert::kinds::Names;
     use crate::proto::tensorboard::TensorProto;
     use crate::tfevents::event::Metadata;
 
     fn check(data: Data, plugin: &'static [u8], expected: &str, content: &str) {
         let metadata = Metadata { plugin_name: plugin.into(), ..Metadata::default() };
         let value = Value { tag: Bytes::new(), metadata: Some(metadata), data };
-        let carried = carry(&Subject { tag: "keras", key: "keras", step: 0 }, &value).unwrap();
+        let carried = carry(&Subject { tag: "keras", key: "keras", step: 0, names: Names::Sha256 }, &value).unwrap();
         let [file] = carried.files.as_slice() else { unreachable!("{carried:?}") };
         assert!(file.path.starts_with("tensorboard/graphs/keras-") && file.path.ends_with(expected), "{}", file.path);
         assert_eq!(file.content, content);
@@ -67,7 +68,7 @@ mod tests {
     fn what_is_no_text_is_no_graph() {
         for data in [Data::None, Data::Tensor(Box::new(TensorProto { dtype: 1, ..Default::default() }))] {
             let value = Value { tag: Bytes::new(), metadata: None, data };
-            assert!(carry(&Subject { tag: "g", key: "g", step: 0 }, &value).is_err());
+            assert!(carry(&Subject { tag: "g", key: "g", step: 0, names: Names::Sha256 }, &value).is_err());
         }
     }
 }

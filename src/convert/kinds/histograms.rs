@@ -5,8 +5,8 @@
 //! or at the largest double are brought to the smallest and largest value, gaps become empty bins. History holds finite
 //! numbers alone, because W&B drops the value otherwise. A histogram without a bin has nothing to show and gives no cell.
 
-use crate::convert::kinds::{BadValue, Carried, Subject};
-use crate::model::{Json, Number, SkippedReason};
+use crate::convert::kinds::{BadValue, Carried, Cell, Subject};
+use crate::model::{Histogram, SkippedReason};
 use crate::proto::tensorboard::{HistogramProto, TensorProto};
 use crate::tfevents::event::{Data, Value};
 use crate::tfevents::tensor::numbers;
@@ -29,15 +29,7 @@ pub(super) fn carry(_subject: &Subject<'_>, value: &Value) -> Result<Carried, Ba
     if !histogram.edges.iter().chain(&histogram.weights).all(|number| number.is_finite()) {
         return Err(BadValue::new("a histogram with an edge or a count that is not finite"));
     }
-    Ok(Carried { notes, ..Carried::json(histogram.json()) })
-}
-
-/// Adjacent bins.
-#[derive(Debug, Clone, PartialEq, Default)]
-struct Histogram {
-    /// Ascending; one more than there are bins.
-    edges: Vec<f64>,
-    weights: Vec<f64>,
+    Ok(Carried { cell: Some(Cell::Histogram(histogram)), notes, ..Carried::default() })
 }
 
 impl Histogram {
@@ -65,7 +57,8 @@ impl Histogram {
         if !matches!(shape.as_slice(), [_, 3]) {
             return Err(BadValue::new(format!("a histogram of shape {shape:?}, which is not rows of 3")));
         }
-        let mut bins = Self::default();
+        let count = numbers.len() / 3;
+        let mut bins = Self { edges: Vec::with_capacity(count + 1), weights: Vec::with_capacity(count) };
         let mut reached = None;
         for row in numbers.chunks_exact(3) {
             let &[left, right, count] = row else { continue };
@@ -98,9 +91,11 @@ impl Histogram {
             return Ok(None);
         }
         close(&mut edges, min);
-        edges.reverse();
-        close(&mut edges, max);
-        edges.reverse();
+        if edges.last().is_some_and(|edge| is_open(*edge)) {
+            edges.reverse();
+            close(&mut edges, max);
+            edges.reverse();
+        }
         let pairs = || edges.iter().zip(edges.iter().skip(1));
         if edges.iter().any(|edge| !edge.is_finite()) {
             return Err(BadValue::new("a histogram with an edge that is not finite"));
@@ -150,12 +145,6 @@ impl Histogram {
         }
         Self { edges, weights }
     }
-
-    fn json(self) -> Json {
-        let list =
-            |numbers: Vec<f64>| Json::Array(numbers.into_iter().map(|number| Number::F64(number).into()).collect());
-        Json::from([("_type", Json::from("histogram")), ("values", list(self.weights)), ("bins", list(self.edges))])
-    }
 }
 
 /// Edges closer than this part of a bin are the same edge, rounded in two ways.
@@ -201,12 +190,13 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::convert::kinds::{Cell, fixture};
+    use crate::convert::kinds::Names;
+    use crate::convert::kinds::fixture;
     use crate::proto::tensorboard::TensorShapeProto;
     use crate::proto::tensorboard::tensor_shape_proto::Dim;
 
     fn carried(data: Data) -> Result<Carried, BadValue> {
-        let subject = Subject { tag: "weights", key: "weights", step: 0 };
+        let subject = Subject { tag: "weights", key: "weights", step: 0, names: Names::Sha256 };
         carry(&subject, &Value { tag: "weights".into(), metadata: None, data })
     }
 
@@ -224,14 +214,8 @@ mod tests {
 
     /// Edges and weights of a cell.
     fn drawn(carried: &Carried) -> (Vec<f64>, Vec<f64>) {
-        let Some(Cell::Json(json)) = &carried.cell else { return Default::default() };
-        assert_eq!(json.get("_type"), Some(&Json::from("histogram")));
-        let list = |name: &str| {
-            let Some(Json::Array(items)) = json.get(name) else { return Vec::new() };
-            let number = |item: &Json| if let Json::Number(Number::F64(number)) = item { *number } else { f64::NAN };
-            items.iter().map(number).collect()
-        };
-        (list("bins"), list("values"))
+        let Some(Cell::Histogram(histogram)) = &carried.cell else { return Default::default() };
+        (histogram.edges.clone(), histogram.weights.clone())
     }
 
     fn check(data: Data, edges: &[f64], weights: &[f64]) {

@@ -39,7 +39,7 @@ pub(super) fn carry(subject: &Subject<'_>, value: &Value) -> Result<Carried, Bad
         Some(Data::Experiment(experiment)) => {
             let mut text = Vec::new();
             experiment_json(&experiment).write(&mut text);
-            let file = CarriedFile::kept("hparams", subject.tag, "json", text.into());
+            let file = CarriedFile::kept("hparams", subject.tag, "json", text.into(), subject.names);
             Ok(Carried { files: vec![file], ..Carried::default() })
         }
         None => Err(BadValue::new("hyperparameters without any content")),
@@ -148,6 +148,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
     use super::*;
+    use crate::convert::kinds::Names;
     use crate::proto::tensorboard::h_params_experiment::{Interval, MetricName};
     use crate::proto::tensorboard::session_start_info::Entry;
     use crate::proto::tensorboard::{DynamicList, DynamicStruct, dynamic_struct};
@@ -156,7 +157,7 @@ mod tests {
     fn carried(content: Vec<u8>) -> Result<Carried, BadValue> {
         let metadata = Metadata { plugin_content: content.into(), ..Metadata::default() };
         let value = Value { tag: Bytes::new(), metadata: Some(metadata), data: EventData::None };
-        carry(&Subject { tag: "_hparams_/x", key: "_hparams_/x", step: 0 }, &value)
+        carry(&Subject { tag: "_hparams_/x", key: "_hparams_/x", step: 0, names: Names::Sha256 }, &value)
     }
 
     fn of(data: Data) -> Carried {
@@ -271,7 +272,7 @@ mod tests {
             assert!(carried(content).is_err());
         }
         let value = Value { tag: Bytes::new(), metadata: None, data: EventData::None };
-        assert!(carry(&Subject { tag: "t", key: "t", step: 0 }, &value).is_err());
+        assert!(carry(&Subject { tag: "t", key: "t", step: 0, names: Names::Sha256 }, &value).is_err());
         // Lists in lists: the decoder ends it, not the stack.
         let mut nested = Vec::new();
         for _ in 0..1000 {

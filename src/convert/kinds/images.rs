@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use crate::convert::kinds::images::header::{Format, is_animated};
-use crate::convert::kinds::{BadValue, Carried, CarriedFile, Cell, Digested, Subject, media_value};
+use crate::convert::kinds::{BadValue, Carried, CarriedFile, Cell, Digested, Names, Subject, media_value};
 use crate::model::{Json, SkippedReason};
 use crate::tfevents::event::{Data, Value};
 use crate::tfevents::tensor::texts;
@@ -86,7 +86,7 @@ fn carry_all(subject: &Subject<'_>, declared: Option<Size>, images: &[Bytes]) ->
             let size = format.size(bytes).or(declared);
             pictures.push(Picture { bytes, format, size, animated: format == Format::Gif && is_animated(bytes) });
         } else {
-            carried.files.push(CarriedFile::kept("images", subject.tag, "bin", bytes.clone()));
+            carried.files.push(CarriedFile::kept("images", subject.tag, "bin", bytes.clone(), subject.names));
         }
     }
     if empty > 0 && empty == images.len() {
@@ -95,28 +95,28 @@ fn carry_all(subject: &Subject<'_>, declared: Option<Size>, images: &[Bytes]) ->
     carried.notes.extend(std::iter::repeat_n(SkippedReason::BadValue, empty));
     let value = match pictures.as_slice() {
         [] => return Ok(carried.with_each_file_once()),
-        [video] if video.animated => video_value(video, &mut carried.files),
-        all if all.iter().all(|picture| picture.animated) => videos_value(all, &mut carried.files),
+        [video] if video.animated => video_value(video, subject.names, &mut carried.files),
+        all if all.iter().all(|picture| picture.animated) => videos_value(all, subject.names, &mut carried.files),
         all => {
             carried.notes.extend((all.len() > SHOWN).then_some(SkippedReason::NotShown));
-            images_value(all, &mut carried.files)
+            images_value(all, subject.names, &mut carried.files)
         }
     };
     carried.cell = Some(Cell::Json(value));
     Ok(carried.with_each_file_once())
 }
 
-fn images_value(pictures: &[Picture<'_>], files: &mut Vec<CarriedFile>) -> Json {
-    let mut names = Vec::with_capacity(pictures.len());
+fn images_value(pictures: &[Picture<'_>], names: Names, files: &mut Vec<CarriedFile>) -> Json {
+    let mut paths = Vec::with_capacity(pictures.len());
     for picture in pictures {
-        let (file, _) = CarriedFile::media("images", picture.format.name(), picture.bytes.clone());
-        names.push(file.path.clone());
+        let (file, _) = CarriedFile::media("images", picture.format.name(), picture.bytes.clone(), names);
+        paths.push(file.path.clone());
         files.push(file);
     }
     let mut members = BTreeMap::from([
         ("_type".to_owned(), Json::from("images/separated")),
-        ("count".to_owned(), Json::from(count(names.len()))),
-        ("filenames".to_owned(), Json::from(names)),
+        ("count".to_owned(), Json::from(count(paths.len()))),
+        ("filenames".to_owned(), Json::from(paths)),
     ]);
     if let Some(first) = pictures.first() {
         members.insert("format".to_owned(), Json::from(first.format.name()));
@@ -127,9 +127,9 @@ fn images_value(pictures: &[Picture<'_>], files: &mut Vec<CarriedFile>) -> Json 
     Json::Object(members)
 }
 
-fn video_value(video: &Picture<'_>, files: &mut Vec<CarriedFile>) -> Json {
+fn video_value(video: &Picture<'_>, names: Names, files: &mut Vec<CarriedFile>) -> Json {
     let (file, digested): (CarriedFile, Digested) =
-        CarriedFile::media("videos", video.format.name(), video.bytes.clone());
+        CarriedFile::media("videos", video.format.name(), video.bytes.clone(), names);
     let mut members = media_value("video-file", &file, &digested);
     files.push(file);
     if let Some(size) = video.size {
@@ -138,8 +138,8 @@ fn video_value(video: &Picture<'_>, files: &mut Vec<CarriedFile>) -> Json {
     Json::Object(members)
 }
 
-fn videos_value(videos: &[Picture<'_>], files: &mut Vec<CarriedFile>) -> Json {
-    let each: Vec<Json> = videos.iter().map(|video| video_value(video, files)).collect();
+fn videos_value(videos: &[Picture<'_>], names: Names, files: &mut Vec<CarriedFile>) -> Json {
+    let each: Vec<Json> = videos.iter().map(|video| video_value(video, names, files)).collect();
     Json::from([
         ("_type", Json::from("videos")),
         ("count", Json::from(count(each.len()))),
@@ -161,7 +161,7 @@ mod tests {
     use crate::proto::tensorboard::tensor_shape_proto::Dim;
     use crate::proto::tensorboard::{TensorProto, TensorShapeProto};
 
-    const SUBJECT: Subject<'_> = Subject { tag: "a/picture", key: "train/a/picture", step: 3 };
+    const SUBJECT: Subject<'_> = Subject { tag: "a/picture", key: "train/a/picture", step: 3, names: Names::Sha256 };
 
     fn png(width: u8, height: u8) -> Bytes {
         [b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0".as_slice(), &[width, 0, 0, 0, height]].concat().into()

@@ -18,14 +18,16 @@ mod text;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::hash::BuildHasher as _;
 
 use bytes::Bytes;
+use foldhash::quality::FixedState;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 pub use crate::convert::kinds::mesh::{MeshPart, assemble};
 
-use crate::model::{FileCategory, Json, KindCount, Number, SkippedReason};
+use crate::model::{FileCategory, Histogram, Json, KindCount, Number, SkippedReason};
 use crate::tfevents::event::Value;
 use crate::tfevents::{Point, ValueKind};
 
@@ -49,6 +51,8 @@ pub struct Carried {
 pub enum Cell {
     /// A number.
     Number(Number),
+    /// The bins of a histogram.
+    Histogram(Histogram),
     /// A value as history holds it.
     Json(Json),
     /// A part of a body; the parts of one row are put together when the row is whole, by [`assemble`].
@@ -97,12 +101,23 @@ pub struct Subject<'a> {
     pub key: &'a str,
     /// The TensorBoard step.
     pub step: i64,
+    /// What the names of its files are made from.
+    pub names: Names,
+}
+
+/// What the names of files are made from. Both give names of the same length, and one name to equal content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Names {
+    /// The SHA-256 of their content, as history tells it.
+    Sha256,
+    /// A hash that says nothing outside of this process: enough to count different files, in a tenth of the time.
+    Passing,
 }
 
 /// Carries a point that is no scalar, under the key that its tag has in the run.
-pub fn carry_point(point: &Point, key: &str, step: i64) -> Result<Carried, BadValue> {
+pub fn carry_point(point: &Point, key: &str, step: i64, names: Names) -> Result<Carried, BadValue> {
     match &point.value {
-        Some(value) => carry(&Subject { tag: &point.tag, key, step }, &point.kind, value),
+        Some(value) => carry(&Subject { tag: &point.tag, key, step, names }, &point.kind, value),
         None => Err(BadValue::new("no value")),
     }
 }
@@ -119,7 +134,9 @@ pub fn counted_as(kind: &ValueKind) -> &str {
 /// body.
 pub fn metric_of(point: &Point, key: &str) -> Option<String> {
     match (&point.kind, &point.value) {
-        (ValueKind::Mesh, Some(value)) => mesh::body_key(&Subject { tag: &point.tag, key, step: 0 }, value),
+        (ValueKind::Mesh, Some(value)) => {
+            mesh::body_key(&Subject { tag: &point.tag, key, step: 0, names: Names::Sha256 }, value)
+        }
         _ => None,
     }
 }
@@ -158,11 +175,6 @@ impl Carried {
         self.cell.is_none() && self.config.is_empty() && self.session.is_none() && !self.files.is_empty()
     }
 
-    /// A history value, and nothing else.
-    fn json(value: Json) -> Self {
-        Self { cell: Some(Cell::Json(value)), ..Self::default() }
-    }
-
     /// Drops all but the first of files that are the same.
     fn with_each_file_once(mut self) -> Self {
         let mut paths = BTreeSet::new();
@@ -173,16 +185,16 @@ impl Carried {
 
 impl CarriedFile {
     /// A media file in the directory of its kind, named after its content: equal content has one name.
-    fn media(directory: &str, extension: &str, content: Bytes) -> (Self, Digested) {
-        let digested = Digested::of(&content);
+    fn media(directory: &str, extension: &str, content: Bytes, names: Names) -> (Self, Digested) {
+        let digested = Digested::of(&content, names);
         let name = digested.sha256.get(..20).unwrap_or_default();
         let path = format!("media/{directory}/{name}.{extension}");
         (Self { path, content, category: FileCategory::Media }, digested)
     }
 
     /// A file that is kept as it is because W&B has no type for it: below `tensorboard/`, by kind and tag.
-    fn kept(kind: &str, tag: &str, extension: &str, content: Bytes) -> Self {
-        let digested = Digested::of(&content);
+    fn kept(kind: &str, tag: &str, extension: &str, content: Bytes, names: Names) -> Self {
+        let digested = Digested::of(&content, names);
         let digest = digested.sha256.get(..12).unwrap_or_default();
         let path = format!("tensorboard/{}/{}-{digest}.{extension}", safe_name(kind), safe_name(tag));
         Self { path, content, category: FileCategory::Other }
@@ -198,11 +210,16 @@ struct Digested {
 }
 
 impl Digested {
-    fn of(content: &[u8]) -> Self {
+    fn of(content: &[u8], names: Names) -> Self {
         let mut sha256 = String::with_capacity(64);
-        for byte in Sha256::digest(content) {
-            // Writing to a string cannot fail.
-            let _ = write!(sha256, "{byte:02x}");
+        match names {
+            Names::Sha256 => Sha256::digest(content).iter().for_each(|byte| {
+                // Writing to a string cannot fail.
+                let _ = write!(sha256, "{byte:02x}");
+            }),
+            Names::Passing => {
+                let _ = write!(sha256, "{:016x}{:048}", FixedState::default().hash_one(content), 0);
+            }
         }
         Self { sha256, size: content.len() as u64 }
     }
@@ -260,8 +277,17 @@ mod tests {
 
     #[test]
     fn equal_content_has_one_name() {
-        let (file, digested) = CarriedFile::media("images", "png", Bytes::from_static(b"x"));
+        let (file, digested) = CarriedFile::media("images", "png", Bytes::from_static(b"x"), Names::Sha256);
         assert_eq!(file.path, "media/images/2d711642b726b0440162.png");
         assert_eq!((digested.size, digested.sha256.len()), (1, 64));
+    }
+
+    #[test]
+    fn passing_names_tell_content_apart_and_are_as_long() {
+        let named = |content: &'static str, names| CarriedFile::media("images", "png", Bytes::from(content), names);
+        let paths: Vec<String> = ["x", "y", "x"].iter().map(|content| named(content, Names::Passing).0.path).collect();
+        assert_eq!((paths[0] == paths[1], &paths[0]), (false, &paths[2]));
+        let [(lasting, digest), (passing, hash)] = [Names::Sha256, Names::Passing].map(|names| named("x", names));
+        assert_eq!((lasting.path.len(), digest.sha256.len()), (passing.path.len(), hash.sha256.len()));
     }
 }

@@ -29,7 +29,7 @@ pub(super) fn carry(subject: &Subject<'_>, value: &Value) -> Result<Carried, Bad
     let mut content = Vec::new();
     table.write(&mut content);
 
-    let (file, digested) = CarriedFile::media("table", "table.json", content.into());
+    let (file, digested) = CarriedFile::media("table", "table.json", content.into(), subject.names);
     let mut cell = media_value("table-file", &file, &digested);
     cell.insert("ncols".to_owned(), Json::from(2));
     cell.insert("nrows".to_owned(), Json::from(i64::try_from(points).unwrap_or(i64::MAX)));
@@ -77,12 +77,13 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
     use super::*;
+    use crate::convert::kinds::Names;
     use crate::convert::kinds::fixture;
     use crate::proto::tensorboard::tensor_shape_proto::Dim;
     use crate::proto::tensorboard::{TensorProto, TensorShapeProto};
 
     fn subject() -> Subject<'static> {
-        Subject { tag: "pr", key: "train/pr", step: 0 }
+        Subject { tag: "pr", key: "train/pr", step: 0, names: Names::Sha256 }
     }
 
     fn of_shape(sizes: &[i64], float_val: Vec<f32>) -> Value {

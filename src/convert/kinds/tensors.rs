@@ -20,7 +20,7 @@ const MAX_TAG: usize = 56;
 pub(super) fn carry(subject: &Subject<'_>, kind: &ValueKind, value: &Value) -> Result<Carried, BadValue> {
     let tag: String = subject.tag.chars().take(MAX_TAG).collect();
     let name = format!("{tag}-{}", subject.step);
-    let kept = |extension, content| CarriedFile::kept(kind.name(), &name, extension, content);
+    let kept = |extension, content| CarriedFile::kept(kind.name(), &name, extension, content, subject.names);
     let mut files = Vec::new();
     match &value.data {
         Data::Tensor(tensor) => {
@@ -35,7 +35,7 @@ pub(super) fn carry(subject: &Subject<'_>, kind: &ValueKind, value: &Value) -> R
         let content = value.metadata.as_ref().map(|metadata| metadata.plugin_content.clone());
         let content = content.filter(|content| !matches!(&**content, b"" | b"{}"));
         // It is about the tag, and most writers repeat it with each value.
-        files.extend(content.map(|content| CarriedFile::kept(kind.name(), &tag, "plugin.pb", content)));
+        files.extend(content.map(|content| CarriedFile::kept(kind.name(), &tag, "plugin.pb", content, subject.names)));
     }
     if files.is_empty() {
         return Err(BadValue::new("no value"));
@@ -98,6 +98,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
     use super::*;
+    use crate::convert::kinds::Names;
     use crate::proto::tensorboard::TensorShapeProto;
     use crate::proto::tensorboard::tensor_shape_proto::Dim;
     use crate::tfevents::event::Metadata;
@@ -115,7 +116,7 @@ mod tests {
     fn carried(kind: &ValueKind, data: Data, plugin_content: &'static [u8]) -> Result<Vec<CarriedFile>, BadValue> {
         let metadata = Metadata { plugin_content: plugin_content.into(), ..Metadata::default() };
         let value = Value { tag: "a/b".into(), metadata: Some(metadata), data };
-        let carried = carry(&Subject { tag: "a/b", key: "x/a/b", step: 7 }, kind, &value)?;
+        let carried = carry(&Subject { tag: "a/b", key: "x/a/b", step: 7, names: Names::Sha256 }, kind, &value)?;
         assert_eq!(carried, Carried { files: carried.files.clone(), ..Carried::default() });
         Ok(carried.files)
     }
@@ -168,7 +169,7 @@ mod tests {
     fn the_step_survives_a_long_tag() {
         let value = Value { tag: Bytes::new(), metadata: None, data: Data::OldHistogram("x".into()) };
         let tag = "x".repeat(1000);
-        let subject = Subject { tag: &tag, key: &tag, step: i64::MIN };
+        let subject = Subject { tag: &tag, key: &tag, step: i64::MIN, names: Names::Sha256 };
         let carried = carry(&subject, &ValueKind::OldHistograms, &value).unwrap();
         let path = &carried.files[0].path;
         assert!(path.starts_with("tensorboard/obsolete_histograms/xxx"), "{path}");

@@ -41,7 +41,7 @@ pub(super) fn carry(subject: &Subject<'_>, value: &Value) -> Result<Carried, Bad
     } else {
         body(&shape, texts)
     };
-    let (file, digested) = CarriedFile::media("html", "html", page(&body).into());
+    let (file, digested) = CarriedFile::media("html", "html", page(&body).into(), subject.names);
     let cell = Some(Cell::Json(Json::Object(media_value("html-file", &file, &digested))));
     files.push(file);
     Ok(Carried { cell, files, ..Carried::default() })
@@ -136,14 +136,14 @@ fn place(shape: &[usize], index: usize) -> String {
 /// Texts that are too large for a page, as a file: one as it is, several with their shape.
 fn kept(subject: &Subject<'_>, shape: &[usize], texts: &[Bytes]) -> CarriedFile {
     if let [text] = texts {
-        return CarriedFile::kept("text", subject.tag, "txt", text.clone());
+        return CarriedFile::kept("text", subject.tag, "txt", text.clone(), subject.names);
     }
     let size = |size: &usize| Json::from(i64::try_from(*size).unwrap_or(i64::MAX));
     let texts: Vec<Json> = texts.iter().map(|text| Json::String(String::from_utf8_lossy(text).into_owned())).collect();
     let array = Json::from([("shape", Json::Array(shape.iter().map(size).collect())), ("texts", Json::Array(texts))]);
     let mut content = Vec::new();
     array.write(&mut content);
-    CarriedFile::kept("text", subject.tag, "json", content.into())
+    CarriedFile::kept("text", subject.tag, "json", content.into(), subject.names)
 }
 
 fn beginning(kept: &CarriedFile) -> String {
@@ -193,6 +193,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
     use super::*;
+    use crate::convert::kinds::Names;
     use crate::proto::tensorboard::tensor_shape_proto::Dim;
     use crate::proto::tensorboard::{TensorProto, TensorShapeProto};
 
@@ -201,7 +202,7 @@ mod tests {
         let string_val = texts.iter().map(|text| Bytes::copy_from_slice(text)).collect();
         let tensor_shape = Some(TensorShapeProto { dim, unknown_rank: false });
         let data = Data::Tensor(Box::new(TensorProto { dtype: 7, tensor_shape, string_val, ..Default::default() }));
-        let subject = Subject { tag: "a note", key: "a note", step: 0 };
+        let subject = Subject { tag: "a note", key: "a note", step: 0, names: Names::Sha256 };
         carry(&subject, &Value { tag: Bytes::from_static(b"a note"), metadata: None, data })
     }
 
@@ -261,7 +262,7 @@ mod tests {
         assert!(body.contains("1 of the texts") && body.contains("3 zero bytes"), "{body}");
         assert!(carry_texts(&[0], &[]).unwrap() == Carried::default());
         assert!(carry_texts(&[3], &[b"a"]).is_err());
-        let subject = Subject { tag: "a", key: "a", step: 0 };
+        let subject = Subject { tag: "a", key: "a", step: 0, names: Names::Sha256 };
         let number = TensorProto { dtype: 1, float_val: vec![1.0], ..Default::default() };
         for data in [Data::None, Data::Tensor(Box::new(number))] {
             assert!(carry(&subject, &Value { tag: Bytes::new(), metadata: None, data }).is_err());
@@ -293,7 +294,7 @@ mod tests {
     fn a_beginning_ends_between_characters() {
         for before in 0..4 {
             let text = format!("{}{}", "x".repeat(BEGINNING - before), "😀".repeat(3));
-            let kept = CarriedFile::kept("text", "a", "txt", text.into());
+            let kept = CarriedFile::kept("text", "a", "txt", text.into(), Names::Sha256);
             assert!(!beginning(&kept).contains('\u{fffd}'), "{before}");
         }
     }

@@ -26,7 +26,7 @@ pub fn numbers(tensor: &TensorProto) -> Result<(Vec<usize>, Vec<f64>), BadTensor
     let numbers = if content.is_empty() {
         from_list(kind, tensor, elements)?
     } else if elements.checked_mul(kind.size()) == Some(content.len()) {
-        content.chunks_exact(kind.size()).map(|bytes| kind.number(bytes).as_f64()).collect()
+        from_content(kind, content)
     } else {
         return Err(BadTensor::Shape);
     };
@@ -49,6 +49,15 @@ fn elements(shape: &[usize]) -> Result<usize, BadTensor> {
     match product {
         Some(elements) if elements <= MAX_ELEMENTS => Ok(elements),
         more => Err(BadTensor::TooLarge { elements: more.map_or(u64::MAX, |elements| elements as u64) }),
+    }
+}
+
+fn from_content(kind: Type, content: &[u8]) -> Vec<f64> {
+    match kind {
+        // What histograms of TF2 are.
+        Type::Double => content.as_chunks().0.iter().map(|bytes| f64::from_le_bytes(*bytes)).collect(),
+        Type::Float => content.as_chunks().0.iter().map(|bytes| f64::from(f32::from_le_bytes(*bytes))).collect(),
+        _ => content.chunks_exact(kind.size()).map(|bytes| kind.number(bytes).as_f64()).collect(),
     }
 }
 

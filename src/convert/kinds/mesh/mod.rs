@@ -14,7 +14,7 @@ use std::sync::Arc;
 pub use crate::convert::kinds::mesh::part::MeshPart;
 
 use crate::convert::kinds::mesh::body::Bodies;
-use crate::convert::kinds::{BadValue, Carried, CarriedFile, Cell, Subject, media_value};
+use crate::convert::kinds::{BadValue, Carried, CarriedFile, Cell, Names, Subject, media_value};
 use crate::model::Json;
 use crate::tfevents::event::Value;
 
@@ -59,7 +59,7 @@ fn value(bodies: &Bodies) -> Result<(Json, Vec<CarriedFile>), BadValue> {
     let mut names = Vec::new();
     for index in 0..bodies.count() {
         let (extension, content) = bodies.file(index)?;
-        let (file, digested) = CarriedFile::media(DIRECTORY, extension, content.into());
+        let (file, digested) = CarriedFile::media(DIRECTORY, extension, content.into(), Names::Sha256);
         objects.push(Json::Object(media_value("object3D-file", &file, &digested)));
         names.push(Json::from(file.path.rsplit('/').next().unwrap_or_default()));
         if files.iter().all(|other| other.path != file.path) {
@@ -109,7 +109,7 @@ mod tests {
     }
 
     fn part(tag: &str, value: &Value) -> Result<(Arc<str>, MeshPart), BadValue> {
-        let carried = carry(&Subject { tag, key: tag, step: 0 }, value)?;
+        let carried = carry(&Subject { tag, key: tag, step: 0, names: Names::Sha256 }, value)?;
         let Some(Cell::MeshPart(part)) = carried.cell else { panic!("no part") };
         Ok((tag.into(), *part))
     }
@@ -168,7 +168,7 @@ mod tests {
                 .map(|(step, value)| {
                     let tag = String::from_utf8(value.tag.to_vec()).unwrap();
                     let key = format!("run/{tag}");
-                    let carried = carry(&Subject { tag: &tag, key: &key, step }, &value).unwrap();
+                    let carried = carry(&Subject { tag: &tag, key: &key, step, names: Names::Sha256 }, &value).unwrap();
                     let Some(Cell::MeshPart(part)) = carried.cell else { panic!("no part") };
                     (Arc::from(key), *part)
                 })

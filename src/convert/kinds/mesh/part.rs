@@ -144,11 +144,12 @@ fn body_key(subject: &Subject<'_>, name: &str, content: Content) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::convert::kinds::Names;
 
     #[test]
     fn a_part_belongs_to_the_body_that_its_tag_names() {
         let check = |tag: &str, key: &str, name: &str, content, expected: &str| {
-            let key = body_key(&Subject { tag, key, step: 0 }, name, content);
+            let key = body_key(&Subject { tag, key, step: 0, names: Names::Sha256 }, name, content);
             assert_eq!(key, expected, "{tag}");
         };
         check("triangle_VERTEX", "triangle_VERTEX", "triangle", Content::Vertices, "triangle");
