@@ -4,11 +4,12 @@
 //! bytes are put together here, so that a million scalars take a second. Nothing but the format is shared with the
 //! program that is measured.
 
-#![allow(missing_docs, reason = "an example has no API")]
+#![allow(missing_docs, clippy::print_stdout, reason = "an example has no API")]
 
 use std::fs::{File, create_dir_all};
 use std::io::{BufWriter, Result, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::time::{Duration, Instant, SystemTime};
 
 use clap::{Parser, ValueEnum};
 
@@ -25,6 +26,10 @@ struct Options {
     tags: usize,
     #[arg(long, value_enum, default_value_t = Form::Simple)]
     form: Form,
+    /// Write as training does, with so many milliseconds between the steps of a run: each step in one write, with the time
+    /// of day. Says on stdout which run had which step when, in seconds since the Unix epoch
+    #[arg(long)]
+    live: Option<u64>,
 }
 
 /// What a value is, and how it is written.
@@ -46,39 +51,81 @@ const SECONDS_A_STEP: f64 = 0.25;
 
 fn main() -> Result<()> {
     let options = Options::parse();
-    for run in 0..options.runs {
-        let directory = options.dir.join(format!("run-{run:04}"));
-        create_dir_all(&directory)?;
-        write_run(&directory, run, &options)?;
+    if let Some(pause) = options.live {
+        return write_live(&options, Duration::from_millis(pause));
+    }
+    for number in 0..options.runs {
+        let mut run = Run::create(number, START, &options)?;
+        for step in 0..options.steps {
+            run.write(step, START + step as f64 * SECONDS_A_STEP)?;
+        }
+        run.file.flush()?;
     }
     Ok(())
 }
 
-fn write_run(directory: &Path, run: usize, options: &Options) -> Result<()> {
-    let name = format!("events.out.tfevents.{START}.trainer-0.4242.{run}");
-    let mut file = BufWriter::with_capacity(1 << 20, File::create(directory.join(name))?);
-    let tags: Vec<String> = (0..options.tags).map(|tag| format!("train/metric_{tag}")).collect();
-    let mut event = Vec::new();
-
-    double(1, START, &mut event);
-    field(3, b"brain.Event:2", &mut event);
-    write_record(&event, &mut file)?;
-
+/// The runs take turns, so that not all of them write at the same moment.
+fn write_live(options: &Options, pause: Duration) -> Result<()> {
+    let begin = Instant::now();
+    let mut runs = (0..options.runs).map(|number| Run::create(number, now(), options)).collect::<Result<Vec<_>>>()?;
+    let turn = pause / runs.len().max(1) as u32;
     for step in 0..options.steps {
+        for (number, run) in (0..).zip(&mut runs) {
+            std::thread::sleep((pause * step as u32 + turn * number).saturating_sub(begin.elapsed()));
+            run.write(step, now())?;
+            run.file.flush()?;
+            println!("{} {step} {:.6}", run.name, now());
+        }
+    }
+    Ok(())
+}
+
+/// Seconds since the Unix epoch.
+fn now() -> f64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64()
+}
+
+/// A run and its one file.
+struct Run {
+    name: String,
+    number: usize,
+    tags: Vec<String>,
+    form: Form,
+    file: BufWriter<File>,
+    event: Vec<u8>,
+}
+
+impl Run {
+    fn create(number: usize, start: f64, options: &Options) -> Result<Self> {
+        let name = format!("run-{number:04}");
+        let directory = options.dir.join(&name);
+        create_dir_all(&directory)?;
+        let file = directory.join(format!("events.out.tfevents.{start}.trainer-0.4242.{number}"));
+        let mut file = BufWriter::with_capacity(1 << 20, File::create(file)?);
+        let mut event = Vec::new();
+        double(1, start, &mut event);
+        field(3, b"brain.Event:2", &mut event);
+        write_record(&event, &mut file)?;
+        let tags = (0..options.tags).map(|tag| format!("train/metric_{tag}")).collect();
+        Ok(Self { name, number, tags, form: options.form, file, event })
+    }
+
+    fn write(&mut self, step: i64, wall_time: f64) -> Result<()> {
+        let Self { number: run, tags, form, file, event, .. } = self;
         for (number, tag) in tags.iter().enumerate() {
             event.clear();
-            double(1, START + step as f64 * SECONDS_A_STEP + number as f64 * 1e-4, &mut event);
-            varint(2 << 3, &mut event);
-            varint(step as u64, &mut event);
-            let value = value(tag, curve(run, number, step), options.form);
+            double(1, wall_time + number as f64 * 1e-4, event);
+            varint(2 << 3, event);
+            varint(step as u64, event);
+            let value = value(tag, curve(*run, number, step), *form);
             // Event.summary holding one Summary.value
             let mut summary = Vec::with_capacity(value.len() + 4);
             field(1, &value, &mut summary);
-            field(5, &summary, &mut event);
-            write_record(&event, &mut file)?;
+            field(5, &summary, event);
+            write_record(event, file)?;
         }
+        Ok(())
     }
-    file.flush()
 }
 
 /// A curve with as many digits as a real loss has.

@@ -27,8 +27,9 @@ pub struct KnownRuns {
     directories: RunDirIndex,
     made: HashMap<RunId, PathBuf>,
     by_source: HashMap<(String, Fingerprint), Vec<RunId>>,
-    /// The same by first record alone, for files that were renamed.
-    by_record: HashMap<Fingerprint, Vec<RunId>>,
+    /// The same by first record and the last name of the run's path, for files that were renamed. By the record alone,
+    /// thousands of runs may be the same: some writers put nothing into it but a time.
+    by_record: HashMap<(Fingerprint, String), Vec<RunId>>,
     /// Files of directories that were folded into a run under their own tags: sessions of what they lie below.
     folded: HashSet<(String, Fingerprint)>,
     /// The last names of the path that each run was first seen at.
@@ -100,8 +101,11 @@ impl KnownRuns {
         self.names.insert(checkpoint.run_id.clone(), checkpoint.names.clone());
         for source in &checkpoint.sources {
             let by_source = self.by_source.entry((source.file_name.clone(), source.fingerprint.clone())).or_default();
-            let by_record = self.by_record.entry(source.fingerprint.clone()).or_default();
-            for ids in [by_source, by_record] {
+            let by_record = checkpoint
+                .names
+                .last()
+                .map(|name| self.by_record.entry((source.fingerprint.clone(), name.clone())).or_default());
+            for ids in by_record.into_iter().chain([by_source]) {
                 if !ids.contains(&checkpoint.run_id) {
                     ids.push(checkpoint.run_id.clone());
                 }
@@ -144,8 +148,13 @@ impl KnownRuns {
             let there = self.names.get(*id).map(Vec::as_slice).unwrap_or_default();
             !there.is_empty() && names.ends_with(there)
         };
-        let mut sources = plan.sources.iter().filter_map(|source| self.by_record.get(&source.fingerprint)).flatten();
-        sources.find(is_there)
+        let last = names.last()?;
+        let mut known = plan
+            .sources
+            .iter()
+            .filter_map(|source| self.by_record.get(&(source.fingerprint.clone(), last.clone())))
+            .flatten();
+        known.find(is_there)
     }
 
     /// Of runs that were made from the same files, the one that was made where the planned one lies: how many of the last

@@ -5,6 +5,6 @@ they work off, the `target`, and with `is_met` whether it is reached. `prepare` 
 once and return [`Figures`](harness.py), `clean` takes away what is large.
 """
 
-from . import convert, limits, media, read, runs, upload
+from . import convert, limits, media, read, runs, upload, watch
 
-CASES = [case for module in (read, convert, media, runs, upload, limits) for case in module.CASES]
+CASES = [case for module in (read, convert, media, runs, upload, watch, limits) for case in module.CASES]

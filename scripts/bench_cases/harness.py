@@ -184,10 +184,15 @@ class Bench:
             process.wait()
 
 
+def held(url):
+    """All that a server holds."""
+    with urllib.request.urlopen(f"{url}/__state") as answer:
+        return json.load(answer)
+
+
 def lines_held(url):
     """How many history lines a server holds, over all runs."""
-    with urllib.request.urlopen(f"{url}/__state") as answer:
-        return sum(len(run["history"]) for run in json.load(answer)["runs"].values())
+    return sum(len(run["history"]) for run in held(url)["runs"].values())
 
 
 def expect(what, got, wanted):

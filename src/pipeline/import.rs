@@ -2,7 +2,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rayon::prelude::*;
 use tokio_util::sync::CancellationToken;
@@ -13,6 +12,7 @@ use crate::pipeline::gate::{Gate, Verdict};
 use crate::pipeline::recording::{Published, Recording};
 use crate::pipeline::report::{Halves, Note, Recorded, RunEnd, Watcher};
 use crate::pipeline::uploads::Uploads;
+use crate::pipeline::wide::{is_small, together, wide};
 use crate::recorder::{End, Pass};
 use crate::state_file::durable::Durability;
 use crate::survey::PlannedRun;
@@ -34,54 +34,13 @@ pub fn import(
         }
     };
     let (small, large): (Vec<&PlannedRun>, Vec<&PlannedRun>) = runs.iter().partition(|plan| is_small(plan));
-    let together = if small.len() < WORTH_IT { None } else { recording.together() };
-    match together {
+    match together(small.len(), recording) {
         None => runs.par_iter().for_each(|plan| each(plan, &Durability::Each)),
         Some(together) => {
-            wide(&small, |plan| each(plan, &together));
+            wide(small, |plan| each(plan, &together));
             large.par_iter().for_each(|plan| each(plan, &Durability::Each));
         }
     }
-}
-
-/// Bytes of a run that is recorded in so little time that it mostly waits for the disk.
-const SMALL: u64 = 1 << 20;
-
-/// From so many small runs on, the whole file system is asked to keep what it was given, also by others.
-const WORTH_IT: usize = 16;
-
-/// Small runs that are recorded at once, at most.
-const WIDTH: usize = 32;
-
-/// Open files that a run takes while it is recorded: its lock, its log, an event file, and others for a moment.
-const FILES_OF_A_RUN: usize = 8;
-
-fn is_small(plan: &PlannedRun) -> bool {
-    plan.sources.iter().map(|source| source.size).sum::<u64>() <= SMALL
-}
-
-/// Works on many runs at once that mostly wait for the disk.
-fn wide<'a>(runs: &[&'a PlannedRun], each: impl Fn(&'a PlannedRun) + Sync) {
-    let width = (most_open_files() / FILES_OF_A_RUN / 2).clamp(2, WIDTH).min(runs.len());
-    let next = AtomicUsize::new(0);
-    std::thread::scope(|scope| {
-        for _ in 0..width {
-            scope.spawn(|| {
-                while let Some(run) = runs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    each(run);
-                }
-            });
-        }
-    });
-}
-
-/// How many files may be open in this process.
-fn most_open_files() -> usize {
-    #[cfg(unix)]
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-    #[cfg(not(unix))]
-    let limit = Some(512);
-    limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
 }
 
 fn import_run(
@@ -115,7 +74,7 @@ fn import_run(
         let source = plan.directory.clone();
         return watcher.ended(RunEnd { source, id, record_error: Some(error), ..RunEnd::default() });
     }
-    let mut run = match recording.open_by(plan, durability) {
+    let mut run = match recording.open(plan, durability) {
         Ok(run) => run,
         Err(error) => {
             let id = recording.place_of(plan).map(|(id, _)| id).ok();

@@ -20,6 +20,7 @@ mod unrecorded;
 mod uploads;
 mod verify;
 mod watch;
+mod wide;
 
 pub use attach::to_log as attachments_of_log;
 pub use child::RunningCommand;

@@ -365,13 +365,8 @@ impl Recording {
         Recorder::open(&nowhere, &plan.id, plan, &Described::default(), &options).ok()
     }
 
-    /// Opens a run, and makes its directory when it is new.
-    pub fn open(&self, plan: &PlannedRun) -> Result<OpenRun, RecordError> {
-        self.open_by(plan, &Durability::Each)
-    }
-
-    /// The same, where what is written is made to last in that way.
-    pub fn open_by(&self, plan: &PlannedRun, durability: &Durability) -> Result<OpenRun, RecordError> {
+    /// Opens a run, and makes its directory when it is new. What is written is made to last in that way.
+    pub fn open(&self, plan: &PlannedRun, durability: &Durability) -> Result<OpenRun, RecordError> {
         let (config, mut notes) = self.config_of(plan, &plan.listings);
         notes.extend(self.shared_project(plan));
         let described = self.naming.described(plan, self.single(plan), config);

@@ -21,6 +21,7 @@ use crate::survey::{Found, PlannedRun, Survey};
 use crate::watch::hints::{Hints, is_remote};
 use crate::watch::plan::{Change, Counts, Pace, Schedule, Seen, Snapshot, changes, pace};
 
+mod growing;
 mod runs;
 
 use runs::Runs;
@@ -354,10 +355,11 @@ impl Watch<'_> {
             self.watcher.note(Note::Odd { path: (*path).clone(), what });
         }
         let changed: BTreeSet<&PathBuf> = changed.into_iter().map(|(path, _)| path).collect();
-        let is_due = |plan: &PlannedRun| {
-            plan.sources.iter().any(|source| changed.contains(&source.path)) || self.runs.waits_for_a_turn(plan)
-        };
+        let waits = self.runs.wait_for_a_turn();
+        let is_due =
+            |plan: &PlannedRun| plan.sources.iter().any(|source| changed.contains(&source.path)) || waits(plan);
         let mut plans: Vec<PlannedRun> = found.runs.into_iter().filter(is_due).collect();
+        drop(waits);
         // Runs that grow are sent first.
         plans.sort_by_key(|plan| std::cmp::Reverse(plan.modified));
         self.runs.only_there(|path, fingerprint| fingerprints.get(path) == Some(fingerprint));

@@ -8,11 +8,18 @@ use std::sync::atomic::AtomicU64;
 use crate::model::RunUpdate;
 use crate::recorder::{RecordError, Recorder, locked};
 use crate::sink::Sink;
+use crate::state_file::durable::Durability;
 
 impl Recorder {
     /// Commits whenever so much of log and files was written.
     pub fn commit_every(&mut self, bytes: u64) {
         self.bytes_per_commit = bytes;
+    }
+
+    /// From now on waits for the disk by itself. What opening wrote before the log lasts already, and whatever else is not
+    /// committed yet is known here by its name.
+    pub fn lasts_alone(&mut self) {
+        self.durability = Durability::Each;
     }
 
     /// How many bytes of files were written so far; goes up as they are.

@@ -2,7 +2,6 @@
 //!
 //! Does not know when to look; that is the loop's business.
 
-use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,23 +15,18 @@ use crate::convert::run_id::Fingerprint;
 use crate::free_space::LowSpace;
 use crate::model::{RunId, WallTime};
 use crate::pipeline::gate::{Gate, Verdict};
-use crate::pipeline::recording::{OpenRun, Published, Recording};
-use crate::pipeline::report::{Halves, Note, Recorded, RunEnd, Watcher};
+use crate::pipeline::recording::{Published, Recording};
+use crate::pipeline::report::{Halves, Note, RunEnd, Watcher};
 use crate::pipeline::stopping::Stopping;
 use crate::pipeline::uploads::Uploads;
+use crate::pipeline::watch::growing::{Growing, trouble};
 use crate::pipeline::watch::{WatchEnd, WatchOptions};
-use crate::recorder::{End, OpenRow, Pass, RecordError};
+use crate::pipeline::wide::{is_small, together, wide};
+use crate::recorder::{End, Pass, RecordError};
+use crate::state_file::durable::Durability;
 use crate::survey::{PlannedRun, PlannedSource, Survey};
 use crate::watch::plan::Snapshot;
 
-/// How long the last row of a step stays open for more values once nothing comes. A writer flushes the values of a step
-/// together, but not always in one write.
-const OPEN_ROW: Duration = Duration::from_millis(400);
-/// How long it stays open at most: a writer that trickles must not keep what came first from being seen.
-const OPEN_ROW_AT_MOST: Duration = Duration::from_millis(700);
-/// A checkpoint names all files of its run, some 200 bytes each: by so much for each file commits are further apart, so
-/// that a run of 10,000 files writes about a megabyte a second and not many.
-const PAUSE_FOR_FILE: Duration = Duration::from_micros(200);
 /// Loggers write config files at any time, and they are small: a run that grows has its read again this often.
 const CONFIG_AGAIN: Duration = Duration::from_secs(10);
 /// File systems may give times that lag a little behind the clock.
@@ -71,23 +65,6 @@ enum Watched {
     Failed,
     /// There is no room to begin it: none for now, or none until somebody makes some.
     Waiting { for_uploads: bool },
-}
-
-struct Growing {
-    gate: Gate,
-    /// Why it was not read to its end.
-    paused: Option<Verdict>,
-    /// Whether this is its last pass: then it waits for room.
-    is_last: bool,
-    /// Whether it is still read for the first time, so that nobody knows yet whether it has ended.
-    is_first: bool,
-    plan: PlannedRun,
-    run: OpenRun,
-    published: Published,
-    halves: Arc<Halves>,
-    total: Pass,
-    /// When its config files were read last.
-    config_read: Instant,
 }
 
 impl<'a> Runs<'a> {
@@ -147,15 +124,16 @@ impl<'a> Runs<'a> {
         }
     }
 
-    /// Whether a run is to be tried again although nothing of it changed.
-    pub(super) fn waits_for_a_turn(&self, plan: &PlannedRun) -> bool {
+    /// Which runs are to be tried again although nothing of them changed.
+    pub(super) fn wait_for_a_turn(&self) -> impl Fn(&PlannedRun) -> bool + use<'_> {
         let waits = |watched: &Watched| match watched {
             Watched::Behind(_) | Watched::Held(_) | Watched::Waiting { .. } => true,
             Watched::Growing(growing) => growing.paused.is_some() || growing.run.recorder.has_unreadable(),
             Watched::Ended(_) | Watched::LeftOut | Watched::Failed => false,
         };
-        self.runs.values().any(waits)
-            && self.recording.place_of(plan).is_ok_and(|(id, _)| self.runs.get(&id).is_some_and(waits))
+        let waiting: HashSet<&RunId> =
+            self.runs.iter().filter(|(_, watched)| waits(watched)).map(|(id, _)| id).collect();
+        move |plan| !waiting.is_empty() && self.recording.place_of(plan).is_ok_and(|(id, _)| waiting.contains(&id))
     }
 
     /// How many runs are found first, if these are more than may be.
@@ -222,16 +200,21 @@ impl<'a> Runs<'a> {
             }
         }
         let this = &*self;
-        let done: Vec<(RunId, Option<Watched>, bool)> = work
-            .into_par_iter()
-            .map(|(id, plan, known)| {
-                if !this.stopping.may_read_on() {
-                    return (id, known, false);
-                }
-                let (watched, grew) = this.read_run(&id, plan, known);
-                (id, Some(watched), grew)
-            })
-            .collect();
+        let read = |(id, plan, known): (RunId, PlannedRun, Option<Watched>), durability: &Durability| {
+            if !this.stopping.may_read_on() {
+                return (id, known, false);
+            }
+            let (watched, grew) = this.read_run(&id, plan, known, durability);
+            (id, Some(watched), grew)
+        };
+        let (small, others): (Vec<_>, Vec<_>) =
+            work.into_iter().partition(|(_, plan, known)| known.is_none() && is_small(plan));
+        let alone = |work: Vec<_>| work.into_par_iter().map(|run| read(run, &Durability::Each)).collect();
+        let mut done: Vec<(RunId, Option<Watched>, bool)> = alone(others);
+        done.extend(match together(small.len(), self.recording) {
+            None => alone(small),
+            Some(together) => wide(small, |run| read(run, &together)),
+        });
         let mut grew_any = false;
         let (mut growing, mut ended, mut left_out) = (0, 0, 0);
         for (id, watched, grew) in done {
@@ -261,12 +244,7 @@ impl<'a> Runs<'a> {
 
     /// When a row that waits for more values is to be closed.
     pub(super) fn next_close(&self) -> Option<Instant> {
-        let read = self.growing().filter(|growing| growing.paused.is_none());
-        let first = |growing: &Growing| {
-            let pause = pause(growing.plan.sources.len());
-            growing.run.recorder.open_rows().map(close_at).min().map(|at| at + pause)
-        };
-        read.filter_map(first).min()
+        self.growing().filter(|growing| growing.paused.is_none()).filter_map(Growing::next_close).min()
     }
 
     /// Closes the rows whose files have been quiet for long enough.
@@ -277,26 +255,13 @@ impl<'a> Runs<'a> {
             if growing.paused.is_some() {
                 return;
             }
-            let pause = pause(growing.plan.sources.len());
-            // A run may have thousands of files, each with a row that is open.
-            let due: HashSet<PathBuf> = growing
-                .run
-                .recorder
-                .open_rows()
-                .filter(|row| close_at(*row) + pause <= now)
-                .map(|row| row.path.to_owned())
-                .collect();
-            if due.is_empty() {
-                return;
-            }
-            let quiet = |source: &&PlannedSource| due.contains(&source.path);
-            let sources: Vec<PlannedSource> = growing.plan.sources.iter().filter(quiet).cloned().collect();
-            match growing.pass_over(&sources, End::CloseRow, stopping) {
-                Ok(pass) => watcher.note(Note::Recorded(pass)),
-                Err(error) => {
+            match growing.close_rows(now, stopping) {
+                None => {}
+                Some(Ok(pass)) => watcher.note(Note::Recorded(pass)),
+                Some(Err(error)) => {
                     watcher.note(trouble(&growing.plan.directory, &error));
                     if let Watched::Growing(growing) = std::mem::replace(watched, Watched::Failed) {
-                        *watched = growing.end(Some(error));
+                        *watched = ended(growing, Some(error));
                     }
                 }
             }
@@ -337,12 +302,12 @@ impl<'a> Runs<'a> {
         let paused = paused.and_then(|verdict| growing.gate.error(verdict));
         let failed = failed.or(paused);
         let failed = failed.or_else(|| if end == WatchEnd::Terminated { growing.preempt() } else { None });
-        growing.end(failed);
+        ended(growing, failed);
     }
 
     /// How long to wait at least after a hint.
     pub(super) fn pause(&self) -> Duration {
-        self.growing().map(|growing| pause(growing.plan.sources.len())).max().unwrap_or_default()
+        self.growing().map(Growing::pause).max().unwrap_or_default()
     }
 
     fn growing(&self) -> impl Iterator<Item = &Growing> {
@@ -353,7 +318,13 @@ impl<'a> Runs<'a> {
     }
 
     /// Reads what is new in one run, which may be new itself.
-    fn read_run(&self, id: &RunId, plan: PlannedRun, known: Option<Watched>) -> (Watched, bool) {
+    fn read_run(
+        &self,
+        id: &RunId,
+        plan: PlannedRun,
+        known: Option<Watched>,
+        durability: &Durability,
+    ) -> (Watched, bool) {
         match known {
             Some(Watched::Growing(mut growing)) => {
                 let files = |plan: &PlannedRun| plan.sources.iter().map(|source| source.fingerprint.clone()).collect();
@@ -368,7 +339,12 @@ impl<'a> Runs<'a> {
             None | Some(Watched::LeftOut) if self.leaves_out(&plan) => (Watched::LeftOut, false),
             known => {
                 let was_held = matches!(known, Some(Watched::Held(_)));
-                self.read_first(id, plan, was_held)
+                let (mut watched, grew) = self.read_first(id, plan, was_held, durability);
+                if let Watched::Growing(growing) = &mut watched {
+                    // It will go on when others do not.
+                    growing.run.recorder.lasts_alone();
+                }
+                (watched, grew)
             }
         }
     }
@@ -392,7 +368,7 @@ impl<'a> Runs<'a> {
             }
             Err(error) => {
                 self.watcher.note(trouble(&growing.plan.directory, &error));
-                (growing.end(Some(error)), false)
+                (ended(growing, Some(error)), false)
             }
         }
     }
@@ -407,7 +383,7 @@ impl<'a> Runs<'a> {
     }
 
     /// Opens a run and reads it for the first time, or for the first time since it ended.
-    fn read_first(&self, id: &RunId, plan: PlannedRun, was_held: bool) -> (Watched, bool) {
+    fn read_first(&self, id: &RunId, plan: PlannedRun, was_held: bool, durability: &Durability) -> (Watched, bool) {
         let gate = Gate::new(self.recording, self.uploads).or_only_record(self.uploads);
         match gate.ask(true) {
             Verdict::Go => {}
@@ -417,7 +393,7 @@ impl<'a> Runs<'a> {
             }
             verdict => return (Watched::Waiting { for_uploads: verdict == Verdict::Wait }, false),
         }
-        let mut growing = match self.open(id, plan, gate) {
+        let mut growing = match self.open(id, plan, gate, durability) {
             Ok(growing) => growing,
             Err(end) if matches!(end.record_error, Some(RecordError::Locked(_) | RecordError::Making(_))) => {
                 if !was_held && let Some(error) = &end.record_error {
@@ -439,7 +415,7 @@ impl<'a> Runs<'a> {
             Err(error) => {
                 self.watcher.note(trouble(&growing.plan.directory, &error));
                 self.start_upload(&growing, false);
-                return (growing.end(Some(error)), false);
+                return (ended(growing, Some(error)), false);
             }
         };
         self.recording.remember(&growing.run);
@@ -461,15 +437,16 @@ impl<'a> Runs<'a> {
             if !sent {
                 self.start_upload(&growing, false);
             }
-            return growing.end(None);
+            return ended(growing, None);
         }
         if !self.is_recent(growing.run.recorder.newest_event()) {
             growing.is_last = true;
-            let error = growing.pass(End::Exit(0), self.stopping).err();
+            let last = growing.pass(End::Exit(0), self.stopping);
+            let error = last.map(|pass| self.watcher.note(Note::Recorded(pass))).err();
             if !sent {
                 self.start_upload(&growing, false);
             }
-            return growing.end(error);
+            return ended(growing, error);
         }
         if !sent {
             self.start_upload(&growing, true);
@@ -492,8 +469,14 @@ impl<'a> Runs<'a> {
         }
     }
 
-    fn open(&self, id: &RunId, plan: PlannedRun, mut gate: Gate) -> Result<Box<Growing>, Box<RunEnd>> {
-        match self.recording.open(&plan) {
+    fn open(
+        &self,
+        id: &RunId,
+        plan: PlannedRun,
+        mut gate: Gate,
+        durability: &Durability,
+    ) -> Result<Box<Growing>, Box<RunEnd>> {
+        match self.recording.open(&plan, durability) {
             Ok(mut run) => {
                 gate.follow(&mut run);
                 run.notes.drain(..).for_each(|note| self.watcher.note(note));
@@ -550,93 +533,11 @@ impl<'a> Runs<'a> {
     }
 }
 
-impl Growing {
-    fn pass(&mut self, end: End, stopping: &Stopping) -> Result<Pass, RecordError> {
-        let sources = std::mem::take(&mut self.plan.sources);
-        let result = self.pass_over(&sources, end, stopping);
-        self.plan.sources = sources;
-        result
-    }
-
-    /// Reads on, as far as there is room. Only the last pass waits for more: until then there is a loop to get back to.
-    fn pass_over(&mut self, sources: &[PlannedSource], end: End, stopping: &Stopping) -> Result<Pass, RecordError> {
-        let Self { gate, run, published, total, is_last, .. } = self;
-        let ask = |gate: &Gate| {
-            if *is_last { gate.wait(false, || !stopping.may_go_on()) } else { gate.ask(true) }
-        };
-        let first = ask(gate);
-        if first != Verdict::Go {
-            self.paused = Some(first);
-            return Ok(Pass::default());
-        }
-        let (gate_cell, verdict) = (RefCell::new(gate), Cell::new(Verdict::Go));
-        let committed = |position| {
-            gate_cell.borrow_mut().committed(position);
-            published.up_to(position);
-        };
-        let go_on = |_: &Pass| {
-            stopping.may_read_on() && {
-                let now = ask(&gate_cell.borrow());
-                let go = now == Verdict::Go;
-                verdict.set(now);
-                go
-            }
-        };
-        let (pass, result) = run.recorder.pass(sources, end, committed, go_on);
-        gate_cell.into_inner().rest();
-        let verdict = verdict.take();
-        self.paused = (verdict != Verdict::Go).then_some(verdict);
-        total.merge(&pass);
-        result.map(|()| pass)
-    }
-
-    /// Tells W&B that the run goes on later.
-    fn preempt(&mut self) -> Option<RecordError> {
-        let (published, gate) = (&self.published, &mut self.gate);
-        let committed = |position| {
-            gate.committed(position);
-            published.up_to(position);
-        };
-        self.run.recorder.preempt(committed).err()
-    }
-
-    /// Nothing more is recorded of it for now.
-    fn end(self: Box<Self>, error: Option<RecordError>) -> Watched {
-        let Self { plan, run, published, halves, total, gate, .. } = *self;
-        // That files are gone was said, and they are not there to be read.
-        let recorded = Recorded::new(&plan, &run, total, false);
-        let failed = error.is_some();
-        // The lock and the log go before anyone is told.
-        drop(run);
-        drop(gate);
-        halves.recorded(recorded, error);
-        published.complete();
-        if failed { Watched::Failed } else { Watched::Ended(halves) }
-    }
-}
-
-fn close_at(row: OpenRow<'_>) -> Instant {
-    Instant::from_std((row.grown + OPEN_ROW).min(row.opened + OPEN_ROW_AT_MOST))
-}
-
-/// The pause between two commits of a run of so many files.
-fn pause(files: usize) -> Duration {
-    PAUSE_FOR_FILE * u32::try_from(files).unwrap_or(u32::MAX)
-}
-
-/// What went wrong, with its causes: who holds a run stands in them.
-fn trouble(directory: &Path, error: &RecordError) -> Note {
-    let mut text = format!("`{}`: {error}", directory.display());
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        let next = error.to_string();
-        // Some types repeat their source in their own text.
-        if !text.ends_with(&next) {
-            text = format!("{text}: {next}");
-        }
-        cause = error.source();
-    }
-    Note::Trouble(text)
+/// Nothing more is recorded of a run for now.
+fn ended(growing: Box<Growing>, error: Option<RecordError>) -> Watched {
+    let failed = error.is_some();
+    let halves = growing.end(error);
+    if failed { Watched::Failed } else { Watched::Ended(halves) }
 }
 
 /// Whether a time, in seconds since the Unix epoch, is less than `age` ago. No time is not recent.
@@ -657,26 +558,5 @@ mod tests {
         assert!(!is_recent(Some(now - 3610.0), hour));
         assert!(is_recent(Some(now + 1000.0), hour), "a clock ahead of ours");
         assert!(!is_recent(None, hour));
-    }
-
-    #[test]
-    fn runs_of_many_files_are_committed_less_often() {
-        assert!(pause(100) < OPEN_ROW / 10);
-        assert_eq!(pause(10_000), Duration::from_secs(2));
-        assert!(pause(usize::MAX) > pause(10_000));
-    }
-
-    #[test]
-    fn rows_close_when_it_is_quiet_and_never_late() {
-        let start = std::time::Instant::now();
-        let row = |opened: u64, grown: u64| OpenRow {
-            path: Path::new("f"),
-            opened: start + Duration::from_millis(opened),
-            grown: start + Duration::from_millis(grown),
-        };
-        let at = |row| close_at(row).into_std() - start;
-        assert_eq!(at(row(0, 0)), OPEN_ROW);
-        assert_eq!(at(row(0, 100)), Duration::from_millis(500));
-        assert_eq!(at(row(0, 650)), OPEN_ROW_AT_MOST);
     }
 }

@@ -14,8 +14,9 @@ mod state;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
+use serde::Serialize;
 use tokio::sync::oneshot;
 use wandb_bridge::model::Json;
 
@@ -115,8 +116,17 @@ impl Shared {
         result
     }
 
+    /// The times of requests are those since `started`, which is in seconds since the Unix epoch.
     fn dump(&self) -> String {
-        serde_json::to_string(&*self.world()).unwrap()
+        #[derive(Serialize)]
+        struct Dump<'a> {
+            started: f64,
+            #[serde(flatten)]
+            world: &'a World,
+        }
+        let started = SystemTime::now() - self.started.elapsed();
+        let started = started.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs_f64();
+        serde_json::to_string(&Dump { started, world: &self.world() }).unwrap()
     }
 }
 
