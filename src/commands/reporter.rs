@@ -370,6 +370,7 @@ fn add_upload(report: &mut RunReport, run: &RunEnd, uploaded: &UploadOutcome) ->
     report.artifacts = uploaded.artifacts_sent;
     if run.recorded.is_none() {
         report.rows = uploaded.rows_sent;
+        report.group = Some(uploaded.group.clone()).filter(|group| !group.is_empty());
         report.dir = run.source.parent().map(|directory| directory.display().to_string());
     }
     match &uploaded.state {

@@ -238,6 +238,8 @@ pub struct UploadOutcome {
     pub url: String,
     /// What people see.
     pub display_name: String,
+    /// The group that the log names; empty when it names none.
+    pub group: String,
     /// The entity as the server names it, or as it was asked for.
     pub entity: String,
     /// The project as the server names it, or as it was asked for.
@@ -271,6 +273,7 @@ impl UploadOutcome {
             later: None,
             url: String::new(),
             display_name: String::new(),
+            group: String::new(),
             entity: String::new(),
             project: String::new(),
             run_id,

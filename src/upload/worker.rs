@@ -683,6 +683,7 @@ impl<'a> Worker<'a> {
             later: self.later.clone().filter(|_| !self.state.sent.failed_files.is_empty()),
             url: url.unwrap_or_default(),
             display_name: run.display_name,
+            group: self.state.fold.run.as_ref().map(|run| run.group.clone()).unwrap_or_default(),
             entity: run.entity,
             project: run.project,
             run_id: run.run_id,

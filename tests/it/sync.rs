@@ -33,8 +33,10 @@ fn any_path_that_leads_to_a_log_will_do() {
 #[test]
 fn what_is_typed_replaces_what_the_log_says_and_variables_do_not() {
     let (place, server) = (Place::new(), FakeServer::start());
-    place.import_offline([fixture_path("torch/precise")]).args(["-p", "recorded"]).run().ok();
-    place.sync(&server).env("WANDB_PROJECT", "variable").env("WANDB_MODE", "offline").run().ok();
+    place.import_offline([fixture_path("torch/precise")]).args(["-p", "recorded", "--group", "g"]).run().ok();
+    let ended =
+        place.sync(&server).env("WANDB_PROJECT", "variable").env("WANDB_MODE", "offline").arg("--json").run().ok();
+    assert_eq!(ended.json_runs()[0]["group"], "g");
     assert_eq!(server.runs()[0].project, "recorded");
     place.sync(&server).args(["-p", "typed", "-e", "team", "--include-synced"]).run().ok();
     let typed = server.runs().into_iter().find(|run| run.project == "typed").unwrap();
