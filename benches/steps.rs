@@ -14,7 +14,7 @@ use wandb_bridge::convert::axes::Axes;
 use wandb_bridge::convert::keys::KeyRule;
 use wandb_bridge::convert::kinds::Cell;
 use wandb_bridge::convert::rows::{Resume, RowBuilder};
-use wandb_bridge::model::{LogPosition, Number, Row, RowValue, RunUpdate, Step, WallTime};
+use wandb_bridge::model::{Histogram, LogPosition, Number, Row, RowValue, RunUpdate, Step, WallTime};
 use wandb_bridge::proto::tensorboard::{Event, Summary, event, summary};
 use wandb_bridge::tfevents::record::{Frame, frame};
 use wandb_bridge::tfevents::write::write_record;
@@ -23,6 +23,28 @@ use wandb_bridge::wandb_format::{EntryKind, HistoryLines, LogReader, LogWriter, 
 
 const EVENTS: usize = 20_000;
 const TAGS: usize = 4;
+
+/// Rows of one histogram of 30 bins.
+fn histograms() -> Vec<RunUpdate> {
+    let key: Arc<str> = Arc::from("weights");
+    let axis: Arc<str> = Arc::from("global_step");
+    let row = |index: usize| {
+        let edge = |bin: usize| (index as f64).sin() + bin as f64 * 0.037;
+        let histogram = Histogram {
+            edges: (0..=30).map(edge).collect(),
+            weights: (0..30).map(|bin| f64::from(bin * bin % 1000)).collect(),
+        };
+        RunUpdate::Row(Row {
+            index: index as u64,
+            timestamp: 1.7e9 + index as f64 / 8.0,
+            runtime: index as f64 / 8.0,
+            axis: axis.clone(),
+            axis_value: index as i64,
+            values: vec![(key.clone(), histogram.into())],
+        })
+    };
+    (0..EVENTS / TAGS).map(row).collect()
+}
 
 /// Scalars of some tags, one an event.
 fn payloads() -> Vec<Vec<u8>> {
@@ -107,6 +129,16 @@ fn recording(criterion: &mut Criterion) {
                 let before = Resume { offset: index as u64, ..Resume::default() };
                 rows.push(time, Step((index / TAGS) as i64), [cell].into_iter(), before, &mut closed);
                 closed.clear();
+            }
+        });
+    });
+    let rows = histograms();
+    group.bench_function("encoding rows of histograms", |bencher| {
+        let (mut encoder, mut body) = (RecordEncoder::default(), Vec::new());
+        bencher.iter(|| {
+            for row in &rows {
+                encoder.encode(row, &mut body);
+                assert!(!black_box(&body).is_empty());
             }
         });
     });
