@@ -28,6 +28,9 @@ use runs::Runs;
 
 /// Hints come in bursts; reading for each would split a writer's flush into several rows.
 const AFTER_HINT: Duration = Duration::from_millis(50);
+/// Runs that grow all the time are read this far apart: each read ends in a commit, and what was read is sent once a
+/// second.
+const BETWEEN_HINTS: Duration = Duration::from_millis(250);
 /// How often the files are looked at when nobody says.
 const POLL: Duration = Duration::from_secs(1);
 /// The same on network file systems, which give no hints either.
@@ -226,6 +229,7 @@ impl Watch<'_> {
         let mut next_glance: Option<Instant> = None;
         let mut hinted: BTreeSet<PathBuf> = BTreeSet::new();
         let mut heed_hints: Option<Instant> = None;
+        let mut heeded: Option<Instant> = None;
         loop {
             let idle = until_idle.and_then(|limit| Some(self.last_growth? + limit));
             tokio::select! {
@@ -248,6 +252,7 @@ impl Watch<'_> {
                 () = at(self.runs.next_close()) => tokio::task::block_in_place(|| self.runs.close_rows()),
                 () = at(heed_hints) => {
                     heed_hints = None;
+                    heeded = Some(Instant::now());
                     let paths = std::mem::take(&mut hinted);
                     if tokio::task::block_in_place(|| self.look_at(paths)).is_none() {
                         // Everything has to be looked at, but not more often than the files allow.
@@ -276,7 +281,8 @@ impl Watch<'_> {
                 }
                 paths = self.hints.next() => {
                     hinted.extend(paths);
-                    heed_hints.get_or_insert_with(|| Instant::now() + AFTER_HINT.max(self.runs.pause()));
+                    let soon = Instant::now() + AFTER_HINT.max(self.runs.pause());
+                    heed_hints.get_or_insert_with(|| heeded.map_or(soon, |heeded| soon.max(heeded + BETWEEN_HINTS)));
                 }
             }
         }

@@ -7,6 +7,7 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::path::Path;
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
@@ -68,7 +69,7 @@ impl Lock {
         let holder = holder();
         file.set_len(0)?;
         file.rewind()?;
-        writeln!(file, "{holder}")?;
+        file.write_all(format!("{holder}\n").as_bytes())?;
         Ok(Self { _file: file, holder, previous })
     }
 
@@ -134,14 +135,14 @@ fn is_unsupported(error: &io::Error) -> bool {
 
 /// Nanoseconds make it a name that is given once.
 fn holder() -> String {
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let host = match host.trim() {
-        "" => "this host",
-        host => host,
-    };
+    static HOST: LazyLock<String> = LazyLock::new(|| {
+        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        Some(host.trim()).filter(|host| !host.is_empty()).unwrap_or("this host").to_owned()
+    });
     format!(
-        "process {} on {host} since {}",
+        "process {} on {} since {}",
         std::process::id(),
+        *HOST,
         jiff::Timestamp::now().strftime("%Y-%m-%d %H:%M:%S.%9f UTC")
     )
 }

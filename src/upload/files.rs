@@ -3,7 +3,9 @@
 //! A file that is missing or refused is counted and left out; it never keeps rows from arriving. What was uploaded is
 //! remembered by size and time, so a second pass sends only what changed.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeSet, HashMap};
+use std::fs::Metadata;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
@@ -132,9 +134,10 @@ pub(crate) fn plan_at_end(fold: &Fold, generated: &[&str], sent: &Sent, place: F
 
 fn plan<'a>(paths: impl Iterator<Item = &'a str>, sent: &Sent, (directory, links): FilesPlace<'_>) -> Plan {
     let mut plan = Plan::default();
+    let mut folders = OwnFolders::new(directory);
     for path in paths {
-        let metadata = inside(directory, path, links).and_then(|local| Some((local.metadata().ok()?, local)));
-        match metadata {
+        let looked = || inside(directory, path, links).and_then(|local| Some((local.metadata().ok()?, local)));
+        match folders.plain_file(path).or_else(looked) {
             Some((metadata, local)) if metadata.is_file() => {
                 let mark = FileMark::from(&metadata);
                 if sent.files.get(path) != Some(&mark) {
@@ -254,12 +257,47 @@ fn helps_to_wait(error: &ApiError) -> bool {
 
 /// The place of a run file on disk; `None` for a path that leads out of the directory, or to a link that is not followed.
 pub(crate) fn inside(directory: &Path, path: &str, links: Links) -> Option<PathBuf> {
-    let relative = Path::new(path);
-    let safe = !path.is_empty() && relative.components().all(|part| matches!(part, Component::Normal(_)));
-    let local = safe.then(|| directory.join(relative))?;
+    let local = safe_path(directory, path)?;
     (stays_at_home(directory, &local) && (links != Links::Never || stays_in_run(directory, &local))
         || is_followed(directory, &local, path, links))
     .then_some(local)
+}
+
+/// The directories of a run, and whether they really lie in it: few have many files, and to find out takes as many steps as
+/// the path has parts.
+struct OwnFolders<'a> {
+    directory: &'a Path,
+    run: OnceCell<Option<PathBuf>>,
+    known: HashMap<PathBuf, bool>,
+}
+
+impl<'a> OwnFolders<'a> {
+    fn new(directory: &'a Path) -> Self {
+        Self { directory, run: OnceCell::new(), known: HashMap::new() }
+    }
+
+    /// A file that is no link, in a directory of the run, whatever becomes of links. `None` says nothing.
+    fn plain_file(&mut self, path: &str) -> Option<(Metadata, PathBuf)> {
+        let local = safe_path(self.directory, path)?;
+        let metadata = local.symlink_metadata().ok().filter(Metadata::is_file)?;
+        let (folder, run) = (local.parent()?, self.run.get_or_init(|| run_of(self.directory)).as_ref()?);
+        let is_own = match self.known.get(folder) {
+            Some(is_own) => *is_own,
+            None => {
+                let is_own = folder.canonicalize().is_ok_and(|real| real.starts_with(run));
+                self.known.insert(folder.to_owned(), is_own);
+                is_own
+            }
+        };
+        is_own.then_some((metadata, local))
+    }
+}
+
+/// The place of a run file below a directory, unless its path leads out of that by its words.
+fn safe_path(directory: &Path, path: &str) -> Option<PathBuf> {
+    let relative = Path::new(path);
+    let safe = !path.is_empty() && relative.components().all(|part| matches!(part, Component::Normal(_)));
+    safe.then(|| directory.join(relative))
 }
 
 /// Whether a link to outside of the run is to be followed: it is the file itself, not a directory on the way, and leads to

@@ -42,8 +42,8 @@ fn checksum(log: &Path, position: u64) -> io::Result<u32> {
     let mut file = File::open(log)?;
     let mut crc = 0;
     for from in [0, position.saturating_sub(WINDOW)] {
-        let mut bytes = Vec::new();
         let wanted = WINDOW.min(position - from);
+        let mut bytes = Vec::with_capacity(wanted as usize);
         file.seek(SeekFrom::Start(from))?;
         if (&mut file).take(wanted).read_to_end(&mut bytes)? as u64 != wanted {
             return Err(io::ErrorKind::UnexpectedEof.into());

@@ -242,11 +242,18 @@ impl<'a> Worker<'a> {
         }
     }
 
+    /// What is kept of logs of the run that were deleted. Few runs have any.
+    async fn take_up(&self) -> Result<Option<Cleaned>, UploadError> {
+        if !Cleaned::is_there(&self.job.state) {
+            return Ok(None);
+        }
+        let (log, state) = (self.job.log.clone(), self.job.state.clone());
+        Ok(spawn_blocking(move || cleaned::take_up(&log, &state)).await.unwrap_or(Ok(None))?)
+    }
+
     /// Waits until the log names its run.
     async fn find_target(&mut self) -> Result<(), UploadError> {
-        let (log, state) = (self.job.log.clone(), self.job.state.clone());
-        let cleaned = spawn_blocking(move || cleaned::take_up(&log, &state)).await.unwrap_or(Ok(None))?;
-        if let Some(cleaned) = cleaned {
+        if let Some(cleaned) = self.take_up().await? {
             let own = RunParameters {
                 entity: cleaned.entity.clone(),
                 project: cleaned.project.clone(),

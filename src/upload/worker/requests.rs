@@ -24,6 +24,9 @@ use crate::wandb_format::{first_step, mark_first_step, unmark_synced};
 /// How many ids are tried for a run whose own holds something else.
 const MOST_IDS: u32 = 10;
 
+/// So many bytes of lines are put together without a thread of their own.
+const AT_ONCE: usize = 64 << 10;
+
 impl Worker<'_> {
     /// Opens the run on the server, or another one in its place where the user chose so.
     pub(super) async fn open(&mut self, after: &Fold, end: LogEnd) -> Result<Opened, UploadError> {
@@ -322,7 +325,8 @@ impl Worker<'_> {
         };
         let uploaded = std::mem::take(&mut self.state.sent.unreported);
         let reported = uploaded.clone();
-        let made = spawn_blocking(move || {
+        let is_small = batch.as_ref().is_none_or(|batch| batch.bytes <= AT_ONCE && batch.console.is_empty());
+        let make = move || {
             let console = batch.as_ref().map(|batch| console_lines(batch, structured)).unwrap_or_default();
             let mut console = console.into_iter();
             let first = console.next();
@@ -347,9 +351,11 @@ impl Worker<'_> {
                 _ => (Bytes::from(body), false),
             };
             std::iter::once(content).chain(rest).map(pack).collect::<Vec<_>>()
-        });
+        };
+        // A change of threads takes longer than to put little together.
+        let made = if is_small { Ok(make()) } else { spawn_blocking(make).await };
         let mut sent = Ok(false);
-        for (body, packed) in made.await.map_err(|error| UploadError::Broken(error.to_string()))? {
+        for (body, packed) in made.map_err(|error| UploadError::Broken(error.to_string()))? {
             sent = api.file_stream(&run, body, packed, seat).await;
             if sent.is_err() {
                 break;
