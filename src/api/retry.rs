@@ -99,14 +99,14 @@ fn says_deleted(body: &[u8]) -> bool {
     String::from_utf8_lossy(body).to_ascii_lowercase().contains("deleted")
 }
 
-/// `Retry-After`: seconds, fractions allowed, or a date.
+/// `Retry-After`: seconds, fractions allowed, or a date. Who asks for no wait at all gets ours, which grows.
 fn wait_asked_for(text: &str, now: SystemTime) -> Option<Duration> {
     let text = text.trim();
     let wait = match text.parse::<f64>() {
         Ok(seconds) => Duration::try_from_secs_f64(seconds).ok()?,
         Err(_) => httpdate::parse_http_date(text).ok()?.duration_since(now).unwrap_or_default(),
     };
-    Some(wait.min(LONGEST_ASKED_WAIT))
+    Some(wait.min(LONGEST_ASKED_WAIT)).filter(|wait| !wait.is_zero())
 }
 
 #[cfg(test)]
@@ -161,7 +161,9 @@ mod tests {
         assert_eq!(judge("3"), Verdict::Again(Some(Duration::from_secs(3))));
         assert_eq!(judge("0.5"), Verdict::Again(Some(Duration::from_millis(500))));
         assert_eq!(judge("Sun, 06 Nov 1994 08:49:37 GMT"), Verdict::Again(Some(Duration::from_secs(7))));
-        assert_eq!(judge("Sun, 06 Nov 1994 08:49:00 GMT"), Verdict::Again(Some(Duration::ZERO)));
+        // No wait at all, 20 times in a row, helps nobody.
+        assert_eq!(judge("Sun, 06 Nov 1994 08:49:00 GMT"), Verdict::Again(None));
+        assert_eq!(judge("0"), Verdict::Again(None));
         assert_eq!(judge("soon"), Verdict::Again(None));
         assert_eq!(judge("-1"), Verdict::Again(None));
         assert_eq!(judge("1e30"), Verdict::Again(None));

@@ -208,12 +208,9 @@ pub struct SyncArgs {
     /// the run's `files`; NAME may hold placeholders; may be repeated
     #[arg(long = "artifact", value_name = "TYPE:NAME=GLOB", conflicts_with = "live")]
     pub artifacts: Vec<ArtifactRule>,
-    /// Send files that are links to any regular file outside of the run, hidden ones too
-    #[arg(long, conflicts_with = "no_follow_links")]
-    pub follow_links: bool,
-    /// Send no file that is a link to outside of the run [default: those to files that are neither hidden nor the system's]
-    #[arg(long)]
-    pub no_follow_links: bool,
+    /// Which links are followed.
+    #[command(flatten)]
+    pub links: LinkArgs,
     /// Also look for files of recorded artifacts in this folder, where the staging folder of the machine that recorded them
     /// was copied to; may be repeated
     #[arg(long, value_name = "DIR")]
@@ -239,6 +236,17 @@ pub struct SyncArgs {
     /// What to say, and how.
     #[command(flatten)]
     pub output: OutputArgs,
+}
+
+/// Which links among the files of runs are followed.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub struct LinkArgs {
+    /// Take files that are links to any regular file outside of the run, hidden ones too
+    #[arg(long, conflicts_with = "no_follow_links")]
+    pub follow_links: bool,
+    /// Take no file that is a link to outside of the run [default: those to files that are neither hidden nor the system's]
+    #[arg(long)]
+    pub no_follow_links: bool,
 }
 
 /// `inspect PATH…`

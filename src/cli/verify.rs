@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::values::parse_duration;
-use super::{DataArgs, NetworkArgs, OutputArgs, RunArgs, TargetArgs};
+use super::{DataArgs, LinkArgs, NetworkArgs, OutputArgs, RunArgs, TargetArgs};
 
 /// `verify PATH…`
 #[derive(Debug, Clone, Args)]
@@ -32,6 +32,9 @@ pub struct VerifyArgs {
     /// Look for the state of runs in this directory [default: beside each run]
     #[arg(long, value_name = "DIR", help_heading = "State")]
     pub state_dir: Option<PathBuf>,
+    /// Which links are followed, as `sync` was told.
+    #[command(flatten)]
+    pub links: LinkArgs,
     /// What a run is, and what it is called.
     #[command(flatten)]
     pub runs: RunArgs,

@@ -12,7 +12,7 @@ use url::Url;
 
 use crate::api::{ApiClient, ApiOptions, Proxies, RetryPolicy, Timeouts, project_url};
 use crate::checkpoint::Shape;
-use crate::cli::{self, Mode};
+use crate::cli::{self, LinkArgs, Mode};
 use crate::commands::error::{CommandError, ExitCode, IoContext as _};
 use crate::commands::reporter::Reporter;
 use crate::commands::ui::{Destination, Totals, Ui, command_line};
@@ -31,7 +31,7 @@ use crate::settings::{Setting, Settings, SettingsError};
 use crate::state_file::lock::Locking;
 use crate::state_file::place::StateHome;
 use crate::tfevents::record::DEFAULT_LIMIT;
-use crate::upload::OnConflict;
+use crate::upload::{Links, OnConflict};
 
 /// A server with more runs than this in a project that nobody chose is a mess that somebody has to clean up.
 const RUNS_WITHOUT_PROJECT: usize = 20;
@@ -346,6 +346,15 @@ pub(super) fn uploads(
     Uploads::new(runtime.clone(), client, settings.transfers, state_home(settings), watcher.clone())
         .keeping(settings.max_spool, settings.clean)
         .on_conflict(on_conflict)
+}
+
+/// What becomes of links among the files of runs.
+pub(super) fn links(links: LinkArgs) -> Links {
+    match (links.follow_links, links.no_follow_links) {
+        (true, _) => Links::Always,
+        (_, true) => Links::Never,
+        _ => Links::Saved,
+    }
 }
 
 /// The runtime of a command.

@@ -159,9 +159,7 @@ impl Live<'_> {
             if followed.is_due()
                 && let Some(Ok(look)) = &followed.look
             {
-                let foreign = place.and_then(|place| place.foreign);
-                let foreign = foreign.map(|foreign| Foreign { ends_at_exit: true, ..foreign });
-                followed.upload = Some(start(log, look, foreign, self.overrides, self.uploads));
+                followed.upload = Some(start(log, look, place, self.overrides, self.uploads));
             }
         }
         grew
@@ -280,7 +278,8 @@ fn may_try_again(outcome: &UploadOutcome) -> bool {
     }
 }
 
-fn start(log: &Path, look: &LogLook, foreign: Option<Foreign>, overrides: &Overrides, uploads: &Uploads) -> Upload {
+fn start(log: &Path, look: &LogLook, place: Option<&Segment>, overrides: &Overrides, uploads: &Uploads) -> Upload {
+    let foreign = place.and_then(|place| place.foreign);
     let (end, receiver) = watch::channel(look.live_end());
     let outcome = Arc::new(Mutex::new(None));
     let to_upload = RunToUpload {
@@ -289,7 +288,8 @@ fn start(log: &Path, look: &LogLook, foreign: Option<Foreign>, overrides: &Overr
         overrides: overrides.clone().or(look.chosen.clone()),
         end: receiver,
         live: !look.live_end().complete,
-        foreign,
+        foreign: foreign.map(|foreign| Foreign { ends_at_exit: true, ..foreign }),
+        earlier: place.map(|place| place.earlier.clone()).unwrap_or_default(),
         // Files beside a run that grows are not whole yet.
         attach: Vec::new(),
         meter: None,

@@ -332,6 +332,7 @@ impl Recording {
             overrides: chosen_target(run.recorder.checkpoint()),
             end: published.0.subscribe(),
             foreign: None,
+            earlier: Vec::new(),
             // They are recorded in the log.
             attach: Vec::new(),
             live,

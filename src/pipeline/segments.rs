@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use crate::checkpoint::Checkpoint;
 use crate::pipeline::sync::id_of;
 use crate::state_file::place::StateHome;
-use crate::upload::{Foreign, Overrides, RunStart, run_start};
+use crate::upload::{Foreign, Overrides, RunLog, RunStart, run_start};
 use crate::wandb_format::RunDirIndex;
 
 /// A log and its place among those of its run.
@@ -20,6 +20,8 @@ pub(super) struct Segment {
     pub(super) log: PathBuf,
     /// Where another client wrote it.
     pub(super) foreign: Option<Foreign>,
+    /// The logs of the run before it, in the order of their start.
+    pub(super) earlier: Vec<RunLog>,
     /// Another log goes on with the run.
     pub(super) continued: bool,
 }
@@ -42,12 +44,12 @@ pub(super) fn in_turn(logs: Vec<PathBuf>, state: &StateHome, overrides: &Overrid
         }
     }
     let mut neighbors = Neighbors::default();
-    groups.into_iter().map(|group| segments(group, &is_ours, overrides, &mut neighbors)).collect()
+    groups.into_iter().map(|group| segments(group, (state, &is_ours), overrides, &mut neighbors)).collect()
 }
 
 fn segments(
     logs: Vec<PathBuf>,
-    is_ours: &dyn Fn(&Path) -> bool,
+    (state, is_ours): (&StateHome, &dyn Fn(&Path) -> bool),
     overrides: &Overrides,
     neighbors: &mut Neighbors,
 ) -> Vec<Segment> {
@@ -58,7 +60,8 @@ fn segments(
     }
     if known.len() == 1 {
         let foreign = |log: &Path| (!is_ours(log)).then(Foreign::default);
-        return logs.into_iter().map(|log| Segment { foreign: foreign(&log), continued: false, log }).collect();
+        let alone = |log: PathBuf| Segment { foreign: foreign(&log), earlier: Vec::new(), continued: false, log };
+        return logs.into_iter().map(alone).collect();
     }
     let mut starts: Vec<(Option<RunStart>, PathBuf)> = known.into_iter().map(|log| (run_start(&log), log)).collect();
     starts.sort_by(|(one, a), (other, b)| {
@@ -72,10 +75,13 @@ fn segments(
     };
     let mut segments = Vec::new();
     for (place, (start, log)) in starts.iter().enumerate().filter(|(_, (_, log))| logs.contains(log)) {
-        let any = |others: &[(Option<RunStart>, PathBuf)]| others.iter().any(|(other, _)| same_run(start, other));
         let (before, behind) = starts.split_at(place);
-        let foreign = (!is_ours(log)).then(|| Foreign { continues: any(before), ..Foreign::default() });
-        segments.push(Segment { continued: any(behind.get(1..).unwrap_or_default()), foreign, log: log.clone() });
+        let earlier = before.iter().filter(|(other, _)| same_run(start, other));
+        let earlier: Vec<RunLog> =
+            earlier.map(|(_, log)| RunLog { log: log.clone(), state: state.of_log(log), limit: None }).collect();
+        let continued = behind.iter().skip(1).any(|(other, _)| same_run(start, other));
+        let foreign = (!is_ours(log)).then(|| Foreign { continues: !earlier.is_empty(), ..Foreign::default() });
+        segments.push(Segment { log: log.clone(), foreign, earlier, continued });
     }
     segments
 }

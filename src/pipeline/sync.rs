@@ -38,7 +38,7 @@ pub fn sync(
 ) {
     for group in segments::in_turn(logs, uploads.state(), overrides) {
         let mut runs: Vec<(RunToUpload, Ended)> = Vec::new();
-        for Segment { log, foreign, continued } in group {
+        for Segment { log, foreign, earlier, continued } in group {
             let id = id_of(&log);
             let LogLook { end, chosen, .. } = match LogLook::at(&log, uploads.state(), stale_after) {
                 Ok(look) => look,
@@ -56,6 +56,7 @@ pub fn sync(
                 live: false,
                 attach: attach::to_log(artifacts, &log, uploads.state()),
                 foreign,
+                earlier,
                 meter: None,
             };
             let (watcher_at_end, state) = (watcher.clone(), uploads.state().clone());

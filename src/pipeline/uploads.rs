@@ -21,8 +21,8 @@ use crate::pipeline::spool::{Fate, Meter, Spool};
 use crate::pipeline::stopping::Stopping;
 use crate::state_file::place::StateHome;
 use crate::upload::{
-    Cleaning, Fleet, Foreign, Links, LogEnd, OnConflict, Overrides, Progress, Queued, RunState, UploadError, UploadJob,
-    UploadOutcome, upload_queued_run,
+    Cleaning, Fleet, Foreign, Links, LogEnd, OnConflict, Overrides, Progress, Queued, RunLog, RunState, UploadError,
+    UploadJob, UploadOutcome, upload_queued_run,
 };
 
 /// The pause between two uploads of a log that still grows, when one could not go on.
@@ -77,6 +77,8 @@ pub struct RunToUpload {
     pub live: bool,
     /// What is special about the log where another client wrote it.
     pub foreign: Option<Foreign>,
+    /// The logs of the run before it, in the order of their start.
+    pub earlier: Vec<RunLog>,
     /// What is made of files beside the log, and sent when all of it was.
     pub attach: Vec<Attachment>,
     /// Its bytes in the spool, if it is read in this process.
@@ -217,8 +219,7 @@ impl Uploads {
                 queued = Some(waiting.reached(&fleet).await);
             }
             let mut failed: Option<(PathBuf, bool)> = None;
-            let mut elsewhere: Option<String> = None;
-            for (mut run, ended) in runs {
+            for (run, ended) in runs {
                 if let Some((before, skipped)) = &failed {
                     let id = run.id.map(|id| id.to_string()).unwrap_or_default();
                     let mut outcome = UploadOutcome::not_tried(id, UploadError::NotItsTurn(before.clone()));
@@ -227,10 +228,6 @@ impl Uploads {
                     }
                     ended(outcome);
                     continue;
-                }
-                // What continues a run that went under another id goes there too.
-                if let Some(id) = &elsewhere {
-                    run.overrides.run_id = Some(id.clone());
                 }
                 let upload = upload(&run, &fleet, queued.take(), &watcher, &state, &spool, &choices);
                 let outcome = Box::pin(upload).await;
@@ -241,11 +238,6 @@ impl Uploads {
                     RunState::Partial if outcome.later.is_some() => Some((run.log.clone(), false)),
                     _ => None,
                 };
-                let asked = run.overrides.run_id.clone().or(run.id.as_ref().map(ToString::to_string));
-                elsewhere = Some(&outcome.run_id)
-                    .filter(|id| !id.is_empty() && asked.as_ref() != Some(*id))
-                    .cloned()
-                    .or(elsewhere);
                 if let Some(meter) = &run.meter {
                     meter.ended(fate(&outcome.state));
                 }
@@ -325,6 +317,7 @@ impl RunToUpload {
             live: self.live,
             on_conflict,
             foreign: self.foreign,
+            earlier: self.earlier.clone(),
             attach: self.attach.clone(),
             staging: staging.clone(),
             accept_losses,

@@ -17,7 +17,7 @@ use crate::model::{LogPosition, Skips};
 use crate::pipeline::recording::chosen_target;
 use crate::pipeline::segments;
 use crate::state_file::place::StateHome;
-use crate::upload::{Overrides, RunContents, RunLog};
+use crate::upload::{Links, Overrides, RunContents, RunLog};
 use crate::verify::{Expected, Finding, Found, Verdict, What, compare};
 
 /// The pause before the server is asked again, at first and at most.
@@ -33,6 +33,8 @@ pub struct RunToVerify {
     pub logs: Vec<RunLog>,
     /// What replaces what the logs say.
     pub overrides: Overrides,
+    /// Which links among its files were followed.
+    pub links: Links,
     /// What is known without a log, or why nothing is.
     pub without_log: Option<Result<RunContents, String>>,
     /// What of its sources is in no log yet.
@@ -154,11 +156,11 @@ pub async fn verify(
 }
 
 async fn verify_run(run: RunToVerify, api: Arc<ApiClient>, until: Instant, cancel: CancellationToken) -> RunVerified {
-    let RunToVerify { source, logs, overrides, without_log, not_recorded, skips } = run;
+    let RunToVerify { source, logs, overrides, links, without_log, not_recorded, skips } = run;
     let (server, first) = (api.base_url().clone(), logs.first().map_or_else(|| source.clone(), |log| log.log.clone()));
     let read = spawn_blocking(move || match without_log {
         Some(known) => known,
-        None => RunContents::read(&logs, &server, &overrides).map_err(|error| error.to_string()),
+        None => RunContents::read(&logs, &server, &overrides, links).map_err(|error| error.to_string()),
     });
     let read = read.await.unwrap_or_else(|error| Err(error.to_string()));
     let mut verified = RunVerified {

@@ -162,7 +162,7 @@ pub struct ToScan<'a> {
 }
 
 /// Reads all files for what restarts superseded. A file that cannot be read says nothing: reading it again will tell.
-pub fn find_superseded(files: &[ToScan<'_>], axes: &Arc<Axes>) -> Vec<Superseded> {
+pub fn find_superseded(files: &[ToScan<'_>], axes: &Arc<Axes>, max_record: u64) -> Vec<Superseded> {
     let mut found = vec![Superseded::default(); files.len()];
     let mut directories: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     for (index, file) in files.iter().enumerate() {
@@ -176,8 +176,8 @@ pub fn find_superseded(files: &[ToScan<'_>], axes: &Arc<Axes>) -> Vec<Superseded
             .filter_map(|index| files.get(*index))
             .map(|file| {
                 let mut steps = FileSteps::default();
-                if let Err(error) = scan(file, axes, &mut table, &mut steps) {
-                    tracing::debug!(%error, path = %file.plan.path.display(), "cannot look for restarts");
+                if let Err(error) = scan(file, axes, max_record, &mut table, &mut steps) {
+                    tracing::warn!(%error, path = %file.plan.path.display(), "cannot look for restarts");
                 }
                 steps
             })
@@ -191,10 +191,16 @@ pub fn find_superseded(files: &[ToScan<'_>], axes: &Arc<Axes>) -> Vec<Superseded
     found
 }
 
-fn scan(file: &ToScan<'_>, axes: &Arc<Axes>, table: &mut TagTable, steps: &mut FileSteps) -> io::Result<()> {
+fn scan(
+    file: &ToScan<'_>,
+    axes: &Arc<Axes>,
+    max_record: u64,
+    table: &mut TagTable,
+    steps: &mut FileSteps,
+) -> io::Result<()> {
     let mut names = RowBuilder::new(file.rule.clone(), axes.clone(), file.plan.from_tf2_writer, None);
     let mut places: HashMap<usize, (Arc<str>, Arc<str>)> = HashMap::new();
-    let mut events = EventFile::open(&file.plan.path, &FilePosition::default())?;
+    let mut events = EventFile::open(&file.plan.path, &FilePosition::default())?.with_limit(max_record);
     loop {
         match events.next_event(table)? {
             Next::Event => {

@@ -285,7 +285,7 @@ impl Recorder {
             .zip(&*ready)
             .filter_map(|(plan, source)| Some(ToScan { plan, rule: &self.checkpoint.sources.get(source.index)?.rule }))
             .collect();
-        for (source, superseded) in ready.iter_mut().zip(find_superseded(&files, &self.axes)) {
+        for (source, superseded) in ready.iter_mut().zip(find_superseded(&files, &self.axes, self.max_record)) {
             source.set_superseded(superseded);
         }
     }

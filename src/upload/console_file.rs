@@ -1,11 +1,14 @@
 //! `output.log`: the console of a run as a file of its own. Blocking.
 //!
 //! The lines that a server was sent are not kept, so the file is made from the log, whole, when the run has ended. It holds
-//! the text of each line and nothing else, as the official client's does.
+//! the text of each line and nothing else, as the official client's does. There is one such file of a run, so it begins with
+//! what the logs of the run before this one hold, as far as they are here.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use tracing::debug;
 
 use crate::model::LogPosition;
 use crate::upload::console::{ConsoleLine, Printed};
@@ -18,21 +21,38 @@ pub(crate) const OUTPUT_LOG: &str = "output.log";
 /// So many bytes of lines are kept before they are written.
 const BUFFER: usize = 1 << 20;
 
-/// Makes the file from a log, read up to `limit`. It is there whole, or as it was before.
-pub(crate) fn write(log: &Path, limit: Option<LogPosition>, directory: &Path) -> io::Result<()> {
+/// Makes the file from the logs of a run, each read up to a limit, the last of which must be there. It is there whole, or as
+/// it was before. False when there are no lines, and so no file is made.
+pub(crate) fn write(logs: &[(PathBuf, Option<LogPosition>)], directory: &Path) -> io::Result<bool> {
     let path = directory.join(OUTPUT_LOG);
     let fresh = directory.join(format!("{OUTPUT_LOG}.tmp"));
-    let written = write_to(&fresh, log, limit).and_then(|()| fs::rename(&fresh, &path));
-    if written.is_err() {
-        let _ = fs::remove_file(&fresh);
+    let written = write_to(&fresh, logs);
+    if let Ok(1..) = written {
+        return fs::rename(&fresh, &path).map(|()| true);
     }
-    written
+    let _ = fs::remove_file(&fresh);
+    written.map(|_| false)
 }
 
-fn write_to(path: &Path, log: &Path, limit: Option<LogPosition>) -> io::Result<()> {
+/// Returns how long it is.
+fn write_to(path: &Path, logs: &[(PathBuf, Option<LogPosition>)]) -> io::Result<u64> {
     // What a process that died left here, or a link that leads elsewhere.
     let _ = fs::remove_file(path);
     let mut out = BufWriter::new(File::create_new(path)?);
+    if let Some(((last, limit), earlier)) = logs.split_last() {
+        for (log, limit) in earlier {
+            if let Err(error) = write_log(&mut out, log, *limit) {
+                debug!(log = %log.display(), %error, "its console is not in the file");
+            }
+        }
+        write_log(&mut out, last, *limit)?;
+    }
+    // It can be made again, so it need not survive a loss of power.
+    out.flush()?;
+    out.get_ref().metadata().map(|metadata| metadata.len())
+}
+
+fn write_log(out: &mut impl io::Write, log: &Path, limit: Option<LogPosition>) -> io::Result<()> {
     let mut reader = LogReader::open(log).map_err(plain)?;
     reader.set_limit(limit);
     let (mut fold, mut printed) = (Fold::default(), Printed::default());
@@ -43,16 +63,14 @@ fn write_to(path: &Path, log: &Path, limit: Option<LogPosition>) -> io::Result<(
                     fold.print(&record, &mut printed);
                 }
                 if printed.bytes() > BUFFER {
-                    write_lines(&printed.take_final(), &mut out)?;
+                    write_lines(&printed.take_final(), out)?;
                 }
             }
             Next::Damaged { .. } => {}
             Next::End | Next::Incomplete { .. } => break,
         }
     }
-    write_lines(&printed.finish(&fold.console).1, &mut out)?;
-    // It can be made again, so it need not survive a loss of power.
-    out.flush()
+    write_lines(&printed.finish(&fold.console).1, out)
 }
 
 fn write_lines(lines: &[ConsoleLine], out: &mut impl io::Write) -> io::Result<()> {

@@ -26,7 +26,7 @@ use crate::verify::{Expected, ExpectedArtifact, ExpectedFile};
 use crate::wandb_format::{EntryKind, HistoryLines, LogError, LogReader, Next, first_step};
 
 /// A log of a run.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunLog {
     /// The `run-ID.wandb`; it may have been deleted after it arrived.
     pub log: PathBuf,
@@ -52,12 +52,13 @@ pub struct RunContents {
     /// Versions of artifacts that are not compared, because the logs hold only parts of them.
     pub parts_of_artifacts: u64,
     locks: Vec<PathBuf>,
+    links: Links,
 }
 
 impl RunContents {
     /// Reads the logs of one run, in the order of their start.
-    pub fn read(logs: &[RunLog], server: &Url, overrides: &Overrides) -> Result<Self, LogError> {
-        let mut contents = Self::default();
+    pub fn read(logs: &[RunLog], server: &Url, overrides: &Overrides, links: Links) -> Result<Self, LogError> {
+        let mut contents = Self { links, ..Self::default() };
         let mut before = None;
         for log in logs {
             before = Some(contents.add(log, server, overrides, before)?);
@@ -206,7 +207,7 @@ impl RunContents {
             if policy == Policy::End && !ended {
                 continue;
             }
-            let local = inside(files_dir, &path, Links::Saved).filter(|local| local.is_file());
+            let local = inside(files_dir, &path, self.links).filter(|local| local.is_file());
             let size = local.as_ref().and_then(|local| local.metadata().ok()).map(|metadata| metadata.len());
             let changes = !ended && !is_uploaded_once(&path, policy);
             let size = size.or_else(|| state.sent.files.get(&path).map(|mark| mark.size));

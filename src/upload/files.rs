@@ -152,11 +152,11 @@ fn plan<'a>(paths: impl Iterator<Item = &'a str>, sent: &Sent, (directory, links
     plan
 }
 
-/// Writes the files that every run has, and says what became of each. The log is read up to `limit`.
+/// Writes the files that every run has, and says what became of each. `logs` are those of the run, this one last, each with
+/// the position up to which it is read.
 pub(crate) fn write_generated(
     fold: &Fold,
-    log: &Path,
-    limit: Option<LogPosition>,
+    logs: &[(PathBuf, Option<LogPosition>)],
     directory: &Path,
 ) -> Vec<(&'static str, io::Result<()>)> {
     let mut summary = Vec::new();
@@ -173,9 +173,12 @@ pub(crate) fn write_generated(
         (path, made.map_err(io::Error::from).and_then(|()| write_anew(&directory.join(path), &content)))
     };
     let mut written: Vec<_> = files.into_iter().map(write).collect();
-    if !fold.console.is_empty() {
-        let console = || console_file::write(log, limit, directory);
-        written.push((OUTPUT_LOG, made.map_err(io::Error::from).and_then(|()| console())));
+    let is_first = logs.len() <= 1;
+    if !(fold.console.is_empty() && is_first) {
+        match made.map_err(io::Error::from).and_then(|()| console_file::write(logs, directory)) {
+            Ok(false) => {}
+            result => written.push((OUTPUT_LOG, result.map(drop))),
+        }
     }
     written
 }
@@ -457,7 +460,7 @@ mod tests {
         let linked = place.path().join("home/run2");
         std::fs::create_dir_all(&linked).expect("made");
         symlink(place.path(), linked.join("files")).expect("linked");
-        let written = write_generated(&Fold::default(), Path::new("no log"), None, &linked.join("files"));
+        let written = write_generated(&Fold::default(), &[], &linked.join("files"));
         assert!(written.iter().all(|(_, result)| result.is_err()), "{written:?}");
         assert!(!place.path().join("config.yaml").exists());
     }

@@ -14,6 +14,7 @@ use crate::state_file::StateFileError;
 use crate::state_file::lock::LockError;
 use crate::state_file::place::StatePlace;
 use crate::upload::artifacts::ArtifactError;
+use crate::upload::contents::RunLog;
 use crate::wandb_format::LogError;
 
 /// One log to upload.
@@ -36,6 +37,8 @@ pub struct UploadJob {
     pub on_conflict: OnConflict,
     /// What is special about it where another client wrote it.
     pub foreign: Option<Foreign>,
+    /// The logs of the run before it, in the order of their start.
+    pub earlier: Vec<RunLog>,
     /// What is made of files beside it, and sent when all of it was.
     pub attach: Vec<Attachment>,
     /// Folders in which staged files of its artifacts may lie, besides where they were and around the log.

@@ -93,6 +93,8 @@ struct Worker<'a> {
     end: watch::Receiver<LogEnd>,
     fleet: &'a Arc<Fleet>,
     target: Target,
+    /// Where a log begins of which nothing is known: the target, or the other id under which the logs before it went.
+    begins_at: Target,
     state: UploadState,
     keep: Option<Keep>,
     reading: Reading,
@@ -162,6 +164,7 @@ impl<'a> Worker<'a> {
             job,
             end: job.end.clone(),
             fleet,
+            begins_at: target.clone(),
             target,
             state: UploadState::default(),
             keep: None,
@@ -298,11 +301,23 @@ impl<'a> Worker<'a> {
             self.state = UploadState { logs: self.state.logs, ..UploadState::default() };
         }
         self.forget_artifacts_to_try_again();
+        self.begins_at = self.target.clone();
+        if let Some(run) = self.run_of_earlier_logs() {
+            self.begins_at.run_id = run.run_id;
+        }
         if self.job.cleaning == Cleaning::AsAcknowledged {
             // What a process that ended in between did not come to.
             self.to_delete = self.state.sent.files.keys().cloned().collect();
         }
         Ok(())
+    }
+
+    /// What is known of the run from the logs before this one.
+    fn run_of_earlier_logs(&self) -> Option<RunAddress> {
+        self.job.earlier.iter().rev().find_map(|log| {
+            let path = state_path(&log.state, self.fleet.api.base_url(), &self.target);
+            UploadState::load(&path).ok().flatten()?.run
+        })
     }
 
     /// Sends what a batch brings, if it brings anything, and takes it over into the state. `last` is the run's exit code,

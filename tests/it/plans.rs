@@ -29,6 +29,10 @@ fn files_below(directory: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
+        // `latest-run` leads to whichever run was made last, which is there already.
+        if path.is_symlink() {
+            continue;
+        }
         if path.is_dir() {
             files.extend(files_below(&path));
         } else {

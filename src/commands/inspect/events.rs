@@ -130,7 +130,7 @@ pub(super) fn look_at_run(planned: &Planned<'_>, options: &RecordOptions, axes: 
         Restarts::Keep => Vec::new(),
         Restarts::Purge => {
             let files: Vec<_> = plan.sources.iter().zip(&rules).map(|(plan, rule)| ToScan { plan, rule }).collect();
-            find_superseded(&files, axes)
+            find_superseded(&files, axes, options.max_record)
         }
     };
     let mut superseded = superseded.into_iter();

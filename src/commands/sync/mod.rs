@@ -24,7 +24,7 @@ use crate::model::RunId;
 use crate::pipeline::{self, Uploads, Watcher};
 use crate::settings::{Setting, Settings, check_project};
 use crate::state_file::place::StateHome;
-use crate::upload::{Links, Overrides};
+use crate::upload::Overrides;
 use crate::wandb_format::{find_logs, is_synced};
 
 /// Runs the command.
@@ -83,7 +83,7 @@ pub(super) fn run(
     );
     reporter.found(0, chosen.logs.len(), 0);
     let Some(client) = client else {
-        let links = links(arguments);
+        let links = session::links(arguments.links);
         return Ok(plan::show(&chosen.logs, &overrides, &arguments.artifacts, links, not_looked_at, settings, ui));
     };
     let runtime = session::start_runtime()?;
@@ -97,7 +97,8 @@ pub(super) fn run(
     let verified = verify::afterwards(arguments.verify, settings, (&runtime, &stop), ui, || {
         // What was said to be synced before may be gone by now, and what was cleaned just now is gone here.
         let logs = chosen.logs.into_iter().chain(chosen.left_out).filter(|log| log.is_file()).collect();
-        Ok(verify::of_logs(logs, cleaned::find(&paths, &state, &Listings::default()), &state, &overrides))
+        let gone = cleaned::find(&paths, &state, &Listings::default());
+        Ok(verify::of_logs(logs, gone, &state, &overrides, session::links(arguments.links)))
     })?;
     Ok(reporter.finish("synced", stop.exit_code().into_iter().chain(not_looked_at).chain(verified)))
 }
@@ -111,17 +112,9 @@ fn uploads(
 ) -> Uploads {
     let staging: Vec<PathBuf> = arguments.staging.iter().chain(&settings.staging_dir).cloned().collect();
     session::uploads(runtime, client, settings, watcher)
-        .following(links(arguments))
+        .following(session::links(arguments.links))
         .staged_in(&staging)
         .accepting_losses(arguments.accept_losses)
-}
-
-fn links(arguments: &SyncArgs) -> Links {
-    match (arguments.follow_links, arguments.no_follow_links) {
-        (true, _) => Links::Always,
-        (_, true) => Links::Never,
-        _ => Links::Saved,
-    }
 }
 
 /// What was chosen for this program replaces what the logs say; the official client's variables are for the process that

@@ -20,7 +20,7 @@ use crate::recorder::RecordError;
 use crate::settings::Settings;
 use crate::state_file::place::StateHome;
 use crate::survey::{PlannedRun, PlannedSource, Survey};
-use crate::upload::{Overrides, RunContents, RunLog};
+use crate::upload::{Links, Overrides, RunContents, RunLog};
 use crate::verify::{Finding, What};
 use crate::wandb_format::{RunDir, find_logs_beside};
 
@@ -61,7 +61,7 @@ pub(super) fn find(
         // Runs of event files were found by these already.
         let known: HashSet<PathBuf> = runs.iter().flat_map(|run| &run.logs).filter_map(real_directory).collect();
         let is_new = |log: &RunLog| real_directory(log).is_none_or(|directory| !known.contains(&directory));
-        let of_logs = of_logs(logs.logs, gone, &state, &overrides);
+        let of_logs = of_logs(logs.logs, gone, &state, &overrides, session::links(arguments.links));
         runs.extend(of_logs.into_iter().filter(|run| run.logs.iter().all(is_new)));
     }
     let code = match (refused.is_empty(), skips.any_loss()) {
@@ -83,12 +83,14 @@ pub(in crate::commands) fn of_logs(
     gone: Vec<PathBuf>,
     state: &StateHome,
     overrides: &Overrides,
+    links: Links,
 ) -> Vec<RunToVerify> {
     let cleaned = gone.into_iter().filter_map(|directory| {
         let note = Cleaned::load(&state.of(&directory)).ok().flatten()?;
         Some(RunDir::new(directory, RunId::new(note.run_id).ok()?).log())
     });
-    runs_of_logs(logs.into_iter().chain(cleaned).collect(), state, overrides)
+    let logs = logs.into_iter().chain(cleaned).collect();
+    runs_of_logs(logs, state, overrides).into_iter().map(|run| RunToVerify { links, ..run }).collect()
 }
 
 /// Runs of event files.
@@ -157,6 +159,7 @@ fn recorded(
         source: planned.plan.directory.clone(),
         logs: vec![log],
         overrides,
+        links: Links::default(),
         without_log: None,
         not_recorded: what_is_new(planned.plan, checkpoint, &new).into_iter().collect(),
         skips: new.skips,

@@ -97,7 +97,7 @@ impl Worker<'_> {
         let known = self.state.run.clone();
         let beginning = match &known {
             Some(run) => Beginning::known(run, &self.state.fold),
-            None => self.look(after, &contact::with_other_id(&self.target, number), append).await?,
+            None => self.look(after, &contact::with_other_id(&self.begins_at, number), append).await?,
         };
         let Beginning { target, mut from, storage_id, base, inherited, described } = beginning;
         let inherits = inherited.is_some();
@@ -270,7 +270,8 @@ impl Worker<'_> {
             };
             match self.fleet.api.alert(&run, &alert, &*self.seat).await {
                 Ok(()) => {}
-                Err(error) if matches!(error.class(), Class::Rejected | Class::Protocol) => {
+                // Of a server that knows no alerts. A page of something in between is no answer, and ends no alert.
+                Err(error) if error.class() == Class::Rejected || error.status() == Some(501) => {
                     warn!(%error, run = %run.run_id, "an alert was not taken");
                     self.state.sent.failed_alerts += 1;
                 }

@@ -110,10 +110,19 @@ fn alerts_are_sent_once() {
     std::fs::create_dir(&directory).unwrap();
     script("record_variants.py").arg(&directory).run().ok();
     let log = logs_below(&directory).into_iter().find(|log| log.ends_with("run-alert.wandb")).unwrap();
+    // A page of something in between refuses nothing for good.
+    let server = FakeServer::start();
+    server.fault(Fault::html(Route::graphql("NotifyScriptableRunAlert"), 200).always());
+    place.call(["sync"]).arg(&log).server(&server).run().code(1);
+    assert_eq!(server.run("alert").unwrap().alerts.len(), 0);
+    server.behave();
+    place.call(["sync"]).arg(&log).server(&server).run().ok();
+    assert_eq!(server.run("alert").unwrap().alerts.len(), 1);
+    std::fs::remove_dir_all(log.parent().unwrap().join(".wandb-bridge")).unwrap();
     let server = FakeServer::start();
     // The server has taken the alert, and then the rows do not get through.
     server.fault(Fault::status(Route::FileStream, 500).always());
-    place.call(["sync", "--retries", "0"]).arg(&log).server(&server).run().code(5);
+    place.call(["sync", "--include-synced", "--retries", "0"]).arg(&log).server(&server).run().code(5);
     assert_eq!(server.run("alert").unwrap().alerts.len(), 1);
     server.behave();
     for _ in 0..2 {

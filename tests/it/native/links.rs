@@ -35,5 +35,10 @@ fn saved_files_are_followed_wherever_they_are_unless_they_are_hidden() {
         assert_eq!(sent, expected, "{flags:?}");
         let said = ended.stderr.contains("`hidden` is a link to outside of the run; `--follow-links` sends such files");
         assert_eq!(said, code == 3, "{flags:?}: {}", ended.stderr);
+        // `verify` looks at what was sent by the same rule, and no farther.
+        let verify = || place.call(["verify"]).args(flags).arg(&log).server(&server).run();
+        verify().code(code);
+        fs::write(place.path("scratch/.cache/hidden"), "SCRATCH/.cache/hidden").unwrap();
+        verify().code(3);
     }
 }

@@ -39,6 +39,8 @@ fn check(run: &RunSnapshot) {
     assert_eq!((summary.get("_step"), summary.get("mine")), (Some(&Json::from(25)), Some(&Json::from(1))));
     let texts: Vec<&str> = run.console.iter().filter_map(|line| Some(line.split_once(' ')?.1)).collect();
     assert_eq!(texts, ["3 rows", "3 rows", "3 rows"]);
+    // The file holds what all logs printed, not only what the last one did.
+    assert_eq!(run.files["output.log"].text(), "3 rows\n3 rows\n3 rows\n");
 }
 
 #[test]
@@ -56,7 +58,8 @@ fn resumed_logs_make_the_same_run_by_either_client() {
     let summary = other.summary.unwrap();
     assert!(!summary.contains("mine"));
     other.summary = Some(summary.replacen('{', r#"{"mine":1,"#, 1));
-    let ignored_files = ["wandb-summary.json".to_owned()].into();
+    assert_eq!(other.files["output.log"].text(), "3 rows\n");
+    let ignored_files = ["wandb-summary.json".to_owned(), "output.log".to_owned()].into();
     let compared = Compared { console: true, ignored_files, ..Compared::default() };
     assert_eq!(same_run_but_for(&run, &other, &compared), Ok(()));
     for log in &logs {
@@ -140,6 +143,60 @@ fn a_log_that_fails_keeps_those_behind_it_back() {
     sync(&place, &logs, &server).ok();
     server.assert_content();
     check(&server.run("again").unwrap());
+}
+
+/// Puts a run of somebody else under the id of the logs.
+fn dispute(server: &FakeServer, place: &Place, logs: &[PathBuf]) -> Vec<String> {
+    let theirs = place.path("theirs/offline-run-20260101_000000-again");
+    copy_tree(logs[0].parent().unwrap(), &theirs);
+    place.call(["sync"]).arg(theirs.join(logs[0].file_name().unwrap())).server(server).run();
+    server.append_history("again", r#"{"_step":1000,"x":-1}"#);
+    server.run("again").unwrap().history
+}
+
+#[test]
+fn all_logs_go_to_the_other_id_that_the_first_one_went_to() {
+    for (at_once, state_is_kept) in [(true, true), (false, true), (false, false)] {
+        let (place, server) = (Place::new(), FakeServer::start());
+        let logs = record(&place, "none");
+        let theirs = dispute(&server, &place, &logs);
+        let call = |logs: &[PathBuf]| {
+            let call = place.call(["sync", "--include-synced", "--on-conflict", "new-id"]).args(logs).server(&server);
+            call.run().ok()
+        };
+        if at_once {
+            call(&logs);
+        } else {
+            logs.iter().for_each(|log| drop(call(std::slice::from_ref(log))));
+        }
+        if !state_is_kept {
+            // Who lost the state of the last log still knows where those before it went.
+            std::fs::remove_dir_all(logs[2].parent().unwrap().join(".wandb-bridge")).unwrap();
+        }
+        call(&logs);
+        let run = server.run("again-2").unwrap();
+        if state_is_kept {
+            check(&run);
+        }
+        assert_eq!(run.column("x"), [0, 1, 2, 3, 4, 5, 6, 7, 8].map(Json::from));
+        assert_eq!(server.run("again").unwrap().history, theirs);
+        assert_eq!(server.runs().len(), 2);
+        server.assert_content();
+    }
+}
+
+#[test]
+fn all_logs_of_a_run_that_is_skipped_are_skipped() {
+    let (place, server) = (Place::new(), FakeServer::start());
+    let logs = record(&place, "none");
+    let theirs = dispute(&server, &place, &logs);
+    let call = || place.call(["sync", "--on-conflict", "skip", "--json"]).args(&logs).server(&server).run().ok();
+    for _ in 0..2 {
+        let states: Vec<_> = call().json_runs().iter().map(|run| run["state"].clone()).collect();
+        assert_eq!(states, ["skipped", "skipped", "skipped"]);
+        assert_eq!(server.run("again").unwrap().history, theirs);
+    }
+    assert_eq!(server.runs().len(), 1);
 }
 
 #[test]

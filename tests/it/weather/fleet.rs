@@ -63,6 +63,7 @@ fn job(log: &std::path::Path) -> (watch::Sender<LogEnd>, UploadJob) {
         live: false,
         on_conflict: OnConflict::Fail,
         foreign: None,
+        earlier: Vec::new(),
         attach: Vec::new(),
         staging: Default::default(),
         accept_losses: false,
