@@ -100,8 +100,8 @@ def document(results, bench, minutes):
     head = ["case", "we run", "ours", "beside it", "the peer", "as fast", "peak MB, ours / peer", "target", "met"]
     lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head), *map(line, results)]
     return (
-        f"{machine(bench)} Medians of at least five rounds in turn (one where memory alone is compared), "
-        f"{minutes:.0f} minutes in all.\n\n" + "\n".join(lines)
+        f"{machine(bench)} Medians of at least five rounds in turn "
+        f"(one of watches, where memory alone is compared, and where the peer needs minutes), {minutes:.0f} minutes in all.\n\n" + "\n".join(lines)
     )
 
 

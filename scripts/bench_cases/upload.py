@@ -97,6 +97,8 @@ class TensorBoard(Case):
     unit = "scalars"
     target, at_least = "50 ×", 50.0
     tags = 4
+    # The peer needs minutes.
+    rounds = 1
 
     def prepare(self, bench):
         self.amount = bench.size(200_000, 400)
@@ -124,6 +126,7 @@ class Script(TensorBoard):
     """The same, beside what people write themselves."""
 
     name = "upload-script"
+    rounds = 5
     peer_name = "`EventAccumulator` and `run.log`, 0.31.0"
 
     def peer(self, bench):
