@@ -24,26 +24,33 @@ use wandb_bridge::wandb_format::{EntryKind, HistoryLines, LogReader, LogWriter, 
 const EVENTS: usize = 20_000;
 const TAGS: usize = 4;
 
-/// Rows of one histogram of 30 bins.
-fn histograms() -> Vec<RunUpdate> {
-    let key: Arc<str> = Arc::from("weights");
+/// As many rows as `EVENTS` scalars make, with these values in each.
+fn rows(values: impl Fn(usize) -> Vec<(Arc<str>, RowValue)>) -> Vec<RunUpdate> {
     let axis: Arc<str> = Arc::from("global_step");
     let row = |index: usize| {
-        let edge = |bin: usize| (index as f64).sin() + bin as f64 * 0.037;
-        let histogram = Histogram {
-            edges: (0..=30).map(edge).collect(),
-            weights: (0..30).map(|bin| f64::from(bin * bin % 1000)).collect(),
-        };
         RunUpdate::Row(Row {
             index: index as u64,
             timestamp: 1.7e9 + index as f64 / 8.0,
             runtime: index as f64 / 8.0,
             axis: axis.clone(),
             axis_value: index as i64,
-            values: vec![(key.clone(), histogram.into())],
+            values: values(index),
         })
     };
     (0..EVENTS / TAGS).map(row).collect()
+}
+
+/// Rows of one histogram of 30 bins.
+fn histograms() -> Vec<RunUpdate> {
+    let key: Arc<str> = Arc::from("weights");
+    rows(|index| {
+        let edge = |bin: usize| (index as f64).sin() + bin as f64 * 0.037;
+        let histogram = Histogram {
+            edges: (0..=30).map(edge).collect(),
+            weights: (0..30).map(|bin| f64::from(bin * bin % 1000)).collect(),
+        };
+        vec![(key.clone(), histogram.into())]
+    })
 }
 
 /// Scalars of some tags, one an event.
@@ -68,19 +75,10 @@ fn framed() -> Vec<u8> {
 
 fn updates() -> Vec<RunUpdate> {
     let keys: Vec<Arc<str>> = (0..TAGS).map(|tag| Arc::from(format!("train/metric_{tag}"))).collect();
-    let axis: Arc<str> = Arc::from("global_step");
-    let row = |index: usize| {
+    rows(|index| {
         let value = |key: &Arc<str>| (key.clone(), RowValue::Number(Number::F32((index as f32).sin())));
-        RunUpdate::Row(Row {
-            index: index as u64,
-            timestamp: 1.7e9 + index as f64 / 8.0,
-            runtime: index as f64 / 8.0,
-            axis: axis.clone(),
-            axis_value: index as i64,
-            values: keys.iter().map(value).collect(),
-        })
-    };
-    (0..EVENTS / TAGS).map(row).collect()
+        keys.iter().map(value).collect()
+    })
 }
 
 fn reading(criterion: &mut Criterion) {

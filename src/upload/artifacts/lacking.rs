@@ -115,11 +115,11 @@ fn read(path: &Path, digest: &str, size: u64) -> Result<Mark, WhyLacking> {
         _ => WhyLacking::Unreadable(error.to_string()),
     };
     let metadata = path.metadata().map_err(wrong)?;
-    if metadata.is_file() && !fits(metadata.len(), size) {
-        return Err(WhyLacking::Differs);
-    }
     if !metadata.is_file() {
         return Err(WhyLacking::Unreadable("it is no file".to_owned()));
+    }
+    if !fits(metadata.len(), size) {
+        return Err(WhyLacking::Differs);
     }
     match hash_file(path) {
         Ok(hashed) if hashed.digest == digest => Ok(hashed.mark),
