@@ -22,10 +22,10 @@ use crate::api::app_url::app_url;
 use crate::api::body::Body;
 use crate::api::budget::Budget;
 use crate::api::error::{ApiError, message_of, shown};
-use crate::api::graphql::Features;
 use crate::api::outage::{GivingUp, Outage, Weather};
 use crate::api::patience::{Begun, Patience};
 use crate::api::retry::{Answer, Call, RetryPolicy, Verdict, judge};
+use crate::api::viewer::Features;
 
 /// The longest answer that is read: a `RunResumeStatus` carries config, summary and lines.
 const LONGEST_ANSWER: usize = 256 << 20;

@@ -22,9 +22,9 @@ use serde::Deserialize;
 use crate::api::body::Body;
 use crate::api::client::{ApiClient, Outgoing, json_headers};
 use crate::api::error::ApiError;
-use crate::api::graphql::Bucket;
 use crate::api::patience::Patience;
 use crate::api::retry::Call;
+use crate::api::runs::Bucket;
 use crate::model::json::write_string;
 
 /// Lines of one file of a run, escaped and ready for a body.

@@ -20,7 +20,9 @@ mod outage;
 mod patience;
 mod retry;
 mod run_facts;
+mod runs;
 mod storage;
+mod viewer;
 
 pub use app_url::{app_url, artifact_url, project_url, run_url};
 pub use artifacts::{
@@ -30,8 +32,9 @@ pub use artifacts::{
 pub use client::{ApiClient, ApiOptions, Proxies, Timeouts};
 pub use credentials::{ApiKey, InvalidApiKey};
 pub use error::{ApiError, Class};
-pub use graphql::{Alert, Bucket, Features, RunFiles, RunStatus, UpsertBucket, Viewer};
 pub use outage::{GivingUp, Outage};
 pub use patience::Patience;
 pub use retry::RetryPolicy;
 pub use run_facts::{RunFacts, RunFile, RunName, RunSeen, StepRange, VersionFacts};
+pub use runs::{Alert, Bucket, RunFiles, RunStatus, UpsertBucket};
+pub use viewer::{Features, Viewer};

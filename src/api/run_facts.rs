@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::api::artifacts::ArtifactState;
 use crate::api::client::ApiClient;
 use crate::api::error::ApiError;
+use crate::api::graphql::Named;
 use crate::api::retry::Call;
 
 /// How many files or versions one answer is to list. A server may list fewer and say that there are more.
@@ -286,11 +287,6 @@ struct ProjectNode<R> {
     entity: Option<Named>,
     run: Option<R>,
     artifact_type: Option<TypeNode>,
-}
-
-#[derive(Deserialize)]
-struct Named {
-    name: String,
 }
 
 #[derive(Deserialize)]

@@ -44,6 +44,13 @@ fn size_or_content(path: &Path) -> std::io::Result<Look> {
     Ok(Look::Content(content.into()))
 }
 
+/// `Name:value`, split at the first colon.
+pub(super) fn split_headers(headers: Option<Vec<String>>) -> Vec<(String, String)> {
+    let split =
+        |header: String| header.split_once(':').map(|(name, value)| (name.trim().to_owned(), value.trim().to_owned()));
+    headers.unwrap_or_default().into_iter().filter_map(split).collect()
+}
+
 impl ApiClient {
     /// Uploads a file as it is now. Returns its size.
     pub(crate) async fn put_file(

@@ -8,7 +8,8 @@ use crate::upload::batch::{Batch, MAX_LINE};
 use crate::upload::files::{self, Plan};
 use crate::upload::fold::{Exit, Fold};
 use crate::upload::job::{Cleaning, Close, LogEnd, Progress, RunState, UploadError};
-use crate::upload::worker::{Opened, Worker};
+use crate::upload::worker::Worker;
+use crate::upload::worker::opening::Opened;
 use crate::wandb_format::{mark_synced, synced_marker};
 
 /// The exit code of a run whose log ends there; `None` when the run goes on.

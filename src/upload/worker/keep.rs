@@ -1,4 +1,4 @@
-//! Where a worker keeps its state, and the lock that makes it the only one who does.
+//! Where a worker keeps its state, the lock that makes it the only one who does, and what may go once it is kept.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,9 +9,12 @@ use tracing::warn;
 
 use crate::state_file::lock::{Lock, LockError, Locking};
 use crate::state_file::{self, StateFileError};
-use crate::upload::job::UploadError;
+use crate::upload::files;
+use crate::upload::fold::{Policy, is_uploaded_once};
+use crate::upload::job::{Cleaning, Progress, UploadError};
 use crate::upload::log_mark::LogMark;
 use crate::upload::state::UploadState;
+use crate::upload::worker::Worker;
 
 /// The state is not saved more often than this while requests follow each other.
 const SAVE_INTERVAL: Duration = Duration::from_secs(1);
@@ -82,5 +85,52 @@ impl Keep {
         self.saved_at = Some(Instant::now());
         self.took = began.elapsed();
         Ok(())
+    }
+}
+
+impl Worker<'_> {
+    pub(super) fn acknowledged(&self, rows: u64, bytes: u64) {
+        (self.job.progress)(Progress::Acknowledged { rows, bytes, position: self.state.fold.position });
+    }
+
+    /// The state changed: it is to be saved.
+    pub(super) fn touch(&mut self) {
+        if let Some(keep) = &mut self.keep {
+            keep.changed();
+        }
+    }
+
+    pub(super) async fn save(&mut self) -> Result<(), UploadError> {
+        if let Some(keep) = &mut self.keep {
+            keep.save(&self.state).await?;
+            self.delete_acknowledged().await;
+        }
+        Ok(())
+    }
+
+    /// Deletes what may go now that the state is saved: a process that finds a file missing must know that it was sent.
+    pub(super) async fn delete_acknowledged(&mut self) {
+        if self.job.cleaning != Cleaning::AsAcknowledged {
+            return;
+        }
+        // Those that the fold does not name yet are left for later.
+        let files = &self.state.fold.files;
+        let paths: Vec<String> = self
+            .to_delete
+            .extract_if(.., |path| files.contains_key(path) || is_uploaded_once(path, Policy::Now))
+            .collect();
+        if !paths.is_empty() {
+            let (fold, sent, directory) =
+                (self.state.fold.clone(), self.state.sent.clone(), self.job.files_dir.clone());
+            // An upload that ends deletes what is left at the next start.
+            let gone = spawn_blocking(move || files::delete_acknowledged(&paths, &fold, &sent, &directory)).await;
+            if self.opened {
+                for path in gone.unwrap_or_default() {
+                    self.state.sent.files.remove(&path);
+                }
+                self.touch();
+            }
+        }
+        (self.job.progress)(Progress::Deleted { position: self.state.fold.position });
     }
 }

@@ -1,0 +1,94 @@
+//! What a worker finds before it reads: whose log it is, and what of it was acknowledged before.
+
+use tokio::task::spawn_blocking;
+use tracing::info;
+
+use crate::cleaned::{self, Cleaned};
+use crate::model::RunId;
+use crate::upload::contact::{self, blocking};
+use crate::upload::cursor::first_run;
+use crate::upload::fold::RunParameters;
+use crate::upload::job::{Cleaning, UploadError};
+use crate::upload::state::{RunAddress, UploadState, state_path};
+use crate::upload::worker::Worker;
+use crate::upload::worker::keep::Keep;
+
+impl Worker<'_> {
+    /// Waits until the log names its run.
+    pub(super) async fn find_target(&mut self) -> Result<(), UploadError> {
+        if let Some(cleaned) = self.take_up().await? {
+            let own = RunParameters {
+                entity: cleaned.entity.clone(),
+                project: cleaned.project.clone(),
+                run_id: cleaned.run_id.clone(),
+                ..RunParameters::default()
+            };
+            self.target = contact::target(&own, &self.job.overrides);
+            self.cleaned = Some(cleaned);
+            return Ok(());
+        }
+        loop {
+            let end = self.end();
+            let (log, cancel) = (self.job.log.clone(), self.fleet.cancel().clone());
+            let read = move || first_run(&log, end.position, &cancel);
+            if let Some(run) = blocking(&self.job.log, self.fleet.cancel(), read).await? {
+                self.target = contact::target(&run, &self.job.overrides);
+                // It becomes a part of addresses, where some ids lead elsewhere.
+                RunId::new(&*self.target.run_id)
+                    .map_err(|source| UploadError::RunId { log: self.job.log.clone(), source })?;
+                return Ok(());
+            }
+            if end.complete {
+                return Err(UploadError::NoRun(self.job.log.clone()));
+            }
+            self.changed_or(None).await?;
+        }
+    }
+
+    pub(super) fn load(&mut self) -> Result<(), UploadError> {
+        let path = state_path(&self.job.state, self.fleet.api.base_url(), &self.target);
+        let (keep, state) = Keep::open(path, self.job.log.clone(), self.job.state.locking())?;
+        self.keep = Some(keep);
+        self.state = state.unwrap_or_default();
+        if let Some(cleaned) = &self.cleaned {
+            let before = self.state.logs;
+            if !self.state.follow(cleaned) {
+                return Err(UploadError::Cleaned { log: self.job.log.clone(), rows: cleaned.rows });
+            }
+            if before != self.state.logs {
+                self.touch();
+            }
+        }
+        if self.state.mark.is_some_and(|mark| !mark.is_of(&self.job.log)) {
+            info!(log = %self.job.log.display(), "the log is another one than what was acknowledged; starting over");
+            self.state = UploadState { logs: self.state.logs, ..UploadState::default() };
+        }
+        self.forget_artifacts_to_try_again();
+        self.begins_at = self.target.clone();
+        if let Some(run) = self.run_of_earlier_logs() {
+            self.begins_at.run_id = run.run_id;
+        }
+        if self.job.cleaning == Cleaning::AsAcknowledged {
+            // What a process that ended in between did not come to.
+            self.to_delete = self.state.sent.files.keys().cloned().collect();
+        }
+        Ok(())
+    }
+
+    /// What is known of the run from the logs before this one.
+    fn run_of_earlier_logs(&self) -> Option<RunAddress> {
+        self.job.earlier.iter().rev().find_map(|log| {
+            let path = state_path(&log.state, self.fleet.api.base_url(), &self.target);
+            UploadState::load(&path).ok().flatten()?.run
+        })
+    }
+
+    /// What is kept of logs of the run that were deleted. Few runs have any.
+    async fn take_up(&self) -> Result<Option<Cleaned>, UploadError> {
+        if !Cleaned::is_there(&self.job.state) {
+            return Ok(None);
+        }
+        let (log, state) = (self.job.log.clone(), self.job.state.clone());
+        Ok(spawn_blocking(move || cleaned::take_up(&log, &state)).await.unwrap_or(Ok(None))?)
+    }
+}
