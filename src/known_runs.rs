@@ -10,13 +10,14 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 
 use crate::checkpoint::Checkpoint;
+use crate::cleaned::Cleaned;
 use crate::convert::keys::KeyRule;
 use crate::convert::run_id::Fingerprint;
 use crate::model::RunId;
 use crate::state_file::StateFileError;
 use crate::state_file::place::StateHome;
 use crate::survey::PlannedRun;
-use crate::wandb_format::RunDirIndex;
+use crate::wandb_format::{RunDir, RunDirIndex};
 
 /// How many checkpoints are read before what they say is kept.
 const AT_ONCE: usize = 256;
@@ -67,9 +68,6 @@ impl KnownRuns {
             for (checkpoint, directory) in loaded.into_iter().zip(some) {
                 match checkpoint {
                     Ok(Some(checkpoint)) if checkpoint.generation == self.generation => {
-                        if checkpoint.log_is_gone() {
-                            self.made.insert(checkpoint.run_id.clone(), directory.to_owned());
-                        }
                         self.add_sources(&checkpoint);
                     }
                     Ok(Some(_)) => {}
@@ -174,9 +172,13 @@ impl KnownRuns {
 
     /// The directory of a run that is there.
     pub fn directory_of(&self, id: &RunId) -> Option<PathBuf> {
-        // Where the official client recorded the same run too, only one of the directories holds our state.
-        let ours = |directory: &PathBuf| Checkpoint::is_ours(&self.state.of(directory));
-        let found = || self.directories.find(id).into_iter().map(|run| run.path().to_owned()).find(ours);
+        // Where the official client recorded the same run too, only one of the directories holds our state. Whether the log
+        // is there is asked now: another process may have cleaned the run since this one looked.
+        let ours = |run: &RunDir| {
+            let state = self.state.of(run.path());
+            Checkpoint::is_ours(&state) && (run.log().is_file() || Cleaned::is_there(&state))
+        };
+        let found = || self.directories.named(id).into_iter().find(ours).map(|run| run.path().to_owned());
         self.made.get(id).cloned().or_else(found)
     }
 }

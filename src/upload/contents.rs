@@ -128,6 +128,7 @@ impl RunContents {
             // The state may have lines of the new log in it already; of the old ones there are as many as the note says.
             rows_gone = cleaned.rows;
             fold.inherit(inherited(&state.fold, true));
+            fold.inherit_metrics(&state.fold);
             self.add_what_was_sent(&state);
         } else if let Some(before) = &before {
             fold.inherit(inherited(&before.fold, rewinds.is_none()));

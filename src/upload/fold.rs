@@ -340,6 +340,11 @@ impl Fold {
         self.revisions.summary += 1;
     }
 
+    /// Takes over the metrics that logs before this one defined, where it is only the end of what one process recorded.
+    pub(crate) fn inherit_metrics(&mut self, before: &Self) {
+        self.metrics.clone_from(&before.metrics);
+    }
+
     /// Notes the `_step` of the latest row: that is what the summary says, whatever the summary records say. In logs of the
     /// official client they come before the row, which may be missing.
     pub(crate) fn imply_step(&mut self, step: i64) {

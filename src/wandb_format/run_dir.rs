@@ -131,11 +131,18 @@ impl RunDirIndex {
     /// The run's directories: those that hold its log. More than one where it was recorded several times; the oldest
     /// first.
     pub fn find(&self, id: &RunId) -> Vec<RunDir> {
-        let named = self.names.get(id.as_str()).map(Vec::as_slice).unwrap_or_default();
-        let dirs = named.iter().map(|name| RunDir::new(self.wandb_dir.join(name), id.clone()));
-        let mut found: Vec<RunDir> = dirs.filter(|dir| dir.log().is_file()).collect();
-        found.sort_by_cached_key(by_time);
+        let mut found = self.named(id);
+        found.retain(|dir| dir.log().is_file());
         found
+    }
+
+    /// The directories that are named like the run's, whatever they hold; the oldest first.
+    pub fn named(&self, id: &RunId) -> Vec<RunDir> {
+        let names = self.names.get(id.as_str()).map(Vec::as_slice).unwrap_or_default();
+        let mut named: Vec<RunDir> =
+            names.iter().map(|name| RunDir::new(self.wandb_dir.join(name), id.clone())).collect();
+        named.sort_by_cached_key(by_time);
+        named
     }
 
     /// All directories that are named like a run's, whatever they hold.

@@ -20,7 +20,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("cleaned", &["checkpoint", "listings", "state_file", "wandb_format"]),
     ("sink", &["wandb_format"]),
     ("survey", &["checkpoint", "convert", "listings", "tfevents"]),
-    ("known_runs", &["checkpoint", "convert", "state_file", "survey", "wandb_format"]),
+    ("known_runs", &["checkpoint", "cleaned", "convert", "state_file", "survey", "wandb_format"]),
     ("side_files", &["listings"]),
     (
         "recorder",

@@ -174,6 +174,23 @@ fn the_next_watch_takes_over_when_the_old_one_is_gone() {
 }
 
 #[test]
+fn the_next_watch_goes_on_where_the_old_one_cleaned() {
+    let (server, place) = (FakeServer::start(), Place::with_logs());
+    let old = place.watch(&server, "--clean");
+    let mut writer = Writer::new(&place.path("logs/a"));
+    writer.steps("loss", 0..3);
+    wait_for_points(&server, "a", "loss", 3);
+    let new = place.watch(&server, "");
+    new.wait_for("recorded by another process");
+    old.interrupt().end().assert_code(0);
+    writer.steps("loss", 3..5);
+    wait_for_points(&server, "a", "loss", 5);
+    new.interrupt().end().assert_code(0);
+    assert_finished(&server, "a", "loss", &steps(0..5));
+    assert_eq!(place.run_directories().len(), 1);
+}
+
+#[test]
 fn a_run_that_stays_held_is_named_at_the_end() {
     let (server, place) = (FakeServer::start(), Place::with_logs());
     let old = place.watch(&server, "");
