@@ -16,42 +16,66 @@ pub use crate::api::artifacts::version::{
 };
 use crate::api::client::ApiClient;
 use crate::api::error::{ApiError, shown};
-use crate::api::retry::Call;
+use crate::api::graphql::Operation;
 
-const CREATE_ARTIFACT: &str = "mutation CreateArtifact($input: CreateArtifactInput!) { createArtifact(input: $input) { \
-    artifact { id state artifactSequence { latestArtifact { id } } } } }";
+const CREATE_ARTIFACT: Operation = Operation::new(
+    "CreateArtifact",
+    "mutation CreateArtifact($input: CreateArtifactInput!) { createArtifact(input: $input) { \
+    artifact { id state artifactSequence { latestArtifact { id } } } } }",
+);
 
-const CREATE_ARTIFACT_MANIFEST: &str = "mutation CreateArtifactManifest($artifactID: ID!, $baseArtifactID: ID, \
+const CREATE_ARTIFACT_MANIFEST: Operation = Operation::new(
+    "CreateArtifactManifest",
+    "mutation CreateArtifactManifest($artifactID: ID!, $baseArtifactID: ID, \
     $name: String!, $digest: String!, $entityName: String!, $projectName: String!, $runName: String!, \
     $manifestType: ArtifactManifestType!, $includeUpload: Boolean!) { createArtifactManifest(input: {artifactID: $artifactID, \
     baseArtifactID: $baseArtifactID, name: $name, digest: $digest, entityName: $entityName, projectName: $projectName, \
     runName: $runName, type: $manifestType}) { artifactManifest { id file { id uploadUrl @include(if: $includeUpload) \
-    uploadHeaders @include(if: $includeUpload) } } } }";
+    uploadHeaders @include(if: $includeUpload) } } } }",
+);
 
-const UPDATE_ARTIFACT_MANIFEST: &str = "mutation UpdateArtifactManifest($artifactManifestID: ID!, $digest: String, \
+const UPDATE_ARTIFACT_MANIFEST: Operation = Operation::new(
+    "UpdateArtifactManifest",
+    "mutation UpdateArtifactManifest($artifactManifestID: ID!, $digest: String, \
     $baseArtifactID: ID, $includeUpload: Boolean!) { updateArtifactManifest(input: {artifactManifestID: \
     $artifactManifestID, digest: $digest, baseArtifactID: $baseArtifactID}) { artifactManifest { id file { id \
-    uploadUrl @include(if: $includeUpload) uploadHeaders @include(if: $includeUpload) } } } }";
+    uploadUrl @include(if: $includeUpload) uploadHeaders @include(if: $includeUpload) } } } }",
+);
 
-const CREATE_ARTIFACT_FILES: &str = "mutation CreateArtifactFiles($input: CreateArtifactFilesInput!) { \
+const CREATE_ARTIFACT_FILES: Operation = Operation::new(
+    "CreateArtifactFiles",
+    "mutation CreateArtifactFiles($input: CreateArtifactFilesInput!) { \
     createArtifactFiles(input: $input) { files { edges { node { storagePath uploadUrl uploadHeaders uploadMultipartUrls { \
-    uploadID uploadUrlParts { partNumber uploadUrl } } artifact { id } } } } } }";
+    uploadID uploadUrlParts { partNumber uploadUrl } } artifact { id } } } } } }",
+);
 
-const COMPLETE_MULTIPART: &str = "mutation CompleteMultipartUploadArtifact($completeMultipartAction: \
+const COMPLETE_MULTIPART: Operation = Operation::new(
+    "CompleteMultipartUploadArtifact",
+    "mutation CompleteMultipartUploadArtifact($completeMultipartAction: \
     CompleteMultipartAction!, $completedParts: [UploadPartsInput!]!, $artifactID: ID!, $storagePath: String!, \
     $uploadID: String!) { completeMultipartUploadArtifact(input: {completeMultipartAction: $completeMultipartAction, \
-    completedParts: $completedParts, artifactID: $artifactID, storagePath: $storagePath, uploadID: $uploadID}) { digest } }";
+    completedParts: $completedParts, artifactID: $artifactID, storagePath: $storagePath, uploadID: $uploadID}) { digest } }",
+);
 
-const COMMIT_ARTIFACT: &str = "mutation CommitArtifact($artifactID: ID!) { commitArtifact(input: {artifactID: $artifactID}) { artifact { id digest } } }";
+const COMMIT_ARTIFACT: Operation = Operation::new(
+    "CommitArtifact",
+    "mutation CommitArtifact($artifactID: ID!) { commitArtifact(input: {artifactID: $artifactID}) { artifact { id digest } } }",
+);
 
-const USE_ARTIFACT: &str =
-    "mutation UseArtifact($input: UseArtifactInput!) { useArtifact(input: $input) { artifact { id } } }";
+const USE_ARTIFACT: Operation = Operation::new(
+    "UseArtifact",
+    "mutation UseArtifact($input: UseArtifactInput!) { useArtifact(input: $input) { artifact { id } } }",
+);
 
-const CLIENT_ID_MAPPING: &str =
-    "query ClientIDMapping($clientID: ID!) { clientIDMapping(clientID: $clientID) { serverID } }";
+const CLIENT_ID_MAPPING: Operation = Operation::new(
+    "ClientIDMapping",
+    "query ClientIDMapping($clientID: ID!) { clientIDMapping(clientID: $clientID) { serverID } }",
+);
 
-const ARTIFACT_BY_ID: &str =
-    "query ArtifactByID($id: ID!) { artifact(id: $id) { id state digest versionIndex aliases { alias } } }";
+const ARTIFACT_BY_ID: Operation = Operation::new(
+    "ArtifactByID",
+    "query ArtifactByID($id: ID!) { artifact(id: $id) { id state digest versionIndex aliases { alias } } }",
+);
 
 impl ApiClient {
     /// Says that a version is to be made; or finds that it is there.
@@ -60,12 +84,9 @@ impl ApiClient {
         artifact: &NewArtifact,
         cancel: &CancellationToken,
     ) -> Result<CreatedArtifact, ApiError> {
-        const NAME: &str = "CreateArtifact";
         let variables = json!({"input": artifact.input()});
-        let (data, errors) =
-            self.graphql::<CreateData>(Call::Query, NAME, CREATE_ARTIFACT, Some(variables), cancel).await?;
-        let created = data.and_then(|data| data.create_artifact).and_then(|payload| payload.artifact);
-        let created = self.needed(created, errors, NAME)?;
+        let answer = self.graphql::<CreateData>(&CREATE_ARTIFACT, Some(variables), cancel).await?;
+        let created = answer.needed(|data| data.create_artifact?.artifact)?;
         Ok(CreatedArtifact {
             id: created.id,
             state: created.state,
@@ -79,7 +100,6 @@ impl ApiClient {
         manifest: &NewManifest<'_>,
         cancel: &CancellationToken,
     ) -> Result<ManifestPlace, ApiError> {
-        const NAME: &str = "CreateArtifactManifest";
         let (kind, file) = manifest.kind.words();
         let variables = json!({
             "artifactID": manifest.artifact, "baseArtifactID": manifest.base, "name": file,
@@ -87,10 +107,8 @@ impl ApiClient {
             "projectName": manifest.project, "runName": manifest.run_id, "manifestType": kind,
             "includeUpload": manifest.digest.is_some(),
         });
-        let (data, errors) =
-            self.graphql::<ManifestData>(Call::Query, NAME, CREATE_ARTIFACT_MANIFEST, Some(variables), cancel).await?;
-        let made = data.and_then(|data| data.create_artifact_manifest).map(|payload| payload.artifact_manifest);
-        Ok(self.needed(made, errors, NAME)?.place())
+        let answer = self.graphql::<ManifestData>(&CREATE_ARTIFACT_MANIFEST, Some(variables), cancel).await?;
+        Ok(answer.needed(|data| Some(data.create_artifact_manifest?.artifact_manifest))?.place())
     }
 
     /// Gives a manifest that is not the whole one its digest.
@@ -100,13 +118,10 @@ impl ApiClient {
         digest: &str,
         cancel: &CancellationToken,
     ) -> Result<ManifestPlace, ApiError> {
-        const NAME: &str = "UpdateArtifactManifest";
         let variables =
             json!({"artifactManifestID": manifest, "digest": digest, "baseArtifactID": null, "includeUpload": true});
-        let (data, errors) =
-            self.graphql::<ManifestData>(Call::Query, NAME, UPDATE_ARTIFACT_MANIFEST, Some(variables), cancel).await?;
-        let made = data.and_then(|data| data.update_artifact_manifest).map(|payload| payload.artifact_manifest);
-        Ok(self.needed(made, errors, NAME)?.place())
+        let answer = self.graphql::<ManifestData>(&UPDATE_ARTIFACT_MANIFEST, Some(variables), cancel).await?;
+        Ok(answer.needed(|data| Some(data.update_artifact_manifest?.artifact_manifest))?.place())
     }
 
     /// Asks where files are to be uploaded. The answer has a place for each, in the same order.
@@ -115,11 +130,9 @@ impl ApiClient {
         files: &[FileSpec],
         cancel: &CancellationToken,
     ) -> Result<Vec<FilePlace>, ApiError> {
-        const NAME: &str = "CreateArtifactFiles";
         let variables = json!({"input": {"artifactFiles": files, "storageLayout": "V2"}});
-        let (data, errors) =
-            self.graphql::<FilesData>(Call::Query, NAME, CREATE_ARTIFACT_FILES, Some(variables), cancel).await?;
-        let made = self.needed(data.and_then(|data| data.create_artifact_files), errors, NAME)?;
+        let answer = self.graphql::<FilesData>(&CREATE_ARTIFACT_FILES, Some(variables), cancel).await?;
+        let made = answer.needed(|data| data.create_artifact_files)?;
         let places: Vec<FilePlace> = made.files.edges.into_iter().map(|edge| edge.node.place()).collect();
         if places.len() != files.len() {
             return Err(ApiError::Protocol {
@@ -139,23 +152,17 @@ impl ApiClient {
         parts: &[PartSpec],
         cancel: &CancellationToken,
     ) -> Result<(), ApiError> {
-        const NAME: &str = "CompleteMultipartUploadArtifact";
         let variables = json!({
             "completeMultipartAction": "Complete", "completedParts": parts, "artifactID": birth,
             "storagePath": storage_path, "uploadID": upload_id,
         });
-        let (data, errors) =
-            self.graphql::<Map<String, Value>>(Call::Query, NAME, COMPLETE_MULTIPART, Some(variables), cancel).await?;
-        self.needed(data, errors, NAME).map(drop)
+        self.graphql::<Map<String, Value>>(&COMPLETE_MULTIPART, Some(variables), cancel).await?.needed(|_| Some(()))
     }
 
     /// Makes a version whole: from now on it has a number.
     pub async fn commit_artifact(&self, artifact: &str, cancel: &CancellationToken) -> Result<(), ApiError> {
-        const NAME: &str = "CommitArtifact";
         let variables = json!({"artifactID": artifact});
-        let (data, errors) =
-            self.graphql::<Map<String, Value>>(Call::Query, NAME, COMMIT_ARTIFACT, Some(variables), cancel).await?;
-        self.needed(data, errors, NAME).map(drop)
+        self.graphql::<Map<String, Value>>(&COMMIT_ARTIFACT, Some(variables), cancel).await?.needed(|_| Some(()))
     }
 
     /// Says that a run uses a version.
@@ -166,7 +173,6 @@ impl ApiClient {
         artifact_place: Option<[&str; 2]>,
         cancel: &CancellationToken,
     ) -> Result<(), ApiError> {
-        const NAME: &str = "UseArtifact";
         let [entity, project, run] = run;
         let mut input = json!({"artifactID": artifact, "entityName": entity, "projectName": project, "runName": run});
         if let Some([entity, project]) = artifact_place {
@@ -174,9 +180,7 @@ impl ApiClient {
             input["artifactProjectName"] = json!(project);
         }
         let variables = json!({"input": input});
-        let (data, errors) =
-            self.graphql::<Map<String, Value>>(Call::Query, NAME, USE_ARTIFACT, Some(variables), cancel).await?;
-        self.needed(data, errors, NAME).map(drop)
+        self.graphql::<Map<String, Value>>(&USE_ARTIFACT, Some(variables), cancel).await?.needed(|_| Some(()))
     }
 
     /// The server's id of what a client knows by its own; `None` when the server does not know it.
@@ -185,20 +189,16 @@ impl ApiClient {
         client_id: &str,
         cancel: &CancellationToken,
     ) -> Result<Option<String>, ApiError> {
-        const NAME: &str = "ClientIDMapping";
         let variables = json!({"clientID": client_id});
-        let (data, errors) =
-            self.graphql::<MappingData>(Call::Query, NAME, CLIENT_ID_MAPPING, Some(variables), cancel).await?;
-        Ok(self.needed(data, errors, NAME)?.client_id_mapping.map(|mapping| mapping.server_id))
+        let answer = self.graphql::<MappingData>(&CLIENT_ID_MAPPING, Some(variables), cancel).await?;
+        Ok(answer.needed(|data| Some(data.client_id_mapping))?.map(|mapping| mapping.server_id))
     }
 
     /// Looks at a version.
     pub async fn artifact_version(&self, id: &str, cancel: &CancellationToken) -> Result<ArtifactVersion, ApiError> {
-        const NAME: &str = "ArtifactByID";
         let variables = json!({"id": id});
-        let (data, errors) =
-            self.graphql::<VersionData>(Call::Query, NAME, ARTIFACT_BY_ID, Some(variables), cancel).await?;
-        let there = self.needed(data.and_then(|data| data.artifact), errors, NAME)?;
+        let answer = self.graphql::<VersionData>(&ARTIFACT_BY_ID, Some(variables), cancel).await?;
+        let there = answer.needed(|data| data.artifact)?;
         Ok(ArtifactVersion {
             state: there.state,
             number: there.version_index,

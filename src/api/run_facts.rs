@@ -10,8 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::api::artifacts::ArtifactState;
 use crate::api::client::ApiClient;
 use crate::api::error::ApiError;
-use crate::api::graphql::Named;
-use crate::api::retry::Call;
+use crate::api::graphql::{Named, Operation, or_null};
 
 /// How many files or versions one answer is to list. A server may list fewer and say that there are more.
 const PER_PAGE: u32 = 200;
@@ -98,29 +97,42 @@ pub struct VersionFacts {
 }
 
 /// Where rows or files are not wanted, nothing is asked of them.
-const RUN: &str = "query Run($project: String, $entity: String, $name: String!, $rows: Boolean!, $minStep: Int64 = 0, \
+const RUN: Operation = Operation::new(
+    "Run",
+    "query Run($project: String, $entity: String, $name: String!, $rows: Boolean!, $minStep: Int64 = 0, \
     $maxStep: Int64 = 0, $pageSize: Int = 0, $files: Boolean!, $fileLimit: Int = 50) { project(name: $project, \
     entityName: $entity) { name entity { name } run(name: $name) { name displayName state config summaryMetrics \
     historyLineCount historyKeys eventsLineCount logLineCount \
     history(minStep: $minStep, maxStep: $maxStep, samples: $pageSize) @include(if: $rows) \
     files(first: $fileLimit) @include(if: $files) { edges { node { name sizeBytes md5 } cursor } \
-    pageInfo { endCursor hasNextPage } } } } }";
+    pageInfo { endCursor hasNextPage } } } } }",
+);
 
-const HISTORY_PAGE: &str = "query HistoryPage($entity: String!, $project: String!, $run: String!, $minStep: Int64!, \
+const HISTORY_PAGE: Operation = Operation::new(
+    "HistoryPage",
+    "query HistoryPage($entity: String!, $project: String!, $run: String!, $minStep: Int64!, \
     $maxStep: Int64!, $pageSize: Int!) { project(name: $project, entityName: $entity) { run(name: $run) { \
-    history(minStep: $minStep, maxStep: $maxStep, samples: $pageSize) } } }";
+    history(minStep: $minStep, maxStep: $maxStep, samples: $pageSize) } } }",
+);
 
-const RUN_FILES: &str = "query RunFiles($project: String!, $entity: String!, $name: String!, $fileCursor: String, \
+const RUN_FILES: Operation = Operation::new(
+    "RunFiles",
+    "query RunFiles($project: String!, $entity: String!, $name: String!, $fileCursor: String, \
     $fileLimit: Int = 50) { project(name: $project, entityName: $entity) { run(name: $name) { \
     files(after: $fileCursor, first: $fileLimit) { edges { node { name sizeBytes md5 } cursor } \
-    pageInfo { endCursor hasNextPage } } } } }";
+    pageInfo { endCursor hasNextPage } } } } }",
+);
 
-const ARTIFACT: &str = "query ArtifactByID($id: ID!) { artifact(id: $id) { state digest } }";
+const ARTIFACT: Operation =
+    Operation::new("ArtifactByID", "query ArtifactByID($id: ID!) { artifact(id: $id) { state digest } }");
 
-const PROJECT_ARTIFACTS: &str = "query ProjectArtifacts($entity: String!, $project: String!, $type: String!, \
+const PROJECT_ARTIFACTS: Operation = Operation::new(
+    "ProjectArtifacts",
+    "query ProjectArtifacts($entity: String!, $project: String!, $type: String!, \
     $collection: String!, $cursor: String, $perPage: Int = 50) { project(entityName: $entity, name: $project) { \
     artifactType(name: $type) { artifactCollection(name: $collection) { artifacts(after: $cursor, first: $perPage) { \
-    pageInfo { endCursor hasNextPage } edges { node { state digest } } } } } } }";
+    pageInfo { endCursor hasNextPage } edges { node { state digest } } } } } } }",
+);
 
 impl ApiClient {
     /// Asks about a run, with the rows of a range and the first files, where these are wanted. `None` when it is not there.
@@ -131,8 +143,6 @@ impl ApiClient {
         files: bool,
         cancel: &CancellationToken,
     ) -> Result<Option<RunSeen>, ApiError> {
-        const NAME: &str = "Run";
-        let or_null = |text: &str| if text.is_empty() { Value::Null } else { Value::from(text) };
         let mut variables = json!({
             "project": or_null(&run.project), "entity": or_null(&run.entity), "name": run.run_id,
             "rows": range.is_some(), "files": files, "fileLimit": PER_PAGE,
@@ -142,18 +152,13 @@ impl ApiClient {
             variables.insert("maxStep".to_owned(), range.to.into());
             variables.insert("pageSize".to_owned(), range.samples.into());
         }
-        let asked = self.graphql::<Answer<RunNode>>(Call::Query, NAME, RUN, Some(variables), cancel).await;
-        let (data, errors) = match asked {
+        let asked = self.graphql::<Found<RunNode>>(&RUN, Some(variables), cancel).await;
+        let project = match asked {
             // No such project.
             Err(error) if error.status() == Some(404) => return Ok(None),
-            other => other?,
+            answer => answer?.partial()?.project,
         };
-        let Some(project) = (match data {
-            Some(data) => data.project,
-            None => return self.needed(None, errors, NAME),
-        }) else {
-            return Ok(None);
-        };
+        let Some(project) = project else { return Ok(None) };
         let entity = project.entity.map(|entity| entity.name).unwrap_or_default();
         let project_name = project.name.unwrap_or_default();
         let Some(there) = project.run else { return Ok(None) };
@@ -179,14 +184,12 @@ impl ApiClient {
         range: StepRange,
         cancel: &CancellationToken,
     ) -> Result<Vec<String>, ApiError> {
-        const NAME: &str = "HistoryPage";
         let variables = json!({
             "entity": run.entity, "project": run.project, "run": run.run_id,
             "minStep": range.from, "maxStep": range.to, "pageSize": range.samples,
         });
-        let asked = self.graphql::<Answer<HistoryNode>>(Call::Query, NAME, HISTORY_PAGE, Some(variables), cancel);
-        let (data, errors) = asked.await?;
-        let there = self.needed(data.and_then(|data| data.project), errors, NAME)?.run;
+        let answer = self.graphql::<Found<HistoryNode>>(&HISTORY_PAGE, Some(variables), cancel).await?;
+        let there = answer.needed(|data| data.project)?.run;
         Ok(there.and_then(|run| run.history).unwrap_or_default())
     }
 
@@ -197,7 +200,6 @@ impl ApiClient {
         behind: String,
         cancel: &CancellationToken,
     ) -> Result<Vec<RunFile>, ApiError> {
-        const NAME: &str = "RunFiles";
         let mut files = Vec::new();
         let mut cursor = behind;
         for _ in 0..MOST_PAGES {
@@ -205,9 +207,8 @@ impl ApiClient {
                 "entity": run.entity, "project": run.project, "name": run.run_id,
                 "fileCursor": cursor, "fileLimit": PER_PAGE,
             });
-            let asked = self.graphql::<Answer<FilesNode>>(Call::Query, NAME, RUN_FILES, Some(variables), cancel);
-            let (data, errors) = asked.await?;
-            let run = self.needed(data.and_then(|data| data.project), errors, NAME)?.run;
+            let answer = self.graphql::<Found<FilesNode>>(&RUN_FILES, Some(variables), cancel).await?;
+            let run = answer.needed(|data| data.project)?.run;
             let Some(page) = run.and_then(|run| run.files) else { break };
             let (more, next) = files_of(page);
             files.extend(more);
@@ -221,11 +222,9 @@ impl ApiClient {
 
     /// A version by the server's id; `None` when it is not there.
     pub async fn artifact_facts(&self, id: &str, cancel: &CancellationToken) -> Result<Option<VersionFacts>, ApiError> {
-        const NAME: &str = "ArtifactByID";
         let variables = json!({"id": id});
-        let (data, errors) =
-            self.graphql::<VersionAnswer>(Call::Query, NAME, ARTIFACT, Some(variables), cancel).await?;
-        Ok(self.needed(data, errors, NAME)?.artifact.map(VersionNode::facts))
+        let answer = self.graphql::<VersionAnswer>(&ARTIFACT, Some(variables), cancel).await?;
+        Ok(answer.needed(|data| Some(data.artifact))?.map(VersionNode::facts))
     }
 
     /// The versions of an artifact; none where the server does not know its name.
@@ -236,7 +235,6 @@ impl ApiClient {
         name: &str,
         cancel: &CancellationToken,
     ) -> Result<Vec<VersionFacts>, ApiError> {
-        const NAME: &str = "ProjectArtifacts";
         let mut versions = Vec::new();
         let mut cursor: Option<String> = None;
         for _ in 0..MOST_PAGES {
@@ -244,9 +242,8 @@ impl ApiClient {
                 "entity": entity, "project": project, "type": kind, "collection": name,
                 "cursor": cursor, "perPage": PER_PAGE,
             });
-            let asked = self.graphql::<Answer<()>>(Call::Query, NAME, PROJECT_ARTIFACTS, Some(variables), cancel);
-            let (data, errors) = asked.await?;
-            let project = self.needed(data.and_then(|data| data.project), errors, NAME)?;
+            let answer = self.graphql::<Found<()>>(&PROJECT_ARTIFACTS, Some(variables), cancel).await?;
+            let project = answer.needed(|data| data.project)?;
             let collection = project.artifact_type.and_then(|kind| kind.artifact_collection);
             let Some(page) = collection.and_then(|collection| collection.artifacts) else { break };
             versions.extend(page.edges.into_iter().map(|edge| edge.node.facts()));
@@ -276,7 +273,7 @@ fn last_step(keys: &Value) -> Option<i64> {
 }
 
 #[derive(Deserialize)]
-struct Answer<R> {
+struct Found<R> {
     project: Option<ProjectNode<R>>,
 }
 

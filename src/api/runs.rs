@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::api::client::ApiClient;
 use crate::api::error::ApiError;
-use crate::api::graphql::Named;
+use crate::api::graphql::{Named, Operation, or_null};
 use crate::api::patience::Patience;
 use crate::api::retry::Call;
 use crate::api::storage::split_headers;
@@ -116,44 +116,60 @@ pub struct RunFiles {
     pub urls: BTreeMap<String, Option<String>>,
 }
 
-const UPSERT_BUCKET: &str = "mutation UpsertBucket($id: String, $name: String, $project: String, $entity: String, \
+const UPSERT_BUCKET: Operation = Operation::new(
+        "UpsertBucket",
+        "mutation UpsertBucket($id: String, $name: String, $project: String, $entity: String, \
     $groupName: String, $description: String, $displayName: String, $notes: String, $commit: String, $config: JSONString, \
     $host: String, $debug: Boolean, $program: String, $repo: String, $jobType: String, $state: String, $sweep: String, \
     $tags: [String!], $summaryMetrics: JSONString) { upsertBucket(input: {id: $id, name: $name, modelName: $project, \
     entityName: $entity, groupName: $groupName, description: $description, displayName: $displayName, notes: $notes, \
     commit: $commit, config: $config, host: $host, debug: $debug, jobProgram: $program, jobRepo: $repo, jobType: $jobType, \
     state: $state, sweep: $sweep, tags: $tags, summaryMetrics: $summaryMetrics}) { bucket { id name displayName sweepName \
-    project { id name entity { id name } } historyLineCount } inserted } }";
+    project { id name entity { id name } } historyLineCount } inserted } }",
+)
+.tried_as(Call::Upsert);
 
-const RUN_RESUME_STATUS: &str = "query RunResumeStatus($project: String, $entity: String, $name: String!) { \
+const RUN_RESUME_STATUS: Operation = Operation::new(
+    "RunResumeStatus",
+    "query RunResumeStatus($project: String, $entity: String, $name: String!) { \
     model(name: $project, entityName: $entity) { id name entity { id name } bucket(name: $name, missingOk: true) { id name \
-    historyLineCount eventsLineCount logLineCount historyTail summaryMetrics config } } }";
+    historyLineCount eventsLineCount logLineCount historyTail summaryMetrics config } } }",
+);
 
-const REWIND_RUN: &str = "mutation RewindRun($runName: String!, $entity: String, $project: String, $metricName: String!, \
+const REWIND_RUN: Operation = Operation::new(
+    "RewindRun",
+    "mutation RewindRun($runName: String!, $entity: String, $project: String, $metricName: String!, \
     $metricValue: Float!) { rewindRun(input: {runName: $runName, entityName: $entity, projectName: $project, \
     metricName: $metricName, metricValue: $metricValue}) { rewoundRun { id name displayName config project { id name \
-    entity { id name } } historyLineCount } } }";
+    entity { id name } } historyLineCount } } }",
+);
 
-const CREATE_RUN_FILES: &str = "mutation CreateRunFiles($entity: String!, $project: String!, $run: String!, \
+const CREATE_RUN_FILES: Operation = Operation::new(
+    "CreateRunFiles",
+    "mutation CreateRunFiles($entity: String!, $project: String!, $run: String!, \
     $files: [String!]!) { createRunFiles(input: {entityName: $entity, projectName: $project, runName: $run, files: $files}) \
-    { runID uploadHeaders files { name uploadUrl } } }";
+    { runID uploadHeaders files { name uploadUrl } } }",
+);
 
-const ALERT: &str = "mutation NotifyScriptableRunAlert($entityName: String!, $projectName: String!, $runName: String!, \
+const ALERT: Operation = Operation::new(
+    "NotifyScriptableRunAlert",
+    "mutation NotifyScriptableRunAlert($entityName: String!, $projectName: String!, $runName: String!, \
     $title: String!, $text: String!, $severity: AlertSeverity = INFO, $waitDuration: Duration) { \
     notifyScriptableRunAlert(input: {entityName: $entityName, projectName: $projectName, runName: $runName, title: $title, \
-    text: $text, severity: $severity, waitDuration: $waitDuration}) { success } }";
+    text: $text, severity: $severity, waitDuration: $waitDuration}) { success } }",
+);
 
 impl ApiClient {
     /// Makes a run, opens it again, or changes what describes it.
     pub async fn upsert_bucket(&self, run: &UpsertBucket, patience: &impl Patience) -> Result<Bucket, ApiError> {
-        const NAME: &str = "UpsertBucket";
         let variables = serde_json::to_value(run).unwrap_or_default();
-        let (data, errors) =
-            self.graphql::<UpsertData>(Call::Upsert, NAME, UPSERT_BUCKET, Some(variables), patience).await?;
-        let upsert = data.and_then(|data| data.upsert_bucket);
-        let inserted = upsert.as_ref().is_some_and(|upsert| upsert.inserted == Some(true));
-        let bucket = self.needed(upsert.and_then(|upsert| upsert.bucket), errors, NAME)?;
-        let project = self.needed(bucket.project, None, NAME)?;
+        let answer = self.graphql::<UpsertData>(&UPSERT_BUCKET, Some(variables), patience).await?;
+        let (bucket, project, inserted) = answer.needed(|data| {
+            let Upserted { bucket, inserted } = data.upsert_bucket?;
+            let mut bucket = bucket?;
+            let project = bucket.project.take()?;
+            Some((bucket, project, inserted == Some(true)))
+        })?;
         Ok(Bucket {
             storage_id: bucket.id,
             run_id: bucket.name,
@@ -173,18 +189,12 @@ impl ApiClient {
         run_id: &str,
         patience: &impl Patience,
     ) -> Result<Option<RunStatus>, ApiError> {
-        const NAME: &str = "RunResumeStatus";
-        let or_null = |text: &str| if text.is_empty() { Value::Null } else { Value::from(text) };
         let variables = json!({"project": or_null(project), "entity": or_null(entity), "name": run_id});
-        let asked = self.graphql::<StatusData>(Call::Query, NAME, RUN_RESUME_STATUS, Some(variables), patience).await;
-        let (data, errors) = match asked {
+        let asked = self.graphql::<StatusData>(&RUN_RESUME_STATUS, Some(variables), patience).await;
+        let model = match asked {
             // No such project yet: then the run is not there either.
             Err(error) if error.status() == Some(404) => return Ok(None),
-            other => other?,
-        };
-        let model = match data {
-            Some(data) => data.model,
-            None => return self.needed(None, errors, NAME),
+            answer => answer?.partial()?.model,
         };
         let Some(bucket) = model.and_then(|model| model.bucket) else { return Ok(None) };
         let tail = bucket.history_tail.and_then(|text| serde_json::from_str::<Vec<String>>(&text).ok());
@@ -208,8 +218,6 @@ impl ApiClient {
         step: f64,
         patience: &impl Patience,
     ) -> Result<RunStatus, ApiError> {
-        const NAME: &str = "RewindRun";
-        let or_null = |text: &str| if text.is_empty() { Value::Null } else { Value::from(text) };
         let variables = json!({
             "runName": run_id,
             "entity": or_null(entity),
@@ -217,9 +225,8 @@ impl ApiClient {
             "metricName": "_step",
             "metricValue": step,
         });
-        let (data, errors) =
-            self.graphql::<RewindData>(Call::Query, NAME, REWIND_RUN, Some(variables), patience).await?;
-        let run = self.needed(data.and_then(|data| data.rewind_run).and_then(|data| data.rewound_run), errors, NAME)?;
+        let answer = self.graphql::<RewindData>(&REWIND_RUN, Some(variables), patience).await?;
+        let run = answer.needed(|data| data.rewind_run?.rewound_run)?;
         Ok(RunStatus {
             storage_id: run.id,
             history_lines: run.history_line_count.unwrap_or_default(),
@@ -230,7 +237,6 @@ impl ApiClient {
 
     /// Tells those who want to know it.
     pub async fn alert(&self, run: &Bucket, alert: &Alert, patience: &impl Patience) -> Result<(), ApiError> {
-        const NAME: &str = "NotifyScriptableRunAlert";
         let mut variables = json!({
             "entityName": run.entity,
             "projectName": run.project,
@@ -242,8 +248,8 @@ impl ApiClient {
         if let (false, Some(members)) = (alert.level.is_empty(), variables.as_object_mut()) {
             members.insert("severity".to_owned(), alert.level.as_str().into());
         }
-        let (data, errors) = self.graphql::<Value>(Call::Query, NAME, ALERT, Some(variables), patience).await?;
-        self.needed(data, errors, NAME).map(drop)
+        let answer = self.graphql::<Value>(&ALERT, Some(variables), patience).await?;
+        answer.needed(|_| Some(()))
     }
 
     /// Asks where files are to be uploaded.
@@ -253,11 +259,9 @@ impl ApiClient {
         files: &[String],
         patience: &impl Patience,
     ) -> Result<RunFiles, ApiError> {
-        const NAME: &str = "CreateRunFiles";
         let variables = json!({"entity": run.entity, "project": run.project, "run": run.run_id, "files": files});
-        let (data, errors) =
-            self.graphql::<FilesData>(Call::Query, NAME, CREATE_RUN_FILES, Some(variables), patience).await?;
-        let files = self.needed(data.and_then(|data| data.create_run_files), errors, NAME)?;
+        let answer = self.graphql::<FilesData>(&CREATE_RUN_FILES, Some(variables), patience).await?;
+        let files = answer.needed(|data| data.create_run_files)?;
         Ok(RunFiles {
             headers: split_headers(files.upload_headers),
             urls: files.files.into_iter().map(|file| (file.name, file.upload_url)).collect(),

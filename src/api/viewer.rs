@@ -7,9 +7,8 @@ use tracing::debug;
 
 use crate::api::client::ApiClient;
 use crate::api::error::{ApiError, Class, shown};
-use crate::api::graphql::Named;
+use crate::api::graphql::{Named, Operation};
 use crate::api::patience::Patience;
-use crate::api::retry::Call;
 
 /// Who the key belongs to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -33,16 +32,20 @@ impl Features {
     }
 }
 
-const VIEWER: &str = "query Viewer { viewer { id entity username email flags teams { edges { node { name } } } } }";
+const VIEWER: Operation = Operation::new(
+    "Viewer",
+    "query Viewer { viewer { id entity username email flags teams { edges { node { name } } } } }",
+);
 
-const SERVER_FEATURES: &str = "query ServerFeaturesQuery { serverInfo { features { name isEnabled } } }";
+const SERVER_FEATURES: Operation =
+    Operation::new("ServerFeaturesQuery", "query ServerFeaturesQuery { serverInfo { features { name isEnabled } } }");
 
 impl ApiClient {
     /// Asks who the key belongs to.
     pub async fn viewer(&self, patience: &impl Patience) -> Result<Viewer, ApiError> {
-        let (data, _) = self.graphql::<ViewerData>(Call::Query, "Viewer", VIEWER, None, patience).await?;
-        let Some(viewer) = data.and_then(|data| data.viewer) else {
-            return Err(ApiError::NoViewer { place: shown(&self.graphql_url()?) });
+        let answer = self.graphql::<ViewerData>(&VIEWER, None, patience).await?;
+        let Some(viewer) = answer.data.and_then(|data| data.viewer) else {
+            return Err(ApiError::NoViewer { place: shown(&self.url(&["graphql"])?) });
         };
         let teams = viewer.teams.map(|teams| teams.edges).unwrap_or_default();
         Ok(Viewer {
@@ -55,16 +58,16 @@ impl ApiClient {
     /// What the server can do; asked once. A server that cannot say so can do none of it.
     pub async fn features(&self, patience: &impl Patience) -> Result<&Features, ApiError> {
         let ask = || async {
-            let asked =
-                self.graphql::<FeaturesData>(Call::Query, "ServerFeaturesQuery", SERVER_FEATURES, None, patience).await;
+            let asked = self.graphql::<FeaturesData>(&SERVER_FEATURES, None, patience).await;
             match asked {
                 Err(error) if matches!(error.class(), Class::Cancelled | Class::Auth) => Err(error),
                 Err(error) => {
                     debug!(%error, "the server does not say what it can do");
                     Ok(Features::default())
                 }
-                Ok((data, _)) => {
-                    let features = data.and_then(|data| data.server_info).map(|info| info.features).unwrap_or_default();
+                Ok(answer) => {
+                    let features =
+                        answer.data.and_then(|data| data.server_info).map(|info| info.features).unwrap_or_default();
                     Ok(Features(features.into_iter().map(|feature| (feature.name, feature.is_enabled)).collect()))
                 }
             }
