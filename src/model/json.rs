@@ -102,7 +102,12 @@ impl Json {
                 *place = Self::object();
             }
             let Self::Object(members) = place else { return };
-            place = members.entry(key.as_ref().to_owned()).or_default();
+            // Nearly always it is there, and nothing is to be allocated.
+            if !members.contains_key(key.as_ref()) {
+                members.insert(key.as_ref().to_owned(), Self::Null);
+            }
+            let Some(member) = members.get_mut(key.as_ref()) else { return };
+            place = member;
         }
         *place = value;
     }

@@ -99,7 +99,7 @@ impl Neighbors {
         for other in index.find(&id).into_iter().map(|run| run.log()) {
             // The same place may have two names.
             let same = |log: &PathBuf| *log == other || log.canonicalize().ok() == other.canonicalize().ok();
-            if !is_ours(&other) && !known.iter().any(same) {
+            if !known.iter().any(same) && !is_ours(&other) {
                 known.push(other);
             }
         }

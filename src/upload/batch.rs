@@ -168,6 +168,10 @@ impl BatchBuilder {
                 }
                 self.skip(SkippedReason::BadValue, row.skipped, entry, "a value that is not JSON, in a row");
             }
+            EntryKind::Summary(record) => {
+                let bad = self.fold.apply_summary(record);
+                self.skip(SkippedReason::BadValue, bad, entry, "a summary value that is not JSON");
+            }
             EntryKind::Record(record) if printed_text(record).is_some() => {
                 if self.is_full_for(printed_text(record).map_or(0, str::len)) {
                     return Pushed::Full;
@@ -287,6 +291,7 @@ fn behind_exit(kind: &EntryKind<'_>) -> Behind {
             RecordType::Run(_) | RecordType::History(_) | RecordType::Preempting(_) => Behind::WentOn,
             _ => Behind::Late,
         },
+        EntryKind::Summary(_) => Behind::Late,
         EntryKind::History(_) | EntryKind::Unknown(_) => Behind::WentOn,
     }
 }

@@ -177,7 +177,7 @@ impl RunContents {
                             RecordType::Artifact(artifact) => self.add_artifact(artifact),
                             _ => {}
                         },
-                        EntryKind::Unknown(_) => {}
+                        EntryKind::Summary(_) | EntryKind::Unknown(_) => {}
                     }
                     if builder.push(&entry) == Pushed::Full {
                         drop(builder.finish());

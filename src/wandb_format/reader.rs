@@ -87,6 +87,8 @@ pub struct Entry<'a> {
 pub enum EntryKind<'a> {
     /// A history row: the bytes of a `HistoryRecord`, for [`HistoryLines`](crate::wandb_format::HistoryLines).
     History(&'a [u8]),
+    /// What changed in the summary: the bytes of a `SummaryRecord`, for [`apply_summary`](crate::wandb_format::apply_summary).
+    Summary(&'a [u8]),
     /// Any other record.
     Record(Box<RecordType>),
     /// The record of a newer client, by the number of its field; 0 where a record holds nothing at all.
@@ -355,7 +357,9 @@ fn entry_kind(payload: &[u8]) -> Option<(u64, EntryKind<'_>)> {
         let (number, value) = field.ok()?;
         match (number, value) {
             (2, Value::Bytes(history)) => (kind, known) = (EntryKind::History(history), true),
-            (3..=13 | 17 | 18 | 20..=27, Value::Bytes(_)) => (kind, known) = (EntryKind::Unknown(number), true),
+            // The official client writes one with each row.
+            (3, Value::Bytes(summary)) => (kind, known) = (EntryKind::Summary(summary), true),
+            (4..=13 | 17 | 18 | 20..=27, Value::Bytes(_)) => (kind, known) = (EntryKind::Unknown(number), true),
             (1, Value::Varint(number)) => record_number = number,
             // Control, uuid and info stand beside the record type, as the number does.
             (1 | 16 | 19 | 200, _) => {}

@@ -4,7 +4,8 @@
 
 use crate::model::Json;
 use crate::model::json::MAX_DEPTH;
-use crate::proto::wandb_internal::{ConfigRecord, SummaryRecord};
+use crate::proto::wandb_internal::ConfigRecord;
+use crate::wandb_format::wire::{Fields, Value};
 
 /// Applies a config record. Returns how many items could not be, because their value is not JSON or their path is too
 /// long.
@@ -28,30 +29,58 @@ pub fn apply_config(tree: &mut Json, record: &ConfigRecord) -> u64 {
 }
 
 /// Applies a summary record. Returns how many items could not be, because their value is not JSON or their path is too
-/// long.
+/// long. The record is given by its bytes; what follows a malformed field is one malformed item.
 ///
 /// An object is one value that replaces the earlier one. A null takes the value out.
-pub fn apply_summary(tree: &mut Json, record: &SummaryRecord) -> u64 {
+pub fn apply_summary(tree: &mut Json, record: &[u8]) -> u64 {
     let mut skipped = 0;
-    for item in &record.update {
-        match item_path(&item.key, &item.nested_key).zip(Json::parse(&item.value_json).ok()).filter(fits) {
-            Some((path, value)) => {
-                let null = value == Json::Null;
-                tree.set_path(path, value);
-                if null {
-                    remove(tree, path);
+    let mut path = Vec::new();
+    let mut removes = false;
+    for field in Fields::new(record) {
+        match field {
+            Ok((1, Value::Bytes(item))) => {
+                let value = summary_item(item, &mut path).and_then(|text| Json::parse(text).ok());
+                match value.filter(|value| path.len() + value.depth() <= MAX_DEPTH) {
+                    Some(Json::Null) => {
+                        tree.set_path(&path, Json::Null);
+                        remove(tree, &path);
+                    }
+                    Some(value) => tree.set_path(&path, value),
+                    None => skipped += 1,
                 }
             }
-            None => skipped += 1,
+            Ok((number, _)) => removes |= number == 2,
+            Err(_) => skipped += 1,
         }
     }
-    for item in &record.remove {
-        match item_path(&item.key, &item.nested_key) {
-            Some(path) => drop(remove(tree, path)),
+    // Wherever they stand, they come behind what is set.
+    for field in Fields::new(record).filter(|_| removes) {
+        let Ok((2, Value::Bytes(item))) = field else { continue };
+        match summary_item(item, &mut path) {
+            Some(_) => drop(remove(tree, &path)),
             None => skipped += 1,
         }
     }
     skipped
+}
+
+/// The path and the JSON text of a `SummaryItem`; `None` when it cannot be read, or its path is so long that a tree of it
+/// could exhaust the stack.
+fn summary_item<'a>(item: &'a [u8], path: &mut Vec<&'a str>) -> Option<&'a str> {
+    path.clear();
+    let (mut key, mut text) = ("", "");
+    for field in Fields::new(item) {
+        match field.ok()? {
+            (1, Value::Bytes(bytes)) => key = std::str::from_utf8(bytes).ok()?,
+            (2, Value::Bytes(bytes)) => path.push(std::str::from_utf8(bytes).ok()?),
+            (16, Value::Bytes(bytes)) => text = std::str::from_utf8(bytes).ok()?,
+            _ => {}
+        }
+    }
+    if path.is_empty() {
+        path.push(key);
+    }
+    (path.len() <= MAX_DEPTH).then_some(text)
 }
 
 /// Sets every leaf of `value` at its place below `path`. A leaf in the way is replaced; an empty object leaves no trace.
@@ -80,24 +109,26 @@ fn fits((path, value): &(&[String], Json)) -> bool {
 }
 
 /// Takes out the node at `path`, and the objects above it that it leaves empty.
-fn remove(tree: &mut Json, path: &[String]) -> Option<Json> {
+fn remove<S: AsRef<str>>(tree: &mut Json, path: &[S]) -> Option<Json> {
     let (first, rest) = path.split_first()?;
     let Json::Object(members) = tree else { return None };
     if rest.is_empty() {
-        return members.remove(first);
+        return members.remove(first.as_ref());
     }
-    let child = members.get_mut(first)?;
+    let child = members.get_mut(first.as_ref())?;
     let removed = remove(child, rest)?;
     if child.as_object().is_some_and(std::collections::BTreeMap::is_empty) {
-        members.remove(first);
+        members.remove(first.as_ref());
     }
     Some(removed)
 }
 
 #[cfg(test)]
 mod tests {
+    use prost::Message as _;
+
     use super::*;
-    use crate::proto::wandb_internal::{ConfigItem, SummaryItem};
+    use crate::proto::wandb_internal::{ConfigItem, SummaryItem, SummaryRecord};
 
     fn config(tree: &mut Json, updates: &[(&[&str], &str)], removes: &[&[&str]]) -> u64 {
         let path = |path: &[&str]| path.iter().map(|key| (*key).to_owned()).collect();
@@ -125,7 +156,7 @@ mod tests {
             update: updates.iter().map(update).collect(),
             remove: removes.iter().map(removed).collect(),
         };
-        apply_summary(tree, &record)
+        apply_summary(tree, &record.encode_to_vec())
     }
 
     #[test]
@@ -149,6 +180,19 @@ mod tests {
         assert_eq!(tree.to_string(), r#"{"a.b/c":{"min":0},"n":NaN}"#);
         summary(&mut tree, &[("n", "null"), ("other", "null"), ("list", "[null]")], &[]);
         assert_eq!(tree.to_string(), r#"{"a.b/c":{"min":0},"list":[null]}"#);
+    }
+
+    #[test]
+    fn what_is_malformed_costs_only_itself() {
+        let item = |key: &str| SummaryItem { key: key.to_owned(), value_json: "1".to_owned(), ..Default::default() };
+        let set = |key| SummaryRecord { update: vec![item(key)], ..SummaryRecord::default() }.encode_to_vec();
+        let removed = SummaryRecord { remove: vec![item("b")], ..SummaryRecord::default() }.encode_to_vec();
+        // Its key is not UTF-8, then an item ends in mid-way.
+        let (no_text, cut) = ([10, 3, 10, 1, 0xff], [10, 9, 10]);
+        let record = [&removed[..], &set("a"), &no_text, &set("b"), &cut].concat();
+        let mut tree = Json::object();
+        assert_eq!(apply_summary(&mut tree, &record), 2);
+        assert_eq!(tree.to_string(), r#"{"a":1}"#, "what is removed goes last");
     }
 
     #[test]

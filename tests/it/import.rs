@@ -47,10 +47,10 @@ fn kinds(log: &Path) -> Vec<&'static str> {
         match reader.next().unwrap() {
             Next::Entry(entry) => kinds.push(match &entry.kind {
                 EntryKind::History(_) => "history",
+                EntryKind::Summary(_) => "summary",
                 EntryKind::Record(record) => match &**record {
                     RecordType::Exit(_) => "exit",
                     RecordType::Run(_) => "run",
-                    RecordType::Summary(_) => "summary",
                     _ => "other",
                 },
                 EntryKind::Unknown(_) => "unknown",

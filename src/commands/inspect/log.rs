@@ -154,6 +154,7 @@ impl Reading {
                 self.row(row);
                 "history"
             }
+            EntryKind::Summary(_) => SUMMARY,
             EntryKind::Record(record) => kind_name(record),
             EntryKind::Unknown(_) => "unknown",
         };
@@ -283,6 +284,7 @@ fn widen<T: PartialOrd + Copy>(range: &mut Option<(T, T)>, value: Option<T>) {
     }
 }
 
+const SUMMARY: &str = "summary";
 const USED: &str = "use of an artifact";
 const LINKED: &str = "link of an artifact";
 
@@ -290,7 +292,7 @@ const LINKED: &str = "link of an artifact";
 fn kind_name(record: &RecordType) -> &'static str {
     match record {
         RecordType::History(_) => "history",
-        RecordType::Summary(_) => "summary",
+        RecordType::Summary(_) => SUMMARY,
         RecordType::Output(_) | RecordType::OutputRaw(_) | RecordType::OutputLogger(_) => "console",
         RecordType::Config(_) => "config",
         RecordType::Files(_) => "files",

@@ -192,9 +192,14 @@ fn choose(found: Vec<PathBuf>, state: &StateHome, arguments: &SyncArgs) -> Chose
 }
 
 fn is_offline(log: &Path) -> bool {
-    let directory = log.parent().and_then(|directory| directory.canonicalize().ok());
-    let name = directory.as_deref().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
-    name.is_some_and(|name| name.starts_with("offline-"))
+    let says_offline =
+        |directory: &Path| directory.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"offline-"));
+    let Some(directory) = log.parent() else { return false };
+    // Only a link, or a path without a name, has to be followed to where it leads, which takes a step for each of its parts.
+    if says_offline(directory) && !directory.is_symlink() {
+        return true;
+    }
+    directory.canonicalize().is_ok_and(|real| says_offline(&real))
 }
 
 /// The time in the name of a log's directory, which sorts as it is. Where there is none, the name.

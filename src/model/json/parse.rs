@@ -126,6 +126,9 @@ impl<'a> Parser<'a> {
     }
 
     fn word(&mut self) -> Result<Json, JsonError> {
+        if matches!(self.peek(), Some(b'0'..=b'9')) {
+            return self.number();
+        }
         for (word, value) in [
             ("null", Json::Null),
             ("true", Json::Bool(true)),
@@ -152,9 +155,10 @@ impl<'a> Parser<'a> {
         if !well_formed {
             return self.error("expected a value");
         }
-        let number = if let Ok(whole) = text.parse::<i64>() {
+        let is_whole = digits.iter().all(u8::is_ascii_digit);
+        let number = if let Some(whole) = is_whole.then(|| text.parse().ok()).flatten() {
             Number::I64(whole)
-        } else if let Ok(whole) = text.parse::<u64>() {
+        } else if let Some(whole) = is_whole.then(|| text.parse().ok()).flatten() {
             Number::U64(whole)
         } else if let Ok(float) = text.parse::<f64>() {
             Number::F64(float)

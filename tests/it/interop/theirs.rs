@@ -9,7 +9,7 @@ use prost::Message as _;
 use serde_json::Value;
 use wandb_bridge::model::LogPosition;
 use wandb_bridge::proto::wandb_internal::record::RecordType;
-use wandb_bridge::proto::wandb_internal::{HistoryRecord, Record};
+use wandb_bridge::proto::wandb_internal::{HistoryRecord, Record, SummaryRecord};
 use wandb_bridge::wandb_format::{EntryKind, LogReader, LogWriter, Next};
 
 use super::bridge::{Outcome, bridge};
@@ -52,6 +52,7 @@ fn records_of(log: &Path) -> Vec<(LogPosition, RecordType)> {
             Next::Entry(entry) => {
                 let record = match entry.kind {
                     EntryKind::History(bytes) => RecordType::History(HistoryRecord::decode(bytes).unwrap()),
+                    EntryKind::Summary(bytes) => RecordType::Summary(SummaryRecord::decode(bytes).unwrap()),
                     EntryKind::Record(record) => *record,
                     EntryKind::Unknown(field) => panic!("{}: an unknown record: {field}", log.display()),
                 };
