@@ -195,15 +195,15 @@ impl RunContents {
         }
         let fold = builder.finish().after;
         self.skips.merge(&fold.skips());
-        let exit = fold.exit.or(fold.passed_exit).filter(|exit| !exit.not_complete).map(|exit| exit.code);
+        let last = fold.exit.or(fold.passed_exit);
+        let exit = last.filter(|exit| !exit.not_complete).map(|exit| exit.code);
         // A log without an exit may have been closed by whoever sent it.
         self.expected.exit = exit.or(state.sent.finished);
-        self.add_files(files, &files_dir, state);
+        self.add_files(files, &files_dir, state, last.is_some() || self.expected.exit.is_some());
         Ok(fold)
     }
 
-    fn add_files(&mut self, named: BTreeMap<String, Policy>, files_dir: &Path, state: &UploadState) {
-        let ended = self.expected.exit.is_some();
+    fn add_files(&mut self, named: BTreeMap<String, Policy>, files_dir: &Path, state: &UploadState, ended: bool) {
         for (path, policy) in named {
             if policy == Policy::End && !ended {
                 continue;

@@ -151,6 +151,9 @@ pub(crate) struct Sent {
     pub(crate) attached: BTreeMap<String, AttachedNote>,
     /// The exit code with which the run was completed there.
     pub(crate) finished: Option<i32>,
+    /// All was sent of a log that is over, and another process ends the run.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) left_running: bool,
 }
 
 /// The newest version of something that was attached.

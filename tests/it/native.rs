@@ -11,4 +11,5 @@ mod harness;
 mod links;
 mod live;
 mod logs;
+mod records;
 mod segments;

@@ -50,6 +50,8 @@ pub fn same_run_but_for(a: &RunSnapshot, b: &RunSnapshot, compared: &Compared) -
     same("notes", &a.notes, &b.notes)?;
     same("tags", &a.tags, &b.tags)?;
     same("host", &a.host, &b.host)?;
+    same("sweep", &a.sweep, &b.sweep)?;
+    same("commit and repository", &(&a.commit, &a.repo), &(&b.commit, &b.repo))?;
     same_lines("history", &a.history, &b.history)?;
     same_lines("events", &a.events, &b.events)?;
     same_members("summary", &a.summary_value(), &b.summary_value())?;

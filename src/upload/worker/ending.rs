@@ -12,11 +12,28 @@ use crate::upload::worker::Worker;
 use crate::upload::worker::opening::Opened;
 use crate::wandb_format::{mark_synced, synced_marker};
 
-/// The exit code of a run whose log ends there; `None` when the run goes on.
-fn code(fold: &Fold, end: LogEnd) -> Option<i32> {
-    match (fold.exit, end.close) {
-        (Some(Exit { not_complete: true, .. }), _) | (None, Close::LeaveRunning | Close::Continued) => None,
-        (Some(Exit { code, .. }), _) | (None, Close::Fail(code) | Close::Ended(code)) => Some(code),
+/// What the end of a log says of its run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// It goes on, in this log or in a later one.
+    GoesOn,
+    /// This log is over, and another process ends the run.
+    LeftRunning,
+    /// It ended with that exit code.
+    Exit(i32),
+}
+
+impl Ending {
+    fn of(fold: &Fold, end: LogEnd) -> Self {
+        match (fold.exit, end.close) {
+            (Some(Exit { not_complete: true, .. }), _) => Self::LeftRunning,
+            (None, Close::LeaveRunning | Close::Continued) => Self::GoesOn,
+            (Some(Exit { code, .. }), _) | (None, Close::Fail(code) | Close::Ended(code)) => Self::Exit(code),
+        }
+    }
+
+    fn code(self) -> Option<i32> {
+        if let Self::Exit(code) = self { Some(code) } else { None }
     }
 }
 
@@ -30,7 +47,7 @@ impl Worker<'_> {
     /// The exit code that may go with the last lines of the log: the run ends, and only files come before its exit.
     pub(super) fn last_word(&self, batch: &Batch, end: LogEnd) -> Option<i32> {
         let artifacts = !batch.after.artifacts.is_empty() || !self.job.attach.is_empty();
-        code(&batch.after, end).filter(|_| self.is_over(&batch.after, end) && !artifacts)
+        Ending::of(&batch.after, end).code().filter(|_| self.is_over(&batch.after, end) && !artifacts)
     }
 
     /// The log is at its end for good. `None` when it has to be read again first.
@@ -38,13 +55,13 @@ impl Worker<'_> {
         if self.ended {
             return self.close(end).await.map(Some);
         }
-        let code = code(&self.state.fold, end);
+        let ending = Ending::of(&self.state.fold, end);
         let fold = self.state.fold.clone();
         self.find_attachments().await;
         let artifacts = self.has_artifacts_left();
         // All of the log was acknowledged before, and later ones may have been since: then the run is not to be opened for it.
         let is_past = end.close == Close::Continued && !self.opened && self.state.run.is_some();
-        let Some(code) = code else {
+        if ending == Ending::GoesOn {
             if artifacts && is_past {
                 self.take_place().await?;
                 self.finish_artifacts().await?;
@@ -65,8 +82,10 @@ impl Worker<'_> {
                 return Ok(Some(RunState::Running));
             }
             return self.all_sent(end).await.map(Some);
-        };
-        let finished = self.state.sent.finished == Some(code) && fold.revisions == self.state.sent.revisions;
+        }
+        let sent = &self.state.sent;
+        let ended = sent.finished == ending.code() && sent.left_running == (ending == Ending::LeftRunning);
+        let finished = ended && fold.revisions == sent.revisions;
         // What this program makes itself is tried again when it did not arrive.
         let failed = |path: &&str| self.state.sent.failed_files.contains(*path);
         let again: Vec<&str> = files::GENERATED.into_iter().filter(failed).collect();
@@ -86,7 +105,7 @@ impl Worker<'_> {
                 self.read_from(self.state.fold.clone(), from);
                 return Ok(None);
             }
-            self.complete(&fold, code, end).await?;
+            self.complete(&fold, ending, end).await?;
         }
         self.close(end).await.map(Some)
     }
@@ -142,15 +161,15 @@ impl Worker<'_> {
     }
 
     /// Files, then the last request.
-    pub(super) async fn complete(&mut self, fold: &Fold, code: i32, end: LogEnd) -> Result<(), UploadError> {
+    pub(super) async fn complete(&mut self, fold: &Fold, ending: Ending, end: LogEnd) -> Result<(), UploadError> {
         self.tell_changes(fold).await?;
         self.finish_artifacts().await?;
         let plan = self.plan_at_end(fold, end).await;
         self.upload_files(plan).await?;
         let summary = self.new_summary(fold, MAX_LINE);
-        self.send(None, summary, Some(code)).await?;
+        self.send(None, summary, ending.code()).await?;
         self.state.sent.revisions.summary = fold.revisions.summary;
-        self.state.sent.finished = Some(code);
+        (self.state.sent.finished, self.state.sent.left_running) = (ending.code(), ending == Ending::LeftRunning);
         self.touch();
         self.save().await
     }

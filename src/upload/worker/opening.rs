@@ -142,7 +142,8 @@ impl Worker<'_> {
         }
         let url = run_url(api.app_url(), &address.entity, &address.project, &address.run_id);
         info!(%url, from, "run opened");
-        if self.state.sent.finished.take().is_some() && self.cleaned.is_none() {
+        let left_running = std::mem::take(&mut self.state.sent.left_running);
+        if (self.state.sent.finished.take().is_some() || left_running) && self.cleaned.is_none() {
             // Whoever goes on with a log removes the marker; this is for logs that others wrote.
             let _ = unmark_synced(&self.job.log);
         }

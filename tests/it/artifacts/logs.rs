@@ -7,15 +7,20 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::support::bridge::{Call, Place};
-use crate::support::official::{copy_tree, logs_below};
+use crate::support::compare::{Compared, same_run_but_for};
+use crate::support::official::{copy_tree, end_at_exit, logs_below};
 use crate::support::python::{script, wandb};
 use crate::support::server::{Artifact, FakeServer, Fault, Gate, Route};
 
 /// Records the run, and returns its directory. Staged files lie below `home/`.
 pub(super) fn record(place: &Place) -> PathBuf {
+    record_with(place, &[])
+}
+
+fn record_with(place: &Place, options: &[&str]) -> PathBuf {
     let (work, home) = (place.path("work"), place.path("staging"));
     fs::create_dir(&work).unwrap();
-    script("record_artifacts.py").args(["--many", "12"]).directory(&work).home(&home).run().ok();
+    script("record_artifacts.py").args(["--many", "12"]).args(options).directory(&work).home(&home).run().ok();
     logs_below(&work).pop().unwrap().parent().unwrap().to_owned()
 }
 
@@ -33,7 +38,8 @@ pub(crate) fn held(server: &FakeServer) -> BTreeMap<String, String> {
     let describe = |artifact: &Artifact| {
         let entry = |(path, entry): (String, Value)| {
             let mut reference = entry["ref"].to_string();
-            ids.iter().for_each(|(id, name)| reference = reference.replace(id, name));
+            // Longer ids first: one may be the beginning of another.
+            ids.iter().rev().for_each(|(id, name)| reference = reference.replace(id, name));
             format!("{path} {} {} {reference} {}", entry["digest"], entry["size"], entry["extra"])
         };
         let entries: Vec<String> = artifact.entries().into_iter().map(entry).collect();
@@ -58,9 +64,10 @@ fn hex(id: &str) -> String {
 #[test]
 fn the_official_client_brings_the_same() {
     let place = Place::new();
-    let run = record(&place);
+    let run = record_with(&place, &["--more"]);
     let (ours, theirs) = (FakeServer::start(), FakeServer::start());
     let copy = place.path("work/wandb/offline-run-20260101_000000-copy");
+    end_at_exit(&logs_below(&run)[0]);
     copy_tree(&run, &copy);
     // Ours first: the official client deletes the list of a large manifest when it has read it.
     sync(&place, &ours, &copy).run();
@@ -71,8 +78,15 @@ fn the_official_client_brings_the_same() {
     theirs.assert_content();
     assert_eq!(held(&ours), held(&theirs));
     let names: Vec<String> = held(&ours).into_keys().collect();
-    let expected = ["data:v0", "data:v1", "immutable:v0", "linked:v0", "many:v0", "run-art1-table:v0", "tables:v0"];
-    assert_eq!(names, expected);
+    let expected = "data:v0 data:v1 immutable:v0 kept:v0 linked:v0 many:v0 run-art1-changing:v0 run-art1-changing:v1 \
+        run-art1-changing:v2 run-art1-curve_table:v0 run-art1-final:v0 run-art1-incr-growing:v0 run-art1-incr-growing:v1 \
+        run-art1-incr-growing:v2 run-art1-pictures:v0 run-art1-table:v0 shared:v0 source-interop-None:v0 tables:v0 weights:v0";
+    assert_eq!(names.join(" "), expected);
+    let shared: Vec<String> = ours.artifact("shared").unwrap().entries().into_keys().collect();
+    assert_eq!(shared, ["one.txt", "two.txt"]);
+    assert_eq!(ours.artifact("kept").unwrap().ttl_seconds, Some(3 * 24 * 3600));
+    let (run, other) = (ours.run("art1").unwrap(), theirs.run("art1").unwrap());
+    assert_eq!(same_run_but_for(&run, &other, &Compared { console: true, ..Compared::default() }), Ok(()));
 
     // A second pass asks for none of them.
     let before = ours.operations("CreateArtifact").len();

@@ -1,8 +1,8 @@
 """Records several small runs offline with the official client, each with something of its own, below one directory.
 
-Usage: python record_variants.py DIR
+Usage: python record_variants.py DIR [NAME…]
 
-The id of each run is the name of its function; all of them go to the project `variants`.
+The id of each run is the name of its function; all of them go to the project `variants`. Without names all are recorded.
 """
 
 import pathlib
@@ -94,6 +94,100 @@ def described(run):
     run.summary["empty"] = {}
     del run.summary["gone"]
     run.summary.update({"x": "text"})
+
+
+@variant(
+    group="sweep ü",
+    job_type="train",
+    notes="",
+    settings=settings(
+        sweep_id="sw33p1d",
+        host="trainer-0",
+        run_name="from the settings",
+        git_remote_url="https://git.example.com/team/project.git",
+        git_commit="0123456789abcdef0123456789abcdef01234567",
+    ),
+)
+def swept(run):
+    """An agent of a sweep, in a repository."""
+    run.log({"x": 1})
+    run.tags = ("first",)
+    run.tags = ()
+    run.notes = "said later"
+
+
+@variant(config={"a": {"b": {"c": 1, "d": [1, 2]}, "text": "old"}, "whole": {"x": 1}, "list": [{"y": 1}]})
+def changed_config(run):
+    run.config.update({"a": {"b": {"c": 2}}}, allow_val_change=True)
+    run.config.update({"whole": 3, "new": {"deep": {"er": None}}}, allow_val_change=True)
+    run.config.update({"list": [{"z": 2}, []]}, allow_val_change=True)
+    run.config["key.with.dots"] = {"in.side": 1}
+    run.config.setdefaults({"new": 5, "late": float("inf")})
+    run.log({"x": 1})
+    run.config.update({"after": "a row"})
+
+
+@variant()
+def deep_summary(run):
+    run.log({"x": 1, "deep": {"er": {"a": 1, "b": 2}, "est": 3}, "flat": 1})
+    run.summary["mine"] = {"a": {"b": 1, "c": 2}, "d": 3}
+    run.summary["mine"] = {"e": 1}
+    run.summary["flat"] = {"now": "an object"}
+    run.summary["dotted.key"] = 1
+    run.summary["list"] = [{"a": float("nan")}]
+    run.summary["gone"] = {"all": {"of": "it"}}
+    del run.summary["gone"]
+    run.log({"flat": 2, "deep": {"er": {"a": 5}}})
+
+
+@variant()
+def defined(run):
+    run.define_metric("train/*", step_metric="train/epoch", summary="max,min,last", hidden=True)
+    run.define_metric("train/lr", summary="none", hidden=False)
+    run.define_metric("val/*", summary="mean,first", step_sync=True, step_metric="epoch")
+    run.define_metric("val/loss", summary="min")
+    run.define_metric("val/loss", hidden=True)
+    run.define_metric("copied", summary="copy")
+    run.define_metric("deep.er", summary="max")
+    run.define_metric("deep.*", summary="min")
+    for i in range(5):
+        run.log({"train/loss": (i - 2) ** 2, "train/epoch": i // 2, "train/lr": 0.1 * i, "epoch": i})
+        run.log({"val/loss": i, "val/accuracy": -i, "copied": i, "deep": {"er": i, "est": i}, "text": "word"})
+
+
+@variant()
+def alerts(run):
+    run.alert("First", "same text", level="INFO", wait_duration=0)
+    run.alert("First", "same text", level=wandb.AlertLevel.ERROR, wait_duration=300)
+    run.log({"x": 1})
+    run.alert("ü \"quoted\"", "several\nlines", wait_duration=0.5)
+
+
+@variant()
+def more_media(run):
+    directory = pathlib.Path(run.dir).parent / "made"
+    directory.mkdir()
+    for name in ["clip.mp4", "sound.wav", "mesh.obj", "protein.pdb", "page.html"]:
+        (directory / name).write_text(f"what is in {name}")
+    picture = np.zeros((4, 5, 3), dtype=np.uint8)
+    boxes = {"guess": {"box_data": [{"position": {"minX": 0, "maxX": 0.5, "minY": 0, "maxY": 1}, "class_id": 1}]}}
+    masks = {"truth": {"mask_data": np.ones((4, 5), dtype=np.uint8), "class_labels": {1: "cat"}}}
+    scene = {"type": "lidar/beta", "points": np.array([[0.0, 1.0, 2.0]]), "boxes": np.array([])}
+    run.log({
+        "clip": wandb.Video(str(directory / "clip.mp4"), caption="ü"),
+        "sound": wandb.Audio(str(directory / "sound.wav"), caption="short"),
+        "mesh": wandb.Object3D((directory / "mesh.obj").open()),
+        "cloud": wandb.Object3D(np.array([[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]])),
+        "scene": wandb.Object3D(scene),
+        "protein": wandb.Molecule(str(directory / "protein.pdb")),
+        "page": wandb.Html((directory / "page.html").open()),
+        "boxed": wandb.Image(picture, boxes=boxes, masks=masks),
+        "spread": wandb.Histogram(np_histogram=np.histogram([1.0, 2.0, 2.5], bins=2)),
+        "an/odd key ü": wandb.Image(picture, caption="odd"),
+    })
+    # Again at the next step, as a training loop does.
+    run.log({"clip": wandb.Video(str(directory / "clip.mp4")), "boxed": wandb.Image(picture + 1, boxes=boxes)})
+    run.summary["poster"] = wandb.Image(picture + 2)
 
 
 @variant()
@@ -211,9 +305,11 @@ def artifact(run):
     run.log({"x": 1})
 
 
-def main(directory):
+def main(directory, *names):
     for function, init in VARIANTS:
         name = function.__name__
+        if names and name not in names:
+            continue
         # A run without a name is named by the server.
         init = {"settings": settings(), "name": name, **init}
         run = wandb.init(mode="offline", project="variants", id=name, dir=directory, **init)
@@ -221,4 +317,4 @@ def main(directory):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

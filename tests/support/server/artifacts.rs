@@ -160,7 +160,11 @@ impl World {
     pub(super) fn store_manifest(&mut self, artifact: &str, body: &[u8]) -> Result<(), String> {
         let held = self.artifact_mut(artifact).ok_or("no such artifact")?;
         check_md5(body, held.manifest_digest.as_deref().unwrap_or_default())?;
-        held.manifest = Some(String::from_utf8_lossy(body).into_owned());
+        let mut text = String::from_utf8_lossy(body).into_owned();
+        if let (Some("PATCH"), Some(before)) = (held.manifest_type.as_deref(), &held.manifest) {
+            text = patched(before, &text)?;
+        }
+        held.manifest = Some(text);
         Ok(())
     }
 
@@ -179,6 +183,18 @@ impl World {
         self.complain(ViolationKind::Artifact, artifact, text.clone());
         text
     }
+}
+
+/// The manifest of one part of an artifact, with the entries of the parts before it.
+fn patched(before: &str, part: &str) -> Result<String, String> {
+    let read = |text: &str| serde_json::from_str::<Value>(text).map_err(|error| error.to_string());
+    let (before, mut part) = (read(before)?, read(part)?);
+    if let (Some(entries), Some(contents)) = (before["contents"].as_object(), part["contents"].as_object_mut()) {
+        for (path, entry) in entries {
+            contents.entry(path.clone()).or_insert_with(|| entry.clone());
+        }
+    }
+    Ok(part.to_string())
 }
 
 fn check_md5(body: &[u8], md5: &str) -> Result<(), String> {
@@ -329,6 +345,8 @@ impl Context<'_> {
             return Err(self.world.disorder(&artifact.name, "a manifest was finished that was never begun"));
         }
         match artifact.wanted.keys().next() {
+            // It may be on its way with another part.
+            Some(_) if artifact.manifest_type.as_deref() == Some("PATCH") => Ok(()),
             Some(file) => Err(self.world.disorder(&artifact.name, format!("a manifest before `{file}` was uploaded"))),
             None => Ok(()),
         }
