@@ -98,6 +98,11 @@ impl Reporter {
         self.state().keys.clone()
     }
 
+    /// Notes what rules about artifacts find of a run that is left out.
+    pub(super) fn left_out(&self, attached: &[Attached]) {
+        self.state().finds.add(attached);
+    }
+
     /// Says which rules about artifacts found nothing, and counts those that found nothing of any run.
     pub(super) fn say_idle(&self, rules: &[ArtifactRule]) {
         let (skips, notes) = self.state().finds.idle(rules);
