@@ -17,10 +17,12 @@ use tracing::{debug, warn};
 use url::Url;
 
 use crate::api::ApiKey;
+use crate::api::answer::{Got, follow_within_the_host, is_hopeless, no_answer, why};
 use crate::api::app_url::app_url;
 use crate::api::body::Body;
 use crate::api::budget::Budget;
 use crate::api::error::{ApiError, message_of, shown};
+use crate::api::outage::{GivingUp, Outage, Weather};
 use crate::api::patience::{Begun, Patience};
 use crate::api::retry::{Answer, Call, RetryPolicy, Verdict, judge};
 use crate::api::viewer::Features;
@@ -31,11 +33,11 @@ const LONGEST_ANSWER: usize = 256 << 20;
 /// So many answers that are none are taken for bad luck, less one.
 const ODD_ANSWERS: u32 = 3;
 
+/// So many tries in vain are no chance: they speak for other calls too.
+const CONVINCING: u32 = 3;
+
 /// Never reached through a proxy.
 const THIS_MACHINE: &str = "localhost,127.0.0.0/8,::1";
-
-/// How many redirects within the host are followed.
-const REDIRECTS: usize = 5;
 
 /// All that a client is built from.
 #[derive(Debug, Clone)]
@@ -48,6 +50,8 @@ pub struct ApiOptions {
     pub api_key: ApiKey,
     /// How patient calls are.
     pub retry: RetryPolicy,
+    /// Whether calls try on after one of them tried to the end and nothing answered any.
+    pub giving_up: GivingUp,
     /// How long one try may take.
     pub timeouts: Timeouts,
     /// PEM files with certificates of further authorities.
@@ -72,6 +76,7 @@ impl ApiOptions {
             base_url,
             api_key,
             retry: RetryPolicy::default(),
+            giving_up: GivingUp::default(),
             timeouts: Timeouts::default(),
             ca_files: Vec::new(),
             proxies: Proxies::default(),
@@ -124,6 +129,7 @@ pub struct ApiClient {
     http: Client,
     options: ApiOptions,
     budget: Budget,
+    weather: Weather,
     authorization: HeaderValue,
     pub(crate) features: OnceCell<Features>,
 }
@@ -172,7 +178,15 @@ impl ApiClient {
         debug!(server = %shown(&base), "client built");
         let budget = Budget::new(options.requests_per_second.unwrap_or_default());
         let authorization = options.api_key.authorization();
-        Ok(Self { http, options, budget, authorization, features: OnceCell::new() })
+        let weather = Weather::default();
+        Ok(Self { http, options, budget, weather, authorization, features: OnceCell::new() })
+    }
+
+    /// Tells of outages of the API, from many threads.
+    #[must_use]
+    pub fn telling(self, listener: impl Fn(&Outage) + Send + Sync + 'static) -> Self {
+        self.weather.listen(Box::new(listener));
+        self
     }
 
     /// The base of the addresses that people look at.
@@ -227,20 +241,27 @@ impl ApiClient {
         let first = tokio::time::Instant::now();
         let mut tries = 0_u32;
         let mut odd = 0_u32;
+        let mut first_try = None;
+        let together = out.to_api && self.options.giving_up == GivingUp::Together;
         loop {
+            if together && let Some(error) = self.weather.in_vain(self.options.retry.wait_max) {
+                return Err(error);
+            }
             tries += 1;
             let once = async {
                 if out.to_api {
                     self.budget.take().await;
                 }
                 let body = out.body.begin().await?;
-                Ok::<_, ApiError>(self.once(&out, body).await)
+                let began = tokio::time::Instant::now();
+                Ok::<_, ApiError>((began, self.once(&out, body).await))
             };
-            let got = tokio::select! {
+            let (began, got) = tokio::select! {
                 biased;
                 () = cancel.cancelled() => return Err(ApiError::Cancelled),
                 got = once => got?,
             };
+            let first_try = *first_try.get_or_insert(began);
             let is_odd = got.as_ref().is_ok_and(|got| got.is_odd(&out));
             odd += u32::from(is_odd);
             let answer = match &got {
@@ -254,8 +275,19 @@ impl ApiClient {
                 Err(_) => Answer::Nothing,
             };
             let verdict = judge(out.call, answer, first.elapsed(), SystemTime::now());
+            let is_absent = got.as_ref().map_or(true, Got::is_from_nobody);
+            if out.to_api && got.is_ok() {
+                match verdict {
+                    Verdict::Done | Verdict::Fatal => self.weather.answered(),
+                    Verdict::Again(_) if !is_absent => self.weather.reached(),
+                    Verdict::Again(_) => {}
+                }
+            }
+            let in_vain = together && is_absent && self.weather.is_given_up();
             let wait = match verdict {
                 Verdict::Done => return got.map_err(|error| no_answer(&place, &error)),
+                // This try was to see whether it is back.
+                Verdict::Again(_) if in_vain => None,
                 Verdict::Again(asked) => waits.next().map(|wait| asked.unwrap_or(wait)),
                 Verdict::Fatal => None,
             };
@@ -271,16 +303,20 @@ impl ApiClient {
             };
             let Some(wait) = wait else {
                 debug!(%place, tries, %error, "request failed");
+                if out.to_api && is_absent && verdict != Verdict::Fatal && (in_vain || tries >= CONVINCING) {
+                    self.weather.gave_up(first_try, &error);
+                }
                 return Err(error);
             };
-            if tries == 3 {
-                warn!(%place, %error, "no success yet; trying on");
+            if out.to_api {
+                self.weather.failed(began, wait, &error, self.options.retry.retries);
             }
             debug!(%place, tries, %error, wait = wait.as_secs_f64(), "request will be tried again");
             patience.rests(wait);
             tokio::select! {
                 biased;
                 () = cancel.cancelled() => return Err(ApiError::Cancelled),
+                () = self.weather.given_up(), if together => {}
                 () = tokio::time::sleep(wait) => {}
             }
             patience.goes_on().await?;
@@ -349,73 +385,4 @@ pub(crate) fn json_headers() -> HeaderMap {
 /// A header from texts that somebody else chose; `None` when they cannot be one.
 pub(crate) fn header(name: &str, value: &str) -> Option<(HeaderName, HeaderValue)> {
     Some((HeaderName::from_bytes(name.trim().as_bytes()).ok()?, HeaderValue::from_str(value.trim()).ok()?))
-}
-
-/// An answer.
-pub(crate) struct Got {
-    status: u16,
-    retry_after: Option<String>,
-    html: bool,
-    /// The store's mark of what it was sent.
-    pub(crate) etag: Option<String>,
-    pub(crate) body: Bytes,
-}
-
-impl Got {
-    /// Whether it is a success that whoever was asked would not say so: a proxy's page must not pass for an
-    /// acknowledgement.
-    fn is_odd(&self, out: &Outgoing<'_>) -> bool {
-        let is_json = || serde_json::from_slice::<serde::de::IgnoredAny>(&self.body).is_ok();
-        (200..300).contains(&self.status) && if out.to_api { !is_json() } else { self.html }
-    }
-}
-
-/// Only a redirect that keeps the method and the body: after any other, a `POST` would come back as a `GET` that the
-/// answer of a login page makes look like an acknowledgement.
-fn follow_within_the_host(attempt: redirect::Attempt<'_>) -> redirect::Action {
-    let keeps_the_request = matches!(attempt.status().as_u16(), 307 | 308);
-    let origin = |url: &Url| (url.scheme().to_owned(), url.host_str().map(str::to_owned), url.port_or_known_default());
-    let same = attempt.previous().last().is_some_and(|previous| origin(previous) == origin(attempt.url()));
-    if keeps_the_request && same && attempt.previous().len() <= REDIRECTS { attempt.follow() } else { attempt.stop() }
-}
-
-fn no_answer(place: &str, error: &reqwest::Error) -> ApiError {
-    let why = why(error);
-    if is_hopeless(error) {
-        ApiError::Protocol { place: place.to_owned(), why }
-    } else {
-        ApiError::NoAnswer { place: place.to_owned(), why }
-    }
-}
-
-/// The innermost cause is the one that tells a person something: `connection refused`, `name not known`.
-fn why(error: &reqwest::Error) -> String {
-    if error.is_timeout() {
-        return "timed out".to_owned();
-    }
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
-}
-
-/// Errors that stay: a certificate that is not trusted, a request that cannot be built.
-fn is_hopeless(error: &reqwest::Error) -> bool {
-    if error.is_builder() {
-        return true;
-    }
-    let mut cause: Option<&dyn std::error::Error> = Some(error);
-    while let Some(error) = cause {
-        if let Some(tls) = error.downcast_ref::<rustls::Error>() {
-            return matches!(tls, rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented);
-        }
-        // An IO error holds what it was made from without being its source.
-        if let Some(inner) = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
-            cause = Some(inner);
-            continue;
-        }
-        cause = error.source();
-    }
-    false
 }

@@ -6,6 +6,7 @@
 //!
 //! This room does not know what a log is, or in which order a run is uploaded: that is `upload`.
 
+mod answer;
 mod app_url;
 mod artifacts;
 mod body;
@@ -15,6 +16,7 @@ mod credentials;
 mod error;
 pub(crate) mod file_stream;
 mod graphql;
+mod outage;
 mod patience;
 mod retry;
 mod run_facts;
@@ -30,6 +32,7 @@ pub use artifacts::{
 pub use client::{ApiClient, ApiOptions, Proxies, Timeouts};
 pub use credentials::{ApiKey, InvalidApiKey};
 pub use error::{ApiError, Class};
+pub use outage::{GivingUp, Outage};
 pub use patience::Patience;
 pub use retry::RetryPolicy;
 pub use run_facts::{RunFacts, RunFile, RunName, RunSeen, StepRange, VersionFacts};

@@ -12,8 +12,9 @@ use reqwest::Method;
 use reqwest::header::{CONTENT_LENGTH, HeaderMap, HeaderValue};
 use url::Url;
 
+use crate::api::answer::Got;
 use crate::api::body::{Body, file_error};
-use crate::api::client::{ApiClient, Got, Outgoing, header};
+use crate::api::client::{ApiClient, Outgoing, header};
 use crate::api::error::{ApiError, shown};
 use crate::api::patience::Patience;
 use crate::api::retry::Call;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::api::{Class, artifact_url};
+use crate::api::{Class, GivingUp, artifact_url};
 use crate::artifact::{
     CollectError, Found, HashError, Manifest, Multipart, NameError, check_alias, check_name, check_tag, check_type,
     collect,
@@ -71,7 +71,7 @@ pub(super) fn put(
         return Ok(ExitCode::Success);
     }
     let request = request(arguments, settings)?;
-    let client = if arguments.dry_run { None } else { session::client(settings)? };
+    let client = if arguments.dry_run { None } else { session::client(settings, GivingUp::Together, ui)? };
     session::check_paths(&arguments.paths)?;
     let found = collect(&arguments.paths, &|name| !arguments.exclude.iter().any(|glob| glob.is_match(name)))
         .map_err(|error| cannot_collect(&error))?;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::api::GivingUp;
 use crate::cli::{ImportArgs, Mode};
 use crate::commands::attach;
 use crate::commands::error::{CommandError, ExitCode, IoContext as _};
@@ -29,7 +30,7 @@ pub(super) fn run(
     verify::check(arguments.verify, settings)?;
     attach::check(&arguments.artifacts)?;
     let shape = session::shape(settings)?;
-    let client = if arguments.dry_run { None } else { session::client(settings)? };
+    let client = if arguments.dry_run { None } else { session::client(settings, GivingUp::Together, ui)? };
     session::check_paths(&arguments.paths)?;
     let first = arguments.paths.first().cloned().unwrap_or_default();
     let mut survey = Survey::new(&shape, settings.runs.generation);
@@ -69,7 +70,7 @@ pub(super) fn run(
         session::warn_of_idle_globs(settings, &keys, ui);
     }
     reporter.say_idle(&arguments.artifacts);
-    let verified = verify::afterwards(arguments.verify, settings, (&runtime, &stop), ui, || {
+    let verified = verify::afterwards(arguments.verify, settings, uploads.as_ref(), (&runtime, &stop), ui, || {
         // Read anew: it knows the runs that were made just now.
         let recording = session::recording(settings, true, runs.len(), ui)?;
         Ok(verify::of_plans(&runs, &recording, settings, ui))

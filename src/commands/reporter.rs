@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::api::{Class, project_url};
+use crate::api::{ApiError, Class, project_url};
 use crate::artifact::Attached;
 use crate::commands::attach::Finds;
 use crate::commands::error::{CommandError, ExitCode};
@@ -46,10 +46,16 @@ struct State {
     repeated: u64,
     keys: BTreeSet<String>,
     finds: Finds,
-    /// The 401 is said once, not for every run that it stops.
-    key_refused: bool,
-    /// Whether it was said that there is no room to record.
-    space_said: bool,
+    /// What was said once for all runs.
+    said: HashSet<Common>,
+}
+
+/// What is the same for all runs that meet it, but for a few bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Common {
+    KeyRefused,
+    NoSpace,
+    NoAnswer,
 }
 
 impl Reporter {
@@ -189,17 +195,11 @@ impl Watcher for Reporter {
                 // The same command would be refused again.
                 state.totals.again = None;
             }
-            let said_before =
-                trouble.code == ExitCode::Authentication && std::mem::replace(&mut state.key_refused, true);
-            if !said_before && trouble.code == ExitCode::Authentication {
-                self.ui.error(&trouble);
-            } else if matches!(run.record_error, Some(RecordError::LowSpace(_) | RecordError::SpoolFull)) {
-                // It is the same for all runs, but for a few bytes.
-                if !std::mem::replace(&mut state.space_said, true) {
-                    self.ui.warn_of(&trouble);
-                }
-            } else if !said_before {
-                self.ui.warn_of(&trouble);
+            let is_news = common(&run, &trouble).is_none_or(|common| state.said.insert(common));
+            match (is_news, trouble.code) {
+                (false, _) => {}
+                (true, ExitCode::Authentication) => self.ui.error(&trouble),
+                (true, _) => self.ui.warn_of(&trouble),
             }
         }
         self.show_progress(&state);
@@ -253,6 +253,19 @@ impl Watcher for Reporter {
                 self.show_progress(&state);
             }
         }
+    }
+}
+
+fn common(run: &RunEnd, trouble: &CommandError) -> Option<Common> {
+    let uploaded = run.uploaded.as_ref().map(|uploaded| &uploaded.state);
+    if trouble.code == ExitCode::Authentication {
+        Some(Common::KeyRefused)
+    } else if matches!(run.record_error, Some(RecordError::LowSpace(_) | RecordError::SpoolFull)) {
+        Some(Common::NoSpace)
+    } else if matches!(uploaded, Some(Uploaded::Failed(UploadError::Api(ApiError::NoAnswer { .. })))) {
+        Some(Common::NoAnswer)
+    } else {
+        None
     }
 }
 

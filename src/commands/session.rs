@@ -10,7 +10,7 @@ use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use crate::api::{ApiClient, ApiOptions, Proxies, RetryPolicy, Timeouts, project_url};
+use crate::api::{ApiClient, ApiOptions, GivingUp, Outage, Proxies, RetryPolicy, Timeouts, project_url};
 use crate::checkpoint::Shape;
 use crate::cli::{self, LinkArgs, Mode};
 use crate::commands::error::{CommandError, ExitCode, IoContext as _};
@@ -155,7 +155,11 @@ pub(super) fn state_home(settings: &Settings) -> StateHome {
 }
 
 /// A client of the server, if the mode is online. Without a key that is an error.
-pub(super) fn client(settings: &Settings) -> Result<Option<ApiClient>, CommandError> {
+pub(super) fn client(
+    settings: &Settings,
+    giving_up: GivingUp,
+    ui: &Arc<Ui>,
+) -> Result<Option<ApiClient>, CommandError> {
     if settings.mode.value != Mode::Online {
         return Ok(None);
     }
@@ -179,6 +183,7 @@ pub(super) fn client(settings: &Settings) -> Result<Option<ApiClient>, CommandEr
             wait_min: settings.retry_wait,
             wait_max: settings.retry_wait.saturating_mul(60),
         },
+        giving_up,
         timeouts,
         ca_files: server.certificate_files.clone(),
         proxies: Proxies {
@@ -198,7 +203,14 @@ pub(super) fn client(settings: &Settings) -> Result<Option<ApiClient>, CommandEr
         }
         trouble.hint("`--ca-cert`, `SSL_CERT_FILE` and `REQUESTS_CA_BUNDLE` name PEM files of certificates")
     });
-    client.map(Some)
+    let ui = ui.clone();
+    Ok(Some(client?.telling(move |outage| match outage {
+        // Also when it is to be quiet: that it waits, and for what, is no matter of taste.
+        Outage::Begins { error, retries } => {
+            ui.warning(format!("{error}; each request is tried again, up to {retries} times (`--retries`)"));
+        }
+        Outage::Ends => ui.note("the server answers again"),
+    })))
 }
 
 /// Whether the error is that there is no key at all.

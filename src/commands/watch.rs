@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use tokio::runtime::Runtime;
 
+use crate::api::GivingUp;
 use crate::cli::{Mode, WatchArgs};
 use crate::commands::error::{CommandError, ExitCode};
 use crate::commands::reporter::deadline;
@@ -128,7 +129,7 @@ fn prepare(arguments: &WatchArgs, settings: &Settings, ui: &Arc<Ui>) -> Result<P
         settings.mode = Setting { value: Mode::Offline, source: settings.mode.source.clone() };
     }
     let shape = session::shape(&settings)?;
-    let client = if arguments.dry_run { Ok(None) } else { session::client(&settings) };
+    let client = if arguments.dry_run { Ok(None) } else { session::client(&settings, GivingUp::Alone, ui) };
     let client = client.map_err(|mut error| {
         // A proxy or a certificate that is wrong is no reason not to train.
         if !arguments.command.is_empty() && error.code == ExitCode::Usage {

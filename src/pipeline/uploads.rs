@@ -139,6 +139,11 @@ impl Uploads {
         self
     }
 
+    /// The client that all of them use.
+    pub fn api(&self) -> &Arc<ApiClient> {
+        self.fleet.api()
+    }
+
     /// Where the state of runs lies.
     pub fn state(&self) -> &StateHome {
         &self.state

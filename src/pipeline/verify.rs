@@ -89,6 +89,22 @@ pub enum VerifyError {
         /// Why not.
         why: String,
     },
+    /// It ended in a way that it must not: a mistake in this program.
+    #[error("the comparison broke off: {0}")]
+    Broken(String),
+}
+
+impl RunVerified {
+    fn unknown(source: PathBuf) -> Self {
+        Self {
+            source,
+            contents: RunContents::default(),
+            standing: Standing::Unknown,
+            verdict: Verdict::default(),
+            held_by: None,
+            error: None,
+        }
+    }
 }
 
 /// The runs that logs hold, ours or any W&B client's. Several logs of one run are one run.
@@ -135,9 +151,22 @@ pub async fn verify(
     at_once: usize,
     wait: Duration,
     cancel: &CancellationToken,
-    mut each: impl FnMut(RunVerified),
+    each: impl FnMut(RunVerified),
 ) {
     let until = Instant::now() + wait;
+    let verify = |run| verify_run(run, api.clone(), until, cancel.clone());
+    side_by_side(runs, verify, at_once, cancel, each).await;
+}
+
+/// So many at once, each told of as it is done, whatever became of it.
+async fn side_by_side<F: Future<Output = RunVerified> + Send + 'static>(
+    runs: Vec<RunToVerify>,
+    verify: impl Fn(RunToVerify) -> F,
+    at_once: usize,
+    cancel: &CancellationToken,
+    mut each: impl FnMut(RunVerified),
+) {
+    let mut sources = HashMap::new();
     let mut waiting = runs.into_iter();
     let mut going = JoinSet::new();
     loop {
@@ -145,12 +174,22 @@ pub async fn verify(
             && !cancel.is_cancelled()
             && let Some(run) = waiting.next()
         {
-            going.spawn(verify_run(run, api.clone(), until, cancel.clone()));
+            let source = run.source.clone();
+            sources.insert(going.spawn(verify(run)).id(), source);
         }
-        match going.join_next().await {
+        match going.join_next_with_id().await {
             None => return,
-            Some(Ok(run)) if !matches!(run.error, Some(VerifyError::Api(ApiError::Cancelled))) => each(run),
-            Some(_) => {}
+            Some(Ok((task, run))) => {
+                sources.remove(&task);
+                if !matches!(run.error, Some(VerifyError::Api(ApiError::Cancelled))) {
+                    each(run);
+                }
+            }
+            Some(Err(error)) => {
+                let source = sources.remove(&error.id()).unwrap_or_default();
+                let error = Some(VerifyError::Broken(error.to_string()));
+                each(RunVerified { error, ..RunVerified::unknown(source) });
+            }
         }
     }
 }
@@ -163,14 +202,7 @@ async fn verify_run(run: RunToVerify, api: Arc<ApiClient>, until: Instant, cance
         None => RunContents::read(&logs, &server, &overrides, links).map_err(|error| error.to_string()),
     });
     let read = read.await.unwrap_or_else(|error| Err(error.to_string()));
-    let mut verified = RunVerified {
-        source,
-        contents: RunContents::default(),
-        standing: Standing::Unknown,
-        verdict: Verdict::default(),
-        held_by: None,
-        error: None,
-    };
+    let mut verified = RunVerified::unknown(source);
     match read {
         Ok(contents) if !contents.name.run_id.is_empty() => verified.contents = contents,
         Ok(_) => verified.error = Some(VerifyError::Log { log: first, why: "it names no run".to_owned() }),
@@ -301,5 +333,27 @@ async fn hash_what_can_be_compared(expected: &mut Expected, files: &BTreeMap<Str
         if let Some(file) = expected.files.get_mut(&path) {
             file.md5 = Some(digest);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_run_that_breaks_off_is_told_of() {
+        let run = |name: &str| RunToVerify { source: name.into(), ..RunToVerify::default() };
+        let runs = ["a", "b", "c"].map(run).into();
+        let verify = async |run: RunToVerify| {
+            assert_ne!(run.source, PathBuf::from("b"), "a mistake");
+            RunVerified::unknown(run.source)
+        };
+        let mut told = Vec::new();
+        let each = |run: RunVerified| {
+            let error = run.error.map(|error| error.to_string()).unwrap_or_default();
+            told.push((run.source.display().to_string(), error.contains("broke off") && error.contains("a mistake")));
+        };
+        side_by_side(runs, verify, 1, &CancellationToken::new(), each).await;
+        assert_eq!(told, [("a", false), ("b", true), ("c", false)].map(|(name, broken)| (name.to_owned(), broken)));
     }
 }

@@ -64,6 +64,11 @@ impl Fleet {
         })
     }
 
+    /// The client that all of them use.
+    pub fn api(&self) -> &Arc<ApiClient> {
+        &self.api
+    }
+
     pub(crate) fn cancel(&self) -> &CancellationToken {
         &self.cancel
     }

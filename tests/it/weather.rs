@@ -3,6 +3,7 @@
 //!
 //! What a server holds after the weather is compared with what another one holds that had none.
 
+mod absent;
 mod conflicts;
 mod fleet;
 mod rate;

@@ -2,13 +2,14 @@
 //!
 //! Whatever it is called with, no key that it was given may appear in what it prints: every call checks that.
 
+use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -178,7 +179,8 @@ impl Call {
     /// Starts it.
     pub fn spawn(mut self) -> Running {
         let mut child = self.command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let (stdout, stderr) = (read(child.stdout.take().unwrap()), read(child.stderr.take().unwrap()));
+        let (stdout, stderr) =
+            (Printed::read(child.stdout.take().unwrap()), Printed::read(child.stderr.take().unwrap()));
         Running { child, stdout, stderr, root: self.root, keys: self.keys, url: self.url }
     }
 }
@@ -186,8 +188,8 @@ impl Call {
 /// The program at work. Killed when it is dropped.
 pub struct Running {
     child: Child,
-    stdout: mpsc::Receiver<String>,
-    stderr: mpsc::Receiver<String>,
+    stdout: Arc<Printed>,
+    stderr: Arc<Printed>,
     root: PathBuf,
     keys: Vec<String>,
     url: Option<String>,
@@ -230,10 +232,17 @@ impl Running {
         (self.wait(), peak * 1024)
     }
 
+    /// Waits until that is on stderr, or it has ended.
+    #[track_caller]
+    pub fn says(&self, text: &str) {
+        let said = self.stderr.wait(|printed| printed.ended || printed.text().contains(text));
+        assert!(said.contains(text), "it ended without `{text}`: {said}");
+    }
+
     /// Waits for its end.
     pub fn wait(mut self) -> Ended {
-        let stdout = self.stdout.recv_timeout(LIMIT).unwrap_or_else(|_| panic!("it takes longer than {LIMIT:?}"));
-        let stderr = self.stderr.recv_timeout(LIMIT).unwrap_or_default();
+        let stdout = self.stdout.wait(|printed| printed.ended);
+        let stderr = self.stderr.wait(|printed| printed.ended);
         let code = self.child.wait().unwrap().code();
         for key in &self.keys {
             assert!(!stdout.contains(key) && !stderr.contains(key), "the key is in the output:\n{stdout}\n{stderr}");
@@ -249,14 +258,52 @@ impl Drop for Running {
     }
 }
 
-fn read(mut pipe: impl Read + Send + 'static) -> mpsc::Receiver<String> {
-    let (sender, receiver) = mpsc::channel();
-    std::thread::spawn(move || {
-        let mut bytes = Vec::new();
-        let _ = pipe.read_to_end(&mut bytes);
-        let _ = sender.send(String::from_utf8_lossy(&bytes).into_owned());
-    });
-    receiver
+/// What was printed so far.
+#[derive(Default)]
+struct Printed {
+    state: Mutex<PrintedState>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct PrintedState {
+    bytes: Vec<u8>,
+    ended: bool,
+}
+
+impl PrintedState {
+    fn text(&self) -> Cow<'_, str> {
+        String::from_utf8_lossy(&self.bytes)
+    }
+}
+
+impl Printed {
+    fn read(mut pipe: impl Read + Send + 'static) -> Arc<Self> {
+        let printed = Arc::new(Self::default());
+        let page = printed.clone();
+        std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            loop {
+                let count = pipe.read(&mut buffer).unwrap_or(0);
+                let mut state = page.state.lock().unwrap();
+                state.bytes.extend_from_slice(&buffer[..count]);
+                state.ended = count == 0;
+                page.changed.notify_all();
+                if state.ended {
+                    return;
+                }
+            }
+        });
+        printed
+    }
+
+    #[track_caller]
+    fn wait(&self, condition: impl Fn(&PrintedState) -> bool) -> String {
+        let state = self.state.lock().unwrap();
+        let (state, waited) = self.changed.wait_timeout_while(state, LIMIT, |state| !condition(state)).unwrap();
+        assert!(!waited.timed_out(), "it takes longer than {LIMIT:?}: {}", state.text());
+        state.text().into_owned()
+    }
 }
 
 /// What came of a call.

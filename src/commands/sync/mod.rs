@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use tokio::runtime::Runtime;
 
-use crate::api::{ApiClient, project_url};
+use crate::api::{ApiClient, GivingUp, project_url};
 use crate::cleaned::{self, Cleaned};
 use crate::cli::{Mode, SyncArgs};
 use crate::commands::attach;
@@ -41,7 +41,8 @@ pub(super) fn run(
     verify::check(arguments.verify, settings)?;
     attach::check(&arguments.artifacts)?;
     let overrides = overrides(arguments, settings)?;
-    let client = match if arguments.dry_run { None } else { session::client(settings)? } {
+    let giving_up = if arguments.live { GivingUp::Alone } else { GivingUp::Together };
+    let client = match if arguments.dry_run { None } else { session::client(settings, giving_up, ui)? } {
         Some(client) if arguments.live => return live::run(arguments, typed, settings, &overrides, client, ui),
         client => client,
     };
@@ -96,7 +97,7 @@ pub(super) fn run(
     runtime.block_on(uploads.finish(None));
     of_left_out.for_each(|attached| reporter.left_out(&attached));
     reporter.say_idle(artifacts);
-    let verified = verify::afterwards(arguments.verify, settings, (&runtime, &stop), ui, || {
+    let verified = verify::afterwards(arguments.verify, settings, Some(&uploads), (&runtime, &stop), ui, || {
         // What was said to be synced before may be gone by now, and what was cleaned just now is gone here.
         let logs = chosen.logs.into_iter().chain(chosen.left_out).filter(|log| log.is_file()).collect();
         let gone = cleaned::find(&paths, &state, &Listings::default());

@@ -10,12 +10,12 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::{ApiClient, Class};
+use crate::api::{ApiClient, Class, GivingUp};
 use crate::cli::{AlsoVerify, Mode, VerifyArgs};
 use crate::commands::error::{CommandError, ExitCode};
 use crate::commands::session::{self, Stop};
 use crate::commands::ui::{Ui, named};
-use crate::pipeline::{RunToVerify, RunVerified, VerifyError, verify};
+use crate::pipeline::{RunToVerify, RunVerified, Uploads, VerifyError, verify};
 use crate::settings::Settings;
 
 pub(super) use here::{of_logs, of_plans};
@@ -34,14 +34,14 @@ pub(super) fn check(flags: AlsoVerify, settings: &Settings) -> Result<(), Comman
 pub(super) fn afterwards(
     flags: AlsoVerify,
     settings: &Settings,
+    uploads: Option<&Uploads>,
     (runtime, stop): (&Runtime, &Stop),
     ui: &Arc<Ui>,
     runs: impl FnOnce() -> Result<Vec<RunToVerify>, CommandError>,
 ) -> Result<Option<ExitCode>, CommandError> {
-    if !flags.verify || stop.exit_code().is_some() {
-        return Ok(None);
-    }
-    let Some(client) = session::client(settings)? else { return Ok(None) };
+    let Some(uploads) = uploads.filter(|_| flags.verify && stop.exit_code().is_none()) else { return Ok(None) };
+    // The same one: it knows whether the server was there.
+    let client = uploads.api().clone();
     let wait = flags.wait.unwrap_or_default();
     let verifying = Verifying { client, at_once: settings.transfers, wait, shows_all: false };
     let summary = verifying.run(runs()?, runtime, &stop.token, ui);
@@ -55,7 +55,7 @@ pub(super) fn run(arguments: &VerifyArgs, settings: &Settings, ui: &Arc<Ui>) -> 
         ui.note("W&B is disabled: nothing was read, written or sent");
         return Ok(ExitCode::Success);
     }
-    let Some(client) = session::client(settings)? else {
+    let Some(client) = session::client(settings, GivingUp::Together, ui)? else {
         return Err(CommandError::new(ExitCode::Usage, "`verify` asks the server, so the mode must be `online`"));
     };
     session::check_paths(&arguments.paths)?;
@@ -65,6 +65,7 @@ pub(super) fn run(arguments: &VerifyArgs, settings: &Settings, ui: &Arc<Ui>) -> 
     }
     let runtime = session::start_runtime()?;
     let stop = Stop::listen(&runtime, settings.max_duration, None)?;
+    let client = Arc::new(client);
     let verifying = Verifying { client, at_once: settings.transfers, wait: arguments.wait, shows_all: true };
     let mut summary = verifying.run(runs, &runtime, &stop.token, ui);
     let code = ExitCode::combine([summary.code(), code].into_iter().chain(stop.exit_code()));
@@ -79,7 +80,7 @@ pub(super) fn run(arguments: &VerifyArgs, settings: &Settings, ui: &Arc<Ui>) -> 
 
 /// How runs are looked for.
 struct Verifying {
-    client: ApiClient,
+    client: Arc<ApiClient>,
     at_once: u16,
     wait: Duration,
     /// Whether runs of which nothing is missing are shown too.
@@ -89,7 +90,7 @@ struct Verifying {
 impl Verifying {
     /// Looks for runs, and shows what came of each as it is done.
     fn run(self, runs: Vec<RunToVerify>, runtime: &Runtime, cancel: &CancellationToken, ui: &Arc<Ui>) -> Summary {
-        let api = Arc::new(self.client);
+        let api = self.client;
         let mut summary = Summary::default();
         let mut key_refused = false;
         runtime.block_on(verify(runs, &api, self.at_once.into(), self.wait, cancel, |run| {
@@ -125,6 +126,7 @@ fn trouble(run: &RunVerified) -> Option<CommandError> {
             _ => cannot(ExitCode::Failed),
         },
         VerifyError::Log { .. } => cannot(ExitCode::Partial),
+        VerifyError::Broken(_) => cannot(ExitCode::Failed),
     })
 }
 
