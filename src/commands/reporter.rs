@@ -148,8 +148,9 @@ impl Watcher for Reporter {
                 }
             }
         }
+        // A run that came nowhere has no address.
         if let Some(uploaded) = &run.uploaded
-            && !uploaded.project.is_empty()
+            && !uploaded.url.is_empty()
         {
             let project = project_url(&self.app_url, &uploaded.entity, &uploaded.project);
             state.totals.destinations.insert(project);
@@ -429,7 +430,11 @@ fn record_trouble(error: &RecordError, source: &Path) -> CommandError {
     let what = match error {
         RecordError::CutShort | RecordError::Shorter { .. } => "upload",
         // It is a log that `sync` was given.
-        RecordError::State(_) if source.extension().is_some_and(|extension| extension == "wandb") => "upload",
+        RecordError::State(_) | RecordError::Locked(_)
+            if source.extension().is_some_and(|extension| extension == "wandb") =>
+        {
+            "upload"
+        }
         _ => "record",
     };
     let trouble = CommandError::new(code, format!("cannot {what} `{}`", source.display())).caused_by(error);

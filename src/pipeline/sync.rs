@@ -16,6 +16,7 @@ use crate::pipeline::report::{RunEnd, Watcher};
 use crate::pipeline::segments::{self, Segment};
 use crate::pipeline::uploads::{Ended, RunToUpload, Uploads};
 use crate::recorder::RecordError;
+use crate::state_file::lock::{LockError, who_holds};
 use crate::state_file::place::StateHome;
 use crate::state_file::sync_directory;
 use crate::upload::{Close, LogEnd, Overrides};
@@ -93,8 +94,14 @@ impl LogLook {
     pub(super) fn at(log: &Path, state: &StateHome, stale_after: Duration) -> Result<Self, RecordError> {
         let place = state.of_log(log);
         let Some(checkpoint) = Checkpoint::load(&place)? else {
-            let of_others = || Ok(Self::of_others(log, stale_after));
-            return if Checkpoint::is_ours(&place) { Err(RecordError::CutShort) } else { of_others() };
+            return match Checkpoint::is_ours(&place) {
+                false => Ok(Self::of_others(log, stale_after)),
+                // Whoever holds it has only just begun.
+                true => Err(match who_holds(&place.writer_lock()) {
+                    Some(holder) => RecordError::Locked(LockError::Held(holder)),
+                    None => RecordError::CutShort,
+                }),
+            };
         };
         let length = std::fs::metadata(log).map(|metadata| metadata.len()).unwrap_or_default();
         let (position, close) = match checkpoint.ending {

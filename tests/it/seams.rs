@@ -1,6 +1,7 @@
 //! Seams where a value could get lost or doubled, each found once and closed.
 
 use wandb_bridge::proto::tensorboard::Event;
+use wandb_bridge::state_file::lock::{Lock, Locking};
 
 use crate::support::bridge::Place;
 use crate::support::events::{Writer, scalar};
@@ -124,9 +125,14 @@ fn a_log_that_was_never_committed_counts_for_nothing() {
     place.import_offline([place.path("logs")]).args(["-p", "p"]).run().ok();
     // As a kill before the first commit leaves it.
     let state = place.log().parent().unwrap().join(".wandb-bridge/checkpoint.json");
-    std::fs::remove_file(state).unwrap();
-    let ended = place.sync(&server).run();
-    assert_ne!(ended.code, Some(0), "{}", ended.screen());
+    std::fs::remove_file(&state).unwrap();
+    // Whoever records it may be about to commit.
+    let recording = Lock::take(&state.with_file_name("writer.lock"), Locking::Required).unwrap();
+    let ended = place.sync(&server).run().code(11);
+    assert!(ended.stderr.contains("held by process ") && !ended.stderr.contains("cut short"), "{}", ended.stderr);
+    drop(recording);
+    let ended = place.sync(&server).run().code(1);
+    assert!(ended.stderr.contains("cut short before anything of it counted"), "{}", ended.stderr);
     assert!(server.runs().is_empty());
     place.import(&server, [place.path("logs")]).run().ok();
     assert_eq!((server.runs().len(), server.runs()[0].history.len(), place.logs().len()), (1, 1, 1));

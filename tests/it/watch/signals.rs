@@ -199,6 +199,11 @@ fn a_run_that_stays_held_is_named_at_the_end() {
     let new = place.watch(&server, "");
     new.wait_for("recorded by another process").interrupt();
     new.end().assert_code(11);
+    // What is held has no place on the server in this process, and is not counted among those that have.
+    Writer::new(&place.path("other/b")).steps("loss", 0..3);
+    place.bridge("import other -p p --mode offline").run().assert_code(0);
+    let synced = place.bridge("sync").online(&server).run();
+    synced.assert_code(11).assert_says(&format!("on the server: 1 complete at {}/tester/p\n", server.url()));
     old.interrupt().end().assert_code(0);
     assert_finished(&server, "a", "loss", &steps(0..3));
 }
