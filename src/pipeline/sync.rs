@@ -11,7 +11,7 @@ use crate::cleaned::Cleaned;
 use crate::convert::artifact_rule::ArtifactRule;
 use crate::model::{LogPosition, RunId};
 use crate::pipeline::attach;
-use crate::pipeline::recording::chosen_target;
+use crate::pipeline::naming::chosen_target;
 use crate::pipeline::report::{RunEnd, Watcher};
 use crate::pipeline::segments::{self, Segment};
 use crate::pipeline::uploads::{Ended, RunToUpload, Uploads};

@@ -14,7 +14,7 @@ use crate::api::{ApiClient, ApiError, ArtifactState, RunFile, VersionFacts};
 use crate::artifact::hash_file;
 use crate::checkpoint::Checkpoint;
 use crate::model::{LogPosition, Skips};
-use crate::pipeline::recording::chosen_target;
+use crate::pipeline::naming::chosen_target;
 use crate::pipeline::segments;
 use crate::state_file::place::StateHome;
 use crate::upload::{Links, Overrides, RunContents, RunLog};

@@ -15,13 +15,13 @@ use crate::proto::wandb_internal::{ArtifactRecord, FilesRecord};
 use crate::state_file::lock::who_holds;
 use crate::state_file::place::StatePlace;
 use crate::upload::batch::{BatchBuilder, MAX_LINE, Pushed, row};
-use crate::upload::contact;
 use crate::upload::cursor::first_run;
 use crate::upload::files::{GENERATED, inside};
 use crate::upload::fold::{Fold, Inherited, Policy, RunParameters, is_uploaded_once};
 use crate::upload::job::Links;
 use crate::upload::job::Overrides;
 use crate::upload::state::{ArtifactNote, Base, Target, UploadState, state_path};
+use crate::upload::upsert;
 use crate::verify::{Expected, ExpectedArtifact, ExpectedFile};
 use crate::wandb_format::{EntryKind, HistoryLines, LogError, LogReader, Next, first_step};
 
@@ -101,7 +101,7 @@ impl RunContents {
             },
             None => first_run(&log.log, log.limit, &CancellationToken::new())?.unwrap_or_default(),
         };
-        let target = contact::target(&own, overrides);
+        let target = upsert::target(&own, overrides);
         let path = state_path(&log.state, server, &target);
         self.locks.extend([path.with_extension("lock"), log.state.writer_lock()]);
         let state = UploadState::load(&path).ok().flatten();

@@ -3,7 +3,9 @@
 //! Folding a log in pieces gives the same as folding it at once. History rows are only counted here; they are lines, and
 //! lines are not kept. What changed since something was sent is seen by the revisions.
 
-use std::borrow::Cow;
+mod content;
+mod run_parameters;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -16,6 +18,8 @@ use crate::proto::wandb_internal::{
 };
 use crate::upload::console::{Console, Printed, Stream};
 use crate::upload::damage::Damage;
+pub(crate) use crate::upload::fold::content::Inherited;
+pub(crate) use crate::upload::fold::run_parameters::RunParameters;
 use crate::wandb_format::{Environment, Metrics, Telemetry, apply_config, apply_summary};
 
 /// What a log says of its run, up to a position.
@@ -71,17 +75,6 @@ pub(crate) struct Fold {
     pub(crate) passed_exit: Option<Exit>,
 }
 
-/// What a run had that is continued. What the log says itself comes before it.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-pub(crate) struct Inherited {
-    /// The config, not wrapped.
-    #[serde(with = "json_text")]
-    pub(crate) config: Json,
-    /// The summary.
-    #[serde(with = "json_text")]
-    pub(crate) summary: Json,
-}
-
 /// Counts of changes: what was sent can be compared with what there is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(crate) struct Revisions {
@@ -91,38 +84,6 @@ pub(crate) struct Revisions {
     pub(crate) parameters: u64,
     /// The summary.
     pub(crate) summary: u64,
-}
-
-/// What describes a run, from its run records. Empty is unset.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-pub(crate) struct RunParameters {
-    pub(crate) run_id: String,
-    pub(crate) entity: String,
-    pub(crate) project: String,
-    pub(crate) group: String,
-    pub(crate) job_type: String,
-    pub(crate) display_name: String,
-    pub(crate) notes: String,
-    pub(crate) tags: Vec<String>,
-    pub(crate) sweep: String,
-    pub(crate) host: String,
-    pub(crate) commit: String,
-    pub(crate) repository: String,
-    /// Nanoseconds since the Unix epoch.
-    pub(crate) start_time: Option<i64>,
-    /// It goes on with a run of before, if there is one.
-    #[serde(default)]
-    pub(crate) resume: bool,
-    /// The run and the step behind which it goes on in its own way; the same run is one that is wound back.
-    #[serde(default)]
-    pub(crate) branch: Option<(String, f64)>,
-}
-
-impl RunParameters {
-    /// The step that the run is to be wound back to, where the log says so.
-    pub(crate) fn rewind_to(&self) -> Option<f64> {
-        self.branch.as_ref().filter(|(run, _)| *run == self.run_id).map(|(_, step)| *step)
-    }
 }
 
 /// When a file is to be uploaded.
@@ -272,81 +233,9 @@ impl Fold {
         self.skips.iter().cloned().chain(damaged).collect()
     }
 
-    /// The whole config, each value wrapped as the server wants it.
-    pub(crate) fn config_json(&self) -> Json {
-        let Json::Object(members) = self.whole_config() else { return Json::object() };
-        let wrap = |(key, value)| (key, Json::from([("value", value)]));
-        Json::Object(members.into_iter().map(wrap).collect())
-    }
-
-    /// The config with our `_wandb` in it, not wrapped.
-    pub(crate) fn whole_config(&self) -> Json {
-        let mut config = self.config.clone();
-        if let Json::Object(before) = &self.inherited.config {
-            for (key, value) in before {
-                if key == "_wandb" {
-                    for chart in ["viz", "visualize", "mask/class_labels"] {
-                        if let (Some(value), None) = (value.get(chart), config.get(key).and_then(|own| own.get(chart)))
-                        {
-                            config.set_path(&[key, chart], value.clone());
-                        }
-                    }
-                } else if config.get(key).is_none() {
-                    config.set_path(&[key.as_str()], value.clone());
-                }
-            }
-        }
-        let mut set = |key: &str, value: Json| config.set_path(&["_wandb", key], value);
-        // Without `t` a run counts as never started.
-        set("t", self.telemetry.to_json());
-        set("m", self.metrics.to_json());
-        for (key, value) in
-            [("cli_version", self.telemetry.cli_version()), ("python_version", self.telemetry.python_version())]
-        {
-            if let Some(value) = value {
-                set(key, Json::from(value));
-            }
-        }
-        if let Some(environment) = self.environment() {
-            let run_id = self.run.as_ref().map_or("", |run| run.run_id.as_str());
-            let writer = environment.get("writerId").and_then(Json::as_str).unwrap_or(run_id).to_owned();
-            config.set_path(&["_wandb", "e", &writer], environment);
-        }
-        config
-    }
-
-    /// The whole summary.
-    pub(crate) fn summary(&self) -> Cow<'_, Json> {
-        let mut summary = Cow::Borrowed(&self.summary);
-        if let Json::Object(before) = &self.inherited.summary {
-            for (key, value) in before {
-                if self.summary.get(key).is_none() {
-                    summary.to_mut().set_path(&[key.as_str()], value.clone());
-                }
-            }
-        }
-        let step = self.implied_step.map(Json::from).filter(|step| summary.get("_step") != Some(step));
-        if let Some(step) = step {
-            summary.to_mut().set_path(&["_step"], step);
-        }
-        summary
-    }
-
     /// The `_step` of the latest row.
     pub(crate) fn implied_step(&self) -> Option<i64> {
         self.implied_step
-    }
-
-    /// What the run had before.
-    pub(crate) fn inherit(&mut self, inherited: Inherited) {
-        self.inherited = inherited;
-        self.revisions.config += 1;
-        self.revisions.summary += 1;
-    }
-
-    /// Takes over the metrics that logs before this one defined, where it is only the end of what one process recorded.
-    pub(crate) fn inherit_metrics(&mut self, before: &Self) {
-        self.metrics.clone_from(&before.metrics);
     }
 
     /// Notes the `_step` of the latest row: that is what the summary says, whatever the summary records say. In logs of the
@@ -360,11 +249,6 @@ impl Fold {
     /// Whether there are files that are uploaded again as they change.
     pub(crate) fn has_live_files(&self) -> bool {
         self.files.values().any(|policy| *policy == Policy::Live)
-    }
-
-    /// The environment; `None` when the log says nothing about it.
-    pub(crate) fn environment(&self) -> Option<Json> {
-        Some(self.environment.to_json()).filter(|environment| *environment != Json::object())
     }
 
     /// Returns how many config values could not be read.
@@ -381,33 +265,7 @@ impl Fold {
             self.revisions.config += 1;
         }
         let run = self.run.get_or_insert_default();
-        let git = record.git.clone().unwrap_or_default();
-        for (place, value) in [
-            (&mut run.run_id, &record.run_id),
-            (&mut run.entity, &record.entity),
-            (&mut run.project, &record.project),
-            (&mut run.group, &record.run_group),
-            (&mut run.job_type, &record.job_type),
-            (&mut run.display_name, &record.display_name),
-            (&mut run.notes, &record.notes),
-            (&mut run.sweep, &record.sweep_id),
-            (&mut run.host, &record.host),
-            (&mut run.commit, &git.commit),
-            (&mut run.repository, &git.remote_url),
-        ] {
-            // A later record may be filled in part.
-            if !value.is_empty() {
-                place.clone_from(value);
-            }
-        }
-        if !record.tags.is_empty() {
-            run.tags.clone_from(&record.tags);
-        }
-        run.start_time = record.start_time.as_ref().map(nanoseconds).or(run.start_time);
-        run.resume |= record.resume;
-        if let Some(point) = &record.branch_point {
-            run.branch = Some((point.run.clone(), point.value));
-        }
+        run.apply(record);
         if let (true, Some(start)) = (self.console.is_empty(), run.start_time) {
             self.console.set_time(start);
         }

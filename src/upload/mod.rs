@@ -4,7 +4,7 @@
 //! keeps a state beside the run, so that the next start reads only what lies behind it. A request whose answer was lost is
 //! sent again to the same offsets. One [`Fleet`] is shared by all runs of the process.
 //!
-//! Pure: `fold`, `batch`, `console`, `terminal`. This room does not know who writes the log, nor what the person asked for.
+//! Pure: `fold`, `batch`, `console`, `terminal`, `upsert`. This room does not know who writes the log, nor what the person asked for.
 
 mod artifacts;
 mod batch;
@@ -23,6 +23,7 @@ mod outlook;
 mod seat;
 mod state;
 mod terminal;
+mod upsert;
 mod worker;
 
 pub use artifacts::{

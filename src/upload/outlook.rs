@@ -11,11 +11,11 @@ use crate::proto::wandb_internal::files_item::PolicyType;
 use crate::proto::wandb_internal::record::RecordType;
 use crate::state_file::place::StatePlace;
 use crate::upload::batch::{BatchBuilder, Pushed};
-use crate::upload::contact;
 use crate::upload::files::{FilesPlace, inside};
 use crate::upload::fold::{Fold, Policy, RunParameters, is_uploaded_once};
 use crate::upload::job::Overrides;
 use crate::upload::state::{Base, UploadState, state_path};
+use crate::upload::upsert;
 use crate::wandb_format::{Entry, EntryKind, LogError, LogReader, Next};
 
 /// A log as an upload would find it.
@@ -171,7 +171,7 @@ impl Outlook {
             run_id: self.run_id.clone(),
             ..RunParameters::default()
         };
-        acknowledged(&state_path(state, server, &contact::target(&own, overrides)))
+        acknowledged(&state_path(state, server, &upsert::target(&own, overrides)))
     }
 }
 

@@ -11,7 +11,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::pipeline::gate::{Gate, Verdict};
-use crate::pipeline::recording::{OpenRun, Published};
+use crate::pipeline::published::Published;
+use crate::pipeline::recording::OpenRun;
 use crate::pipeline::report::{Halves, Note, Recorded};
 use crate::pipeline::stopping::Stopping;
 use crate::recorder::{End, OpenRow, Pass, RecordError};

@@ -8,10 +8,11 @@ use tracing::{debug, info};
 
 use crate::api::{ApiError, run_url};
 use crate::model::LogPosition;
-use crate::upload::contact::{self, Again, Beginning, LogUpTo, Parts, Relation};
+use crate::upload::contact::{self, Again, Beginning, LogUpTo, Relation};
 use crate::upload::fold::{Fold, Revisions, RunParameters};
 use crate::upload::job::{LogEnd, OnConflict, Progress, UploadError};
 use crate::upload::state::{Base, RunAddress, Sent, Target, UploadState};
+use crate::upload::upsert::{self, Parts};
 use crate::upload::worker::Worker;
 use crate::wandb_format::{first_step, mark_first_step, unmark_synced};
 
@@ -100,7 +101,7 @@ impl Worker<'_> {
         let known = self.state.run.clone();
         let beginning = match &known {
             Some(run) => Beginning::known(run, &self.state.fold),
-            None => self.look(after, &contact::with_other_id(&self.begins_at, number), append).await?,
+            None => self.look(after, &upsert::with_other_id(&self.begins_at, number), append).await?,
         };
         let Beginning { target, mut from, storage_id, base, inherited, described } = beginning;
         let inherits = inherited.is_some();
@@ -109,13 +110,13 @@ impl Worker<'_> {
             self.state.fold.inherit(inherited.clone());
             after.to_mut().inherit(inherited);
         }
-        let description = contact::description(&after, &self.job.overrides);
+        let description = upsert::description(&after, &self.job.overrides);
         let told = if described { description.clone() } else { self.state.sent.told.clone() };
         let parts = Parts {
             told: told.as_ref(),
             config: known.is_none() || after.revisions.config != self.state.sent.revisions.config,
         };
-        let variables = contact::upsert_variables(&after, &target, storage_id.as_deref(), &self.job.overrides, parts);
+        let variables = upsert::variables(&after, &target, storage_id.as_deref(), &self.job.overrides, parts);
         let bucket = api.upsert_bucket(&variables, &*seat).await?;
         let mut address = contact::address(&bucket, base);
         if let Some(run) = &known {
@@ -223,10 +224,9 @@ impl Worker<'_> {
         let changed = config || after.revisions.parameters != sent.parameters;
         let Some(run) = self.state.run.as_ref().filter(|_| changed) else { return Ok(()) };
         let parts = Parts { told: self.state.sent.told.as_ref(), config };
-        let variables =
-            contact::upsert_variables(after, &target_of(run), Some(&run.storage_id), &self.job.overrides, parts);
+        let variables = upsert::variables(after, &target_of(run), Some(&run.storage_id), &self.job.overrides, parts);
         self.fleet.api.upsert_bucket(&variables, &*self.seat).await?;
-        self.told(after, contact::description(after, &self.job.overrides));
+        self.told(after, upsert::description(after, &self.job.overrides));
         Ok(())
     }
 }

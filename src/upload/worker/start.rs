@@ -5,11 +5,12 @@ use tracing::info;
 
 use crate::cleaned::{self, Cleaned};
 use crate::model::RunId;
-use crate::upload::contact::{self, blocking};
+use crate::upload::contact::blocking;
 use crate::upload::cursor::first_run;
 use crate::upload::fold::RunParameters;
 use crate::upload::job::{Cleaning, UploadError};
 use crate::upload::state::{RunAddress, UploadState, state_path};
+use crate::upload::upsert;
 use crate::upload::worker::Worker;
 use crate::upload::worker::keep::Keep;
 
@@ -23,7 +24,7 @@ impl Worker<'_> {
                 run_id: cleaned.run_id.clone(),
                 ..RunParameters::default()
             };
-            self.target = contact::target(&own, &self.job.overrides);
+            self.target = upsert::target(&own, &self.job.overrides);
             self.cleaned = Some(cleaned);
             return Ok(());
         }
@@ -32,7 +33,7 @@ impl Worker<'_> {
             let (log, cancel) = (self.job.log.clone(), self.fleet.cancel().clone());
             let read = move || first_run(&log, end.position, &cancel);
             if let Some(run) = blocking(&self.job.log, self.fleet.cancel(), read).await? {
-                self.target = contact::target(&run, &self.job.overrides);
+                self.target = upsert::target(&run, &self.job.overrides);
                 // It becomes a part of addresses, where some ids lead elsewhere.
                 RunId::new(&*self.target.run_id)
                     .map_err(|source| UploadError::RunId { log: self.job.log.clone(), source })?;
