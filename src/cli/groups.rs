@@ -12,7 +12,7 @@ use crate::convert::filters::{KindName, Moment};
 use crate::convert::globs::MetricGlob;
 use crate::convert::run_filter::RunPattern;
 use crate::convert::summaries::SummaryRule;
-use crate::free_space::{MinFree, parse_size};
+use crate::free_space::MinFree;
 
 /// Where runs go.
 #[derive(Debug, Clone, Default, Args)]
@@ -183,7 +183,7 @@ pub struct DataArgs {
     #[arg(long, value_name = "TIME")]
     pub until: Option<Moment>,
     /// Believe records of event files up to this size; a longer one ends its file as damaged [default: 1GiB]
-    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    #[arg(long, value_name = "SIZE", value_parser = values::parse_record)]
     pub max_record: Option<u64>,
 }
 

@@ -65,10 +65,19 @@ pub(super) fn parse_rate(text: &str) -> Result<f64, String> {
 /// The smallest spool: commits are a small part of it, and each waits for the disk.
 const SMALLEST_SPOOL: u64 = 1_000_000;
 
+/// The smallest limit of records: the first one of most files is smaller.
+const SMALLEST_RECORD: u64 = 1_000;
+
 /// A size that is worth pausing for.
 pub(super) fn parse_spool(text: &str) -> Result<u64, String> {
     let size = parse_size(text)?;
     if size < SMALLEST_SPOOL { Err("it must be at least 1MB".to_owned()) } else { Ok(size) }
+}
+
+/// A limit of records. With one of 0, every file would be damaged from its beginning.
+pub(super) fn parse_record(text: &str) -> Result<u64, String> {
+    let size = parse_size(text)?;
+    if size < SMALLEST_RECORD { Err("it must be at least 1kB".to_owned()) } else { Ok(size) }
 }
 
 #[cfg(test)]

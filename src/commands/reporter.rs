@@ -105,6 +105,11 @@ impl Reporter {
         self.state().keys.clone()
     }
 
+    /// Notes what rules about artifacts find of a run that is left out.
+    pub(super) fn left_out(&self, attached: &[Attached]) {
+        self.state().finds.add(attached);
+    }
+
     /// Says which rules about artifacts found nothing, and counts those that found nothing of any run.
     pub(super) fn say_idle(&self, rules: &[ArtifactRule]) {
         let (skips, notes) = self.state().finds.idle(rules);
@@ -234,6 +239,10 @@ impl Watcher for Reporter {
                 self.ui.note(format!("waiting for {} to appear", named(&paths)));
             }
             Note::Found { growing, ended, left_out } => self.found(growing, ended, left_out),
+            Note::Known(runs) => {
+                let mut state = self.state();
+                state.shown.runs = state.shown.runs.max(runs as u64);
+            }
             Note::Odd { path, what } => {
                 let path = path.display();
                 self.ui.warn_once(&format!("{path} {what}"), || format!("`{path}` {what}"));
@@ -515,6 +524,7 @@ fn upload_trouble(error: &UploadError, source: &Path) -> CommandError {
         UploadError::Cleaned { .. } => trouble.hint(
             "with another `--dir`, or without this run directory, the whole run is made again from its event files",
         ),
+        UploadError::Place { .. } => trouble.hint("choose another with `-e` or `-p`"),
         UploadError::Conflict { .. } => trouble.hint(format!("nothing was sent; {OTHER_RUN}")),
         UploadError::Vanished { .. } => trouble.hint(OTHER_RUN),
         UploadError::Behind { .. } => {
@@ -537,4 +547,21 @@ const OTHER_RUN: &str = "`import` and `watch` make a fresh run beside it with `-
 /// How long a command may take, as a deadline.
 pub(super) fn deadline(limit: Option<Duration>) -> Option<tokio::time::Instant> {
     limit.map(|limit| tokio::time::Instant::now() + limit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::Output;
+
+    #[test]
+    fn runs_that_appear_later_are_counted_in_the_progress() {
+        let ui = Arc::new(Ui::with_writers(&Output::default(), Box::new(io::sink()), Box::new(io::sink())));
+        let reporter = Reporter::new(ui, Destination::Nowhere, "", Totals::default());
+        reporter.note(Note::Found { growing: 1, ended: 0, left_out: 0 });
+        reporter.note(Note::Known(10));
+        assert_eq!(reporter.state().shown.runs, 10);
+        reporter.note(Note::Known(9));
+        assert_eq!(reporter.state().shown.runs, 10, "one ended");
+    }
 }

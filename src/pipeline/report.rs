@@ -37,6 +37,8 @@ pub enum Note {
         /// Runs that were left out because they had ended.
         left_out: usize,
     },
+    /// So many runs are known of by now: more than were found for the first time.
+    Known(usize),
     /// A file changed in a way that files of a writer do not.
     Odd {
         /// The file.

@@ -2,16 +2,18 @@
 //!
 //! The lines that a server was sent are not kept, so the file is made from the log, whole, when the run has ended. It holds
 //! the text of each line and nothing else, as the official client's does. There is one such file of a run, so it begins with
-//! what the logs of the run before this one hold, as far as they are here.
+//! what the logs of the run before this one hold, as far as they are here. A log that winds its run back begins it anew.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 
+use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::model::LogPosition;
 use crate::upload::console::{ConsoleLine, Printed};
+use crate::upload::cursor::first_run;
 use crate::upload::fold::Fold;
 use crate::wandb_format::{EntryKind, LogError, LogReader, Next};
 
@@ -39,6 +41,8 @@ fn write_to(path: &Path, logs: &[(PathBuf, Option<LogPosition>)]) -> io::Result<
     // What a process that died left here, or a link that leads elsewhere.
     let _ = fs::remove_file(path);
     let mut out = BufWriter::new(File::create_new(path)?);
+    let begins = |(log, limit): &(PathBuf, Option<LogPosition>)| winds_back(log, *limit);
+    let logs = logs.get(logs.iter().rposition(begins).unwrap_or(0)..).unwrap_or_default();
     if let Some(((last, limit), earlier)) = logs.split_last() {
         for (log, limit) in earlier {
             if let Err(error) = write_log(&mut out, log, *limit) {
@@ -50,6 +54,12 @@ fn write_to(path: &Path, logs: &[(PathBuf, Option<LogPosition>)]) -> io::Result<
     // It can be made again, so it need not survive a loss of power.
     out.flush()?;
     out.get_ref().metadata().map(|metadata| metadata.len())
+}
+
+/// One that cannot be read is told of when it is to be written.
+fn winds_back(log: &Path, limit: Option<LogPosition>) -> bool {
+    let run = first_run(log, limit, &CancellationToken::new()).ok().flatten();
+    run.is_some_and(|run| run.rewind_to().is_some())
 }
 
 fn write_log(out: &mut impl io::Write, log: &Path, limit: Option<LogPosition>) -> io::Result<()> {

@@ -337,6 +337,17 @@ pub enum UploadError {
         /// What is wrong with it.
         source: InvalidRunId,
     },
+    /// The log names an entity or a project by what does not survive in an address: it would lead to another place.
+    /// `--entity` and `--project` choose others.
+    #[error("`{}` names {what} `{}`, and no address can hold its control characters", log.display(), name.escape_debug())]
+    Place {
+        /// The log.
+        log: PathBuf,
+        /// `the entity` or `the project`.
+        what: &'static str,
+        /// As the log has it.
+        name: String,
+    },
     /// The log cannot be read.
     #[error("cannot read `{}`", log.display())]
     Log {

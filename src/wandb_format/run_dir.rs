@@ -229,8 +229,8 @@ pub struct FoundLogs {
 
 /// Finds the logs that paths stand for.
 ///
-/// A file `*.wandb` is one. A directory stands for the `*.wandb` in it or, without any, for those one level down; and for
-/// those in the W&B folder in it. The same file under two names (`latest-run`) is one log.
+/// A file `*.wandb` is one. A directory stands for the `*.wandb` in it and those in the run directories in it or, without
+/// any in it, for those one level down; and for those in the W&B folder in it. The same file under two names (`latest-run`) is one log.
 pub fn find_logs<P: AsRef<Path>>(paths: impl IntoIterator<Item = P>) -> FoundLogs {
     find_logs_beside(paths, &Listings::default())
 }
@@ -260,8 +260,12 @@ fn logs_of(path: &Path, listings: &Listings, failed: &mut Vec<(PathBuf, io::Erro
             Err(io::Error::new(io::ErrorKind::InvalidInput, "not a `.wandb` file"))
         };
     }
-    let (mut logs, dirs) = list(path)?;
-    if logs.is_empty() {
+    let (mut logs, mut dirs) = list(path)?;
+    if !logs.is_empty() {
+        // A run directory, whose own directories hold the run's files; or a folder in which a log was left lying about.
+        dirs.retain(|dir| dir.file_name().and_then(OsStr::to_str).and_then(id_in_name).is_some());
+        logs.extend(logs_in_each(&dirs, failed));
+    } else {
         let real = if listings.is_empty() { None } else { path.canonicalize().ok() };
         let may_hold_logs = |dir: &PathBuf| {
             let real = real.as_deref().zip(dir.file_name()).map(|(real, name)| real.join(name));
@@ -483,6 +487,16 @@ mod tests {
         check("wandb/offline-run-20260102_030405-a", &[&a]);
         check("wandb/offline-run-20260102_030405-a/run-a.wandb", &[&a]);
         check("wandb/offline-run-20260102_030405-a/files", &[]);
+
+        // One that lies about hides no runs, and what a run saved is no log of its own.
+        let stray = root.join("wandb/run-x.wandb");
+        for path in [&stray, &root.join("wandb/offline-run-20260102_030405-a/files/run-y.wandb")] {
+            touch(path);
+        }
+        check("wandb", &[&stray, &a, &b]);
+        check("", &[&stray, &a, &b]);
+        check("wandb/offline-run-20260102_030405-a", &[&a]);
+        fs::remove_file(&stray).unwrap();
 
         let found = find_logs([root.join("wandb"), b.clone(), root.join("none"), root.join("wandb/latest-run")]);
         assert_eq!(found.logs, [a, b]);

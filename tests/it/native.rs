@@ -11,5 +11,6 @@ mod harness;
 mod links;
 mod live;
 mod logs;
+mod odd;
 mod records;
 mod segments;

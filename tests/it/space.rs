@@ -302,7 +302,13 @@ fn a_full_disk_stops_the_recording_and_it_goes_on_later() {
 #[test]
 fn one_cannot_ask_for_nonsense() {
     let place = Place::new();
-    for arguments in [["--max-spool", "10kB"], ["--max-spool", "much"], ["--min-free", "120%"], ["--min-free", "-1"]] {
+    for arguments in [
+        ["--max-spool", "10kB"],
+        ["--max-spool", "much"],
+        ["--max-record", "0"],
+        ["--min-free", "120%"],
+        ["--min-free", "-1"],
+    ] {
         place.call(["import", "x"]).args(arguments).run().code(2);
     }
 }

@@ -69,11 +69,12 @@ struct Summary {
     exit_code: u8,
 }
 
-/// Shows what would be sent. `more` is an exit code that the command itself knows of.
+/// Shows what would be sent. `left_out` is what rules find of runs that are left out, `more` an exit code that the command
+/// itself knows of.
 pub(super) fn show(
     logs: &[impl AsRef<Path> + Sync],
     overrides: &Overrides,
-    artifacts: &[ArtifactRule],
+    (artifacts, left_out): (&[ArtifactRule], Vec<Attached>),
     links: Links,
     more: Option<ExitCode>,
     settings: &Settings,
@@ -104,6 +105,7 @@ pub(super) fn show(
             ui.data(&printable(&plan.text()));
         }
     }
+    finds.add(&left_out);
     let (idle, notes) = finds.idle(artifacts);
     skips.merge(&idle);
     for skipped in idle.report() {

@@ -45,6 +45,8 @@ pub(super) struct Runs<'a> {
     refused: HashSet<PathBuf>,
     /// Whether it was said what was found first.
     found_said: bool,
+    /// How many runs were there when it was last said how many.
+    known_said: usize,
     /// Whether it was said that the disk is too full to record.
     low_said: AtomicBool,
 }
@@ -85,6 +87,7 @@ impl<'a> Runs<'a> {
             runs: BTreeMap::new(),
             refused: HashSet::new(),
             found_said: false,
+            known_said: 0,
             low_said: AtomicBool::new(false),
         }
     }
@@ -238,7 +241,13 @@ impl<'a> Runs<'a> {
         }
         if !self.found_said && growing + ended + left_out > 0 {
             self.found_said = true;
+            self.known_said = self.runs.len();
             self.watcher.note(Note::Found { growing, ended, left_out });
+        }
+        if self.found_said && self.runs.len() > self.known_said {
+            self.known_said = self.runs.len();
+            let is_left_out = |watched: &&Watched| matches!(watched, Watched::LeftOut);
+            self.watcher.note(Note::Known(self.runs.len() - self.runs.values().filter(is_left_out).count()));
         }
         grew_any
     }

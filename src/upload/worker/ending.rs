@@ -184,9 +184,7 @@ impl Worker<'_> {
     /// Writes what this program makes itself of a run; returns its paths, written or not.
     pub(super) async fn write_generated(&self, fold: &Fold, end: LogEnd) -> Vec<&'static str> {
         let (to_write, directory) = (fold.clone(), self.job.files_dir.clone());
-        // A run that is wound back begins its console anew.
-        let goes_on = fold.run.as_ref().is_none_or(|run| run.rewind_to().is_none());
-        let earlier = self.job.earlier.iter().filter(|_| goes_on).map(|log| (log.log.clone(), log.limit));
+        let earlier = self.job.earlier.iter().map(|log| (log.log.clone(), log.limit));
         let logs: Vec<_> = earlier.chain([(self.job.log.clone(), end.position)]).collect();
         let write = move || files::write_generated(&to_write, &logs, &directory);
         let written = spawn_blocking(write).await.unwrap_or_default();

@@ -1,5 +1,7 @@
 //! What a worker finds before it reads: whose log it is, and what of it was acknowledged before.
 
+use std::path::Path;
+
 use tokio::task::spawn_blocking;
 use tracing::info;
 
@@ -9,10 +11,19 @@ use crate::upload::contact::blocking;
 use crate::upload::cursor::first_run;
 use crate::upload::fold::RunParameters;
 use crate::upload::job::{Cleaning, UploadError};
-use crate::upload::state::{RunAddress, UploadState, state_path};
+use crate::upload::state::{RunAddress, Target, UploadState, state_path};
 use crate::upload::upsert;
 use crate::upload::worker::Worker;
 use crate::upload::worker::keep::Keep;
+
+/// The server takes other odd names or says what is wrong with them.
+fn check_place(target: &Target, log: &Path) -> Result<(), UploadError> {
+    let places = [("the entity", &target.entity), ("the project", &target.project)];
+    match places.into_iter().find(|(_, name)| name.contains(char::is_control)) {
+        Some((what, name)) => Err(UploadError::Place { log: log.to_owned(), what, name: name.clone() }),
+        None => Ok(()),
+    }
+}
 
 impl Worker<'_> {
     /// Waits until the log names its run.
@@ -37,7 +48,7 @@ impl Worker<'_> {
                 // It becomes a part of addresses, where some ids lead elsewhere.
                 RunId::new(&*self.target.run_id)
                     .map_err(|source| UploadError::RunId { log: self.job.log.clone(), source })?;
-                return Ok(());
+                return check_place(&self.target, &self.job.log);
             }
             if end.complete {
                 return Err(UploadError::NoRun(self.job.log.clone()));
