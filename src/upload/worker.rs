@@ -163,7 +163,9 @@ impl<'a> Worker<'a> {
 
     async fn follow(&mut self) -> Result<RunState, UploadError> {
         self.seat.enter().await?;
-        self.find_target().await?;
+        if !self.find_target().await? {
+            return Ok(RunState::Running);
+        }
         self.load()?;
         // What was acknowledged before.
         self.acknowledged(0, 0);

@@ -8,9 +8,9 @@ use tracing::info;
 use crate::cleaned::{self, Cleaned};
 use crate::model::RunId;
 use crate::upload::contact::blocking;
-use crate::upload::cursor::first_run;
+use crate::upload::cursor::{first_run, is_blank};
 use crate::upload::fold::RunParameters;
-use crate::upload::job::{Cleaning, UploadError};
+use crate::upload::job::{Cleaning, Close, UploadError};
 use crate::upload::state::{RunAddress, Target, UploadState, state_path};
 use crate::upload::upsert;
 use crate::upload::worker::Worker;
@@ -27,7 +27,7 @@ fn check_place(target: &Target, log: &Path) -> Result<(), UploadError> {
 
 impl Worker<'_> {
     /// Waits until the log names its run.
-    pub(super) async fn find_target(&mut self) -> Result<(), UploadError> {
+    pub(super) async fn find_target(&mut self) -> Result<bool, UploadError> {
         if let Some(cleaned) = self.take_up().await? {
             let own = RunParameters {
                 entity: cleaned.entity.clone(),
@@ -37,7 +37,7 @@ impl Worker<'_> {
             };
             self.target = upsert::target(&own, &self.job.overrides);
             self.cleaned = Some(cleaned);
-            return Ok(());
+            return Ok(true);
         }
         loop {
             let end = self.end();
@@ -48,9 +48,14 @@ impl Worker<'_> {
                 // It becomes a part of addresses, where some ids lead elsewhere.
                 RunId::new(&*self.target.run_id)
                     .map_err(|source| UploadError::RunId { log: self.job.log.clone(), source })?;
-                return check_place(&self.target, &self.job.log);
+                return check_place(&self.target, &self.job.log).map(|()| true);
             }
             if end.complete {
+                let log = self.job.log.clone();
+                let may_begin = end.close == Close::LeaveRunning;
+                if may_begin && blocking(&self.job.log, self.fleet.cancel(), move || is_blank(&log)).await? {
+                    return Ok(false);
+                }
                 return Err(UploadError::NoRun(self.job.log.clone()));
             }
             self.changed_or(None).await?;
