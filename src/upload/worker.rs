@@ -42,6 +42,7 @@ use crate::upload::worker::attached::Attaching;
 use crate::upload::worker::delivery::Delivered;
 use crate::upload::worker::keep::Keep;
 use crate::upload::worker::reading::Reading;
+use crate::upload::worker::start::Named;
 use crate::upload::worker::waiting::LIVE_INTERVAL;
 use crate::wandb_format::LogError;
 
@@ -163,14 +164,16 @@ impl<'a> Worker<'a> {
 
     async fn follow(&mut self) -> Result<RunState, UploadError> {
         self.seat.enter().await?;
-        if !self.find_target().await? {
-            return Ok(RunState::Running);
-        }
+        let Named::Run(first) = self.find_target().await? else { return Ok(RunState::Running) };
         self.load()?;
         // What was acknowledged before.
         self.acknowledged(0, 0);
         self.delete_acknowledged().await;
-        self.read_from(self.state.fold.clone(), 0);
+        match first {
+            // Nobody has sent any of it meanwhile.
+            Some(first) if self.state == UploadState::default() => self.reading = first,
+            _ => self.read_from(self.state.fold.clone(), 0),
+        }
         loop {
             if self.cleaned.is_some() && !self.has_log() {
                 // All that there was is on the server, and deleted here.
