@@ -1,12 +1,15 @@
 //! `--artifact` of `import` and `sync`: whether the rules can be meant, and what is said of those that find nothing.
 
 use std::collections::HashMap;
+use std::path::Path;
 
 use crate::artifact::{Attached, check_type};
 use crate::commands::error::{CommandError, ExitCode};
 use crate::commands::ui::{counted, grouped};
 use crate::convert::artifact_rule::ArtifactRule;
 use crate::model::{SkippedReason, Skips};
+use crate::pipeline::attachments_of_log;
+use crate::state_file::place::StateHome;
 
 /// Refuses types that W&B refuses. Names are known only when their placeholders are filled in.
 pub(super) fn check(rules: &[ArtifactRule]) -> Result<(), CommandError> {
@@ -16,6 +19,12 @@ pub(super) fn check(rules: &[ArtifactRule]) -> Result<(), CommandError> {
         })?;
     }
     Ok(())
+}
+
+/// What there is of a run that is left out. It is not sent, but a rule that it is for finds something.
+pub(super) fn of_left_out(rules: &[ArtifactRule], log: &Path, state: &StateHome) -> Vec<Attached> {
+    let attachments = attachments_of_log(rules, log, state).into_iter();
+    attachments.filter_map(|attachment| Some(Attached::new(&attachment, &attachment.find().ok()?))).collect()
 }
 
 /// Of how many runs rules found something, and of how many nothing.

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::api::{ApiError, Class, project_url};
 use crate::artifact::Attached;
+use crate::cleaned::CleanError;
 use crate::commands::attach::Finds;
 use crate::commands::error::{CommandError, ExitCode};
 use crate::commands::ui::{
@@ -102,6 +103,11 @@ impl Reporter {
     /// All keys that were met.
     pub(super) fn keys(&self) -> BTreeSet<String> {
         self.state().keys.clone()
+    }
+
+    /// Notes what rules about artifacts find of a run that is left out.
+    pub(super) fn left_out(&self, attached: &[Attached]) {
+        self.state().finds.add(attached);
     }
 
     /// Says which rules about artifacts found nothing, and counts those that found nothing of any run.
@@ -504,7 +510,7 @@ fn upload_trouble(error: &UploadError, source: &Path) -> CommandError {
         _ => {}
     }
     let code = match error {
-        UploadError::Held(_) => ExitCode::Held,
+        UploadError::Held(_) | UploadError::Cleaning(CleanError::Held(LockError::Held(_))) => ExitCode::Held,
         UploadError::NoLocks(_) => ExitCode::Usage,
         _ if disk_is_full(error) => ExitCode::Temporary,
         _ => ExitCode::Failed,

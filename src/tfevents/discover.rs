@@ -237,6 +237,11 @@ mod tests {
             "exp/.wandb/latest-run/a.tfevents",
             "offline-run-1-y/run-y.wandb",
             "offline-run-1-y/files/a.tfevents",
+            // Their logs were deleted after they had arrived; the state of one lies elsewhere.
+            "offline-run-2-y/.wandb-bridge/cleaned.json",
+            "offline-run-2-y/files/a.tfevents",
+            "offline-run-3-y/run-y.wandb.synced",
+            "offline-run-3-y/files/a.tfevents",
             ".wandb-bridge/a.tfevents",
             // These only sound like it.
             "wandb/exp/a.tfevents",

@@ -259,7 +259,10 @@ fn is_foreign(name: &OsStr, entries: &[Entry]) -> bool {
     match name.as_encoded_bytes() {
         b".wandb-bridge" => true,
         b"wandb" | b".wandb" => any(&|entry| is_run(entry) || entry == b"latest-run"),
-        name if is_run(name) => any(&|entry| entry.ends_with(b".wandb")),
+        // A log that was deleted after it had arrived leaves its mark or our state.
+        name if is_run(name) => any(&|entry| {
+            entry == b".wandb-bridge" || [&b".wandb"[..], b".wandb.synced"].iter().any(|end| entry.ends_with(end))
+        }),
         _ => false,
     }
 }

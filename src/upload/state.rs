@@ -183,6 +183,9 @@ pub(crate) enum ArtifactNote {
         /// What was in its place instead.
         #[serde(default)]
         seen: Option<FileMark>,
+        /// It was the server that refused it, or whose answer made no sense: another time it may not.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        refused: bool,
     },
 }
 
@@ -190,6 +193,11 @@ impl ArtifactNote {
     /// Whether the server has it.
     pub(crate) fn is_there(&self) -> bool {
         matches!(self, Self::Done(_))
+    }
+
+    /// Whether it is tried again by whoever begins anew.
+    pub(crate) fn was_refused(&self) -> bool {
+        matches!(self, Self::Failed { refused: true, .. })
     }
 
     /// Whether it waits for a file.

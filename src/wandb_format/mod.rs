@@ -11,6 +11,7 @@
 mod block;
 mod config_yaml;
 mod encode;
+mod entry;
 mod environment;
 mod history_line;
 mod metrics;
@@ -24,10 +25,11 @@ mod writer;
 pub use block::LogError;
 pub use config_yaml::config_yaml;
 pub use encode::{RecordEncoder, environment_record, files_record, header_record, telemetry_record};
+pub use entry::{Entry, EntryKind};
 pub use environment::{Environment, pretty};
 pub use history_line::{HistoryLine, HistoryLines, row_items};
 pub use metrics::Metrics;
-pub use reader::{Entry, EntryKind, LogReader, Next};
+pub use reader::{LogReader, Next};
 pub use run_dir::{
     FoundLogs, RunDir, RunDirIndex, create_offline, find_logs, find_logs_beside, first_step, is_synced,
     mark_first_step, mark_synced, point_latest_run_at, synced_marker, unmark_synced, wandb_dir,

@@ -1,6 +1,7 @@
 //! `artifact put`, and artifacts of logs: what the server holds at the end is what was meant, once.
 
 mod attach;
+mod harness;
 pub(crate) mod logs;
 mod official;
 mod parts;

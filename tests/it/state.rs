@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::support::bridge::{Place, Running};
+use serde_json::json;
+use wandb_bridge::state_file::lock::{Lock, Locking};
+
+use crate::support::bridge::{Place, Running, id_of};
 use crate::support::events::Writer;
 use crate::support::server::FakeServer;
 
@@ -250,6 +253,24 @@ fn damaged_upload_state_sends_nothing_twice() {
         assert_eq!(server.runs()[0].history.len(), 30);
         server.assert_content();
     }
+}
+
+#[test]
+fn what_another_process_cleans_right_now_is_held() {
+    let (place, server) = (Place::new(), FakeServer::start());
+    write_logs(&place, 1, 5);
+    place.import(&server, ["logs"]).run().ok();
+    let state = state_of(&place.log());
+    // As it stands between the note that says so and the end of the log.
+    let id = id_of(&place.log());
+    let note = json!({"logs": 1, "under_way": true, "rows": 5, "entity": "", "project": "p", "run_id": id});
+    fs::write(state.join("cleaned.json"), json!({"version": 1, "state": note}).to_string()).unwrap();
+    let cleaning = Lock::take(&state.join("writer.lock"), Locking::Required).unwrap();
+    let ended = place.sync(&server).arg("--include-synced").run().code(11);
+    assert!(ended.stderr.contains("held by process "), "{}", ended.stderr);
+    drop(cleaning);
+    place.sync(&server).arg("--include-synced").run().ok();
+    assert!(place.logs().is_empty());
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::log::UploadSeen;
+use super::seen::SeenAs;
 use crate::checkpoint::Checkpoint;
 use crate::cleaned::Cleaned;
 use crate::commands::ui::{RunReport, RunState};
@@ -15,12 +16,8 @@ use crate::upload::all_acknowledged;
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename = "cleaned")]
 pub(crate) struct CleanedSeen {
-    pub(crate) source: String,
-    pub(crate) run_id: String,
-    pub(crate) name: String,
-    pub(crate) group: String,
-    pub(crate) entity: String,
-    pub(crate) project: String,
+    #[serde(flatten)]
+    pub(crate) seen_as: SeenAs,
     /// How many logs were deleted, and the rows that they held.
     pub(crate) logs: u32,
     pub(crate) rows: u64,
@@ -36,12 +33,14 @@ pub(crate) fn look_at_cleaned(directory: &Path, state: &StateHome) -> Option<Cle
     let checkpoint = Checkpoint::load(&place).ok().flatten();
     let description = checkpoint.as_ref().map(|checkpoint| checkpoint.description.clone()).unwrap_or_default();
     Some(CleanedSeen {
-        source: directory.display().to_string(),
-        run_id: note.run_id,
-        name: description.name,
-        group: description.group,
-        entity: note.entity,
-        project: note.project,
+        seen_as: SeenAs {
+            source: directory.display().to_string(),
+            run_id: note.run_id,
+            name: description.name,
+            group: description.group,
+            entity: note.entity,
+            project: note.project,
+        },
         logs: note.logs,
         rows: note.rows,
         exit_code: checkpoint.and_then(|checkpoint| checkpoint.ending).map(|ending| ending.code),
@@ -52,14 +51,15 @@ pub(crate) fn look_at_cleaned(directory: &Path, state: &StateHome) -> Option<Cle
 impl CleanedSeen {
     /// What `sync` says of a run that it leaves out because there is nothing to send.
     pub(crate) fn report(self) -> RunReport {
+        let SeenAs { source, run_id, name, group, entity, project } = self.seen_as;
         let path = self.uploads.into_iter().map(|upload| upload.run_path).find(|path| !path.is_empty());
         RunReport {
-            run_path: path.unwrap_or_else(|| format!("{}/{}/{}", self.entity, self.project, self.run_id)),
-            name: self.name,
-            group: Some(self.group).filter(|group| !group.is_empty()),
-            dir: Some(self.source.clone()),
+            run_path: path.unwrap_or_else(|| format!("{entity}/{project}/{run_id}")),
+            name,
+            group: Some(group).filter(|group| !group.is_empty()),
+            dir: Some(source.clone()),
             state: RunState::Skipped,
-            ..RunReport::new(self.source, self.run_id)
+            ..RunReport::new(source, run_id)
         }
     }
 }

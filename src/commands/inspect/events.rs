@@ -8,16 +8,15 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::Path;
 use std::sync::Arc;
 
-use serde::Serialize;
-
-use super::limits::{Estimate, Limit, Limits, Volume};
-use super::tags::{Row, Tag, Tags};
+use super::limits::{Limit, Limits, Volume};
+use super::seen::{FileSeen, KindSeen, RunSeen, SeenAs, SessionSeen, TagSeen};
+use super::tags::{Row, Tags};
 use crate::convert::axes::Axes;
 use crate::convert::config;
-use crate::convert::kinds::{Carried, CarriedFile, Cell, Names, SessionEnd, assemble, carry_point, counted_as};
+use crate::convert::kinds::{Carried, CarriedFile, Cell, Names, assemble, carry_point, counted_as};
 use crate::convert::restarts::Restarts;
 use crate::convert::tag_names::TagNames;
-use crate::model::{Json, KindCount, Kinds, RowValue, Skipped, SkippedReason, Skips};
+use crate::model::{Json, Kinds, RowValue, SkippedReason, Skips};
 use crate::pipeline::Planned;
 use crate::proto::tensorboard::session_log::SessionStatus;
 use crate::recorder::{
@@ -28,96 +27,6 @@ use crate::tfevents::{EventFile, FilePosition, Next, SourceEvent, TagTable, Valu
 
 /// Damaged places of one file that are named one by one.
 const PLACES: usize = 20;
-
-/// A run as event files would make it.
-#[derive(Debug, Serialize)]
-#[serde(tag = "type", rename = "run")]
-pub(super) struct RunSeen {
-    pub(super) source: String,
-    pub(super) run_id: String,
-    pub(super) name: String,
-    pub(super) group: String,
-    pub(super) entity: String,
-    pub(super) project: String,
-    /// Its run directory, and its rows, where it was recorded before.
-    pub(super) dir: Option<String>,
-    pub(super) rows_recorded: u64,
-    /// Other directories begin with the same record.
-    pub(super) copy: bool,
-    pub(super) files: Vec<FileSeen>,
-    pub(super) events: u64,
-    pub(super) rows: u64,
-    pub(super) bytes: u64,
-    pub(super) kinds: BTreeMap<String, KindSeen>,
-    pub(super) tags: Vec<TagSeen>,
-    pub(super) session: Option<SessionSeen>,
-    /// The config that files, flags and hyperparameters make, each value at its keys.
-    pub(super) config: Vec<String>,
-    /// Files that the run would have.
-    pub(super) run_files: u64,
-    pub(super) run_file_bytes: u64,
-    pub(super) limits: Limits,
-    pub(super) estimate: Estimate,
-    pub(super) skipped: Vec<Skipped>,
-    /// What of it makes the command end with code 3.
-    #[serde(skip)]
-    pub(super) skips: Skips,
-    /// The metrics that filters were asked about, taken or not.
-    #[serde(skip)]
-    pub(super) judged: BTreeSet<String>,
-}
-
-/// One event file.
-#[derive(Debug, Serialize)]
-pub(super) struct FileSeen {
-    pub(super) path: String,
-    pub(super) bytes: u64,
-    /// Without compression, as far as it was read.
-    pub(super) uncompressed_bytes: u64,
-    pub(super) compression: Option<&'static str>,
-    pub(super) writer: Option<String>,
-    pub(super) events: u64,
-    /// What could not be read, the first places in words.
-    pub(super) damage: Vec<String>,
-}
-
-/// One tag of a run, or several that have one key.
-#[derive(Debug, Serialize)]
-pub(super) struct TagSeen {
-    pub(super) key: String,
-    pub(super) tag: String,
-    pub(super) kind: String,
-    pub(super) encodings: Vec<String>,
-    pub(super) axis: String,
-    pub(super) points: u64,
-    pub(super) nan: u64,
-    pub(super) first_step: i64,
-    pub(super) last_step: i64,
-    pub(super) first_time: f64,
-    pub(super) last_time: f64,
-    /// What its values take in rows and files.
-    pub(super) bytes: u64,
-    #[serde(skip)]
-    pub(super) value_kind: ValueKind,
-}
-
-/// What becomes of the values of one kind.
-#[derive(Debug, Clone, Copy, Default, Serialize)]
-pub(super) struct KindSeen {
-    #[serde(flatten)]
-    pub(super) count: KindCount,
-    /// What its values take in rows and files.
-    pub(super) bytes: u64,
-}
-
-/// What training sessions say of themselves.
-#[derive(Debug, Clone, Copy, Default, Serialize)]
-pub(super) struct SessionSeen {
-    pub(super) starts: u64,
-    pub(super) stops: u64,
-    /// As hyperparameters say.
-    pub(super) end: Option<SessionEnd>,
-}
 
 /// Reads all files of a run.
 pub(super) fn look_at_run(planned: &Planned<'_>, options: &RecordOptions, axes: &Arc<Axes>) -> RunSeen {
@@ -410,12 +319,14 @@ impl Reading {
         self.volume.config_bytes = if config.is_empty() { 0 } else { self.config.to_string().len() as u64 };
         self.limits.check(Limit::ConfigBytes, self.volume.config_bytes, named);
         RunSeen {
-            source: planned.plan.directory.display().to_string(),
-            run_id: planned.id.to_string(),
-            name: description.name.clone(),
-            group: description.group.clone(),
-            entity: description.entity.clone(),
-            project: description.project.clone(),
+            seen_as: SeenAs {
+                source: planned.plan.directory.display().to_string(),
+                run_id: planned.id.to_string(),
+                name: description.name.clone(),
+                group: description.group.clone(),
+                entity: description.entity.clone(),
+                project: description.project.clone(),
+            },
             dir: planned.recorded.as_ref().map(|(directory, _)| directory.display().to_string()),
             rows_recorded: planned.recorded.as_ref().map_or(0, |(_, checkpoint)| checkpoint.state.rows),
             copy: !planned.plan.copy_names.is_empty(),
@@ -435,40 +346,6 @@ impl Reading {
             skips: self.skips,
             judged: self.judged,
         }
-    }
-}
-
-impl TagSeen {
-    fn new(tag: &Tag, key: &str, axis: &str) -> Self {
-        Self {
-            key: key.to_owned(),
-            tag: tag.tag.to_string(),
-            kind: tag.kind.name().to_owned(),
-            encodings: vec![tag.encoding.to_string()],
-            axis: axis.to_owned(),
-            points: tag.points,
-            nan: tag.nan,
-            first_step: tag.steps.0,
-            last_step: tag.steps.1,
-            first_time: tag.times.0,
-            last_time: tag.times.1,
-            bytes: tag.text_bytes() + tag.file_bytes,
-            value_kind: tag.kind.clone(),
-        }
-    }
-
-    fn merge(&mut self, tag: &Tag) {
-        let encoding = tag.encoding.to_string();
-        if !self.encodings.contains(&encoding) {
-            self.encodings.push(encoding);
-        }
-        self.points += tag.points;
-        self.nan += tag.nan;
-        self.first_step = self.first_step.min(tag.steps.0);
-        self.last_step = self.last_step.max(tag.steps.1);
-        self.first_time = self.first_time.min(tag.times.0);
-        self.last_time = self.last_time.max(tag.times.1);
-        self.bytes += tag.text_bytes() + tag.file_bytes;
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::limits::{Limit, Limits};
+use super::seen::SeenAs;
 use crate::checkpoint::Checkpoint;
 use crate::model::{LogPosition, Skipped, SkippedReason, Skips};
 use crate::pipeline::{chosen_target, id_of};
@@ -18,12 +19,8 @@ use crate::wandb_format::{Entry, EntryKind, is_synced, row_items};
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename = "log")]
 pub(crate) struct LogSeen {
-    pub(crate) source: String,
-    pub(crate) run_id: String,
-    pub(crate) name: String,
-    pub(crate) group: String,
-    pub(crate) entity: String,
-    pub(crate) project: String,
+    #[serde(flatten)]
+    pub(crate) seen_as: SeenAs,
     pub(crate) bytes: u64,
     /// Whether this program recorded it, and up to where it counts then.
     pub(crate) ours: bool,
@@ -219,9 +216,16 @@ impl Reading {
         let count_of = |kind| self.records.get(kind).copied().unwrap_or_default();
         let missing = outlook.files.iter().filter(|file| file.size.is_none()).map(|file| file.path.clone());
         LogSeen {
-            run_id: match outlook.run_id.as_str() {
-                "" => id_of(&log).map(|id| id.to_string()).unwrap_or_default(),
-                id => id.to_owned(),
+            seen_as: SeenAs {
+                source: log.display().to_string(),
+                run_id: match outlook.run_id.as_str() {
+                    "" => id_of(&log).map(|id| id.to_string()).unwrap_or_default(),
+                    id => id.to_owned(),
+                },
+                name: outlook.name.clone(),
+                group: outlook.group.clone(),
+                entity: chosen.entity.clone().unwrap_or_else(|| outlook.entity.clone()),
+                project: chosen.project.clone().unwrap_or_else(|| outlook.project.clone()),
             },
             bytes: length,
             ours: counts_to.is_some(),
@@ -245,11 +249,6 @@ impl Reading {
             uploads: all_acknowledged(&place).into_iter().map(|known| UploadSeen::new(known, Some(&outlook))).collect(),
             limits: self.limits,
             skipped: skips.report(),
-            source: log.display().to_string(),
-            name: outlook.name.clone(),
-            group: outlook.group.clone(),
-            entity: chosen.entity.clone().unwrap_or_else(|| outlook.entity.clone()),
-            project: chosen.project.clone().unwrap_or_else(|| outlook.project.clone()),
             chosen,
             damage: outlook.damage.clone(),
             skips,

@@ -6,6 +6,7 @@ mod cleaned;
 mod events;
 mod limits;
 mod log;
+mod seen;
 mod show;
 mod summary;
 mod tags;
@@ -32,8 +33,9 @@ use crate::upload::Links;
 use crate::wandb_format::find_logs_beside;
 
 pub(super) use cleaned::look_at_cleaned;
-use events::{RunSeen, look_at_run};
+use events::look_at_run;
 pub(super) use log::{LogSeen, look_at_log};
+use seen::RunSeen;
 use summary::SummarySeen;
 
 /// Runs or logs that are looked at before they are shown, so that a million of them are not held at once.

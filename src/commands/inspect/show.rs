@@ -3,9 +3,9 @@
 use std::fmt::Write as _;
 
 use super::cleaned::CleanedSeen;
-use super::events::{RunSeen, SessionSeen, TagSeen};
 use super::limits::{Estimate, Limits};
 use super::log::{LogSeen, UploadSeen};
+use super::seen::{RunSeen, SessionSeen, TagSeen};
 use super::summary::SummarySeen;
 use crate::commands::ui::{counted, grouped, on_one_line, size};
 use crate::convert::axes::DEFAULT_AXIS;
@@ -17,15 +17,15 @@ const WIDEST: usize = 60;
 
 /// A run that event files would make. Writing to a string cannot fail, here and below.
 pub(super) fn run(run: &RunSeen) -> String {
-    let mut text = format!("{} ({})", on_one_line(&run.name), run.run_id);
-    if !run.group.is_empty() {
-        let _ = write!(text, ", group {}", on_one_line(&run.group));
+    let mut text = format!("{} ({})", on_one_line(&run.seen_as.name), run.seen_as.run_id);
+    if !run.seen_as.group.is_empty() {
+        let _ = write!(text, ", group {}", on_one_line(&run.seen_as.group));
     }
-    let _ = write!(text, ", project {}", on_one_line(&run.project));
+    let _ = write!(text, ", project {}", on_one_line(&run.seen_as.project));
     let _ = writeln!(
         text,
         "\n  from `{}`: {}, {}, {}, {}",
-        on_one_line(&run.source),
+        on_one_line(&run.seen_as.source),
         counted(run.files.len() as u64, "file"),
         counted(run.events, "event"),
         counted(run.rows, "row"),
@@ -117,16 +117,16 @@ fn session_words(session: &SessionSeen) -> String {
 
 /// A log of the run datastore.
 pub(super) fn log(log: &LogSeen) -> String {
-    let source = on_one_line(&log.source);
-    let mut text = format!("{source}\n  {}, run {}", size(log.bytes), on_one_line(&log.run_id));
-    if !log.name.is_empty() {
-        let _ = write!(text, " `{}`", on_one_line(&log.name));
+    let source = on_one_line(&log.seen_as.source);
+    let mut text = format!("{source}\n  {}, run {}", size(log.bytes), on_one_line(&log.seen_as.run_id));
+    if !log.seen_as.name.is_empty() {
+        let _ = write!(text, " `{}`", on_one_line(&log.seen_as.name));
     }
-    if !log.group.is_empty() {
-        let _ = write!(text, ", group {}", on_one_line(&log.group));
+    if !log.seen_as.group.is_empty() {
+        let _ = write!(text, ", group {}", on_one_line(&log.seen_as.group));
     }
-    if !log.project.is_empty() {
-        let _ = write!(text, ", project {}", on_one_line(&log.project));
+    if !log.seen_as.project.is_empty() {
+        let _ = write!(text, ", project {}", on_one_line(&log.seen_as.project));
     }
     let _ = match log.exit_code {
         Some(code) => writeln!(text, ", ended with exit code {code}"),
@@ -200,8 +200,8 @@ fn uploads(uploads: &[UploadSeen], text: &mut String) {
 
 /// A run directory without a log.
 pub(super) fn cleaned(run: &CleanedSeen) -> String {
-    let mut text = format!("{}\n  run {}", run.source, run.run_id);
-    for (what, value) in [("", &run.name), ("group ", &run.group), ("project ", &run.project)] {
+    let mut text = format!("{}\n  run {}", run.seen_as.source, run.seen_as.run_id);
+    for (what, value) in [("", &run.seen_as.name), ("group ", &run.seen_as.group), ("project ", &run.seen_as.project)] {
         if !value.is_empty() {
             let _ = write!(text, ", {what}{}", on_one_line(value));
         }

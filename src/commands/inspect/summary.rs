@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::events::{KindSeen, RunSeen};
 use super::limits::{Estimate, Limits};
 use super::log::LogSeen;
+use super::seen::{KindSeen, RunSeen};
 use crate::commands::error::ExitCode;
 use crate::model::{Skipped, Skips};
 

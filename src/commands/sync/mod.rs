@@ -83,17 +83,19 @@ pub(super) fn run(
         Some(session::same_command(typed)),
     );
     reporter.found(0, chosen.logs.len(), 0);
+    let artifacts = &arguments.artifacts;
+    let of_left_out = chosen.left_out.iter().map(|log| attach::of_left_out(artifacts, log, &state));
     let Some(client) = client else {
-        let links = session::links(arguments.links);
-        return Ok(plan::show(&chosen.logs, &overrides, &arguments.artifacts, links, not_looked_at, settings, ui));
+        let (links, left_out) = (session::links(arguments.links), of_left_out.flatten().collect());
+        return Ok(plan::show(&chosen.logs, &overrides, (artifacts, left_out), links, not_looked_at, settings, ui));
     };
     let runtime = session::start_runtime()?;
     let watcher: Arc<dyn Watcher> = reporter.clone();
     let uploads = uploads(&runtime, client, arguments, settings, &watcher);
     let stop = Stop::listen(&runtime, settings.max_duration, Some(&uploads))?;
-    let artifacts = &arguments.artifacts;
     pipeline::sync(chosen.logs.clone(), &overrides, arguments.stale_after, artifacts, &uploads, &watcher);
     runtime.block_on(uploads.finish(None));
+    of_left_out.for_each(|attached| reporter.left_out(&attached));
     reporter.say_idle(artifacts);
     let verified = verify::afterwards(arguments.verify, settings, Some(&uploads), (&runtime, &stop), ui, || {
         // What was said to be synced before may be gone by now, and what was cleaned just now is gone here.

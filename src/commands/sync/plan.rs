@@ -69,11 +69,12 @@ struct Summary {
     exit_code: u8,
 }
 
-/// Shows what would be sent. `more` is an exit code that the command itself knows of.
+/// Shows what would be sent. `left_out` is what rules find of runs that are left out, `more` an exit code that the command
+/// itself knows of.
 pub(super) fn show(
     logs: &[impl AsRef<Path> + Sync],
     overrides: &Overrides,
-    artifacts: &[ArtifactRule],
+    (artifacts, left_out): (&[ArtifactRule], Vec<Attached>),
     links: Links,
     more: Option<ExitCode>,
     settings: &Settings,
@@ -104,6 +105,7 @@ pub(super) fn show(
             ui.data(&printable(&plan.text()));
         }
     }
+    finds.add(&left_out);
     let (idle, notes) = finds.idle(artifacts);
     skips.merge(&idle);
     for skipped in idle.report() {
@@ -169,7 +171,11 @@ impl Planned {
         Self {
             run_path: named.unwrap_or_else(|| {
                 let (entity, project) = (&overrides.entity, &overrides.project);
-                let parts = [chosen(entity, &seen.entity), chosen(project, &seen.project), seen.run_id.clone()];
+                let parts = [
+                    chosen(entity, &seen.seen_as.entity),
+                    chosen(project, &seen.seen_as.project),
+                    seen.seen_as.run_id.clone(),
+                ];
                 parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/")
             }),
             rows: seen.rows.saturating_sub(rows_acknowledged),
@@ -180,9 +186,9 @@ impl Planned {
             artifacts_acknowledged: artifacts_there as u64,
             files_acknowledged: (there.len() + once) as u64,
             finished: acknowledged.as_ref().is_some_and(|acknowledged| acknowledged.finished.is_some()),
-            source: seen.source,
-            run_id: seen.run_id,
-            name: seen.name,
+            source: seen.seen_as.source,
+            run_id: seen.seen_as.run_id,
+            name: seen.seen_as.name,
             files_missing: seen.files_missing,
             exit_code: seen.exit_code,
             attached: attached.iter().filter(|attached| attached.files > 0).map(AttachedReport::from).collect(),

@@ -79,9 +79,10 @@ impl Worker<'_> {
         }
     }
 
-    /// Those whose files are here again are tried again.
+    /// Those that the server refused, and those whose files are here again, are tried again.
     pub(super) fn forget_artifacts_to_try_again(&mut self) {
         let notes = &mut self.state.sent.artifacts;
+        notes.retain(|_, note| !note.was_refused());
         if notes.values().any(ArtifactNote::lacks_file) {
             let places = Places::of_log(&self.job.log, self.job.staging.to_vec());
             let is_here = |note: &ArtifactNote| match note {
@@ -162,7 +163,7 @@ async fn upload(
             Ok(Err((why, missing))) => {
                 warn!(%why, "artifact left out");
                 let seen = missing.as_deref().and_then(look);
-                arrived.notes.push((position, ArtifactNote::Failed { why, missing, size: 0, seen }));
+                arrived.notes.push((position, ArtifactNote::Failed { why, missing, size: 0, seen, refused: false }));
                 continue;
             }
             Err(_) => {
@@ -183,6 +184,7 @@ async fn upload(
             Err(error) => {
                 warn!(artifact = %name, %error, "artifact left out");
                 let why = format!("`{name}`: {}", told(&error));
+                let refused = matches!(error, ArtifactError::Api(_) | ArtifactError::Transfer { .. });
                 let (missing, size, seen) = match error {
                     ArtifactError::Lacking(lacking) => first_of(&lacking),
                     // It may be read another time.
@@ -191,7 +193,7 @@ async fn upload(
                     }
                     _ => (None, 0, None),
                 };
-                ArtifactNote::Failed { why, missing, size, seen }
+                ArtifactNote::Failed { why, missing, size, seen, refused }
             }
         };
         arrived.notes.push((position, note));

@@ -185,6 +185,13 @@ fn sync_attaches_files_of_other_clients_runs_and_of_the_experiments_of_ours() {
     assert_eq!(changes(&server).len(), before);
     let dry = call().args(["--dry-run", "--include-synced"]).run().ok();
     assert!(dry.stdout.contains("6 B; known already"), "{}", dry.stdout);
+    // All of it is there: a rule that is for runs which are left out is for something.
+    for rule in [MODEL, "notes:b=report.txt"] {
+        let again = |extra: &[&str]| place.sync(&server).args(["--artifact", rule]).args(extra).run();
+        again(&[]).ok();
+        again(&["--dry-run"]).ok();
+    }
+    place.sync(&server).args(["--artifact", "model:x=nothing/*"]).run().code(3);
     // What was attached so is known to the server when an import records it.
     place.import(&server, ["logs"]).args(["--artifact", MODEL]).run().ok();
     assert_eq!(versions(&server).len(), 1);

@@ -138,6 +138,24 @@ fn missing_files_are_named_and_brought_when_they_are_here_again() {
 }
 
 #[test]
+fn what_the_server_refused_is_tried_again_by_the_next_sync() {
+    let place = Place::new();
+    let (run, server) = (record(&place), FakeServer::start());
+    let html = Fault::html(Route::graphql("CreateArtifactManifest"), 200);
+    for fault in [Fault::graphql_error("CommitArtifact", "no more room"), html] {
+        server.fault(fault.always());
+        let refused = sync(&place, &server, &run).args(["--retries", "0"]).run().code(3);
+        assert!(refused.stderr.contains("× artifact that could not be uploaded, first: `data`"), "{}", refused.stderr);
+        server.behave();
+    }
+    sync(&place, &server, &run).run().ok();
+    server.assert_content();
+    // What was begun in vain for content that came with another version is left to the server.
+    let whole = server.look(|world| world.artifacts.iter().filter(|artifact| artifact.version.is_some()).count());
+    assert_eq!(whole, 7);
+}
+
+#[test]
 fn killed_at_any_request_the_next_sync_makes_them_whole() {
     let place = Place::new();
     let run = record(&place);
