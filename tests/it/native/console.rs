@@ -108,7 +108,7 @@ fn alerts_are_sent_once() {
     let place = Place::new();
     let directory = place.path("recorded");
     std::fs::create_dir(&directory).unwrap();
-    script("record_variants.py").arg(&directory).run().ok();
+    script("record_variants.py").arg(&directory).arg("alert").run().ok();
     let log = logs_below(&directory).into_iter().find(|log| log.ends_with("run-alert.wandb")).unwrap();
     // A page of something in between refuses nothing for good.
     let server = FakeServer::start();
