@@ -1,7 +1,9 @@
 //! What a person reads, and the code that a script reads.
 
+use std::collections::BTreeSet;
 use std::fs;
 
+use serde_json::Value;
 use wandb_bridge::state_file::lock::{Lock, Locking};
 
 use crate::assert_screen;
@@ -205,4 +207,55 @@ fn other_options_than_before() {
     let place = place();
     place.import_offline(["logs"]).run().ok();
     assert_screen!("import_with_another_axis", place.import_offline(["logs"]).args(["--axis", "*=frame"]).run());
+}
+
+/// Fields of an object, and of the objects in it.
+fn fields(value: &Value, found: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(members) => {
+            for (name, value) in members {
+                found.insert(name.clone());
+                // Kinds of data are names of `kinds`, not fields.
+                let values = if name == "kinds" {
+                    value.as_object().into_iter().flat_map(|kinds| kinds.values()).collect()
+                } else {
+                    vec![value]
+                };
+                values.into_iter().for_each(|value| fields(value, found));
+            }
+        }
+        Value::Array(values) => values.iter().for_each(|value| fields(value, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn every_field_of_json_is_documented() {
+    let (place, server) = (place(), FakeServer::start());
+    place.fixture("damaged", "logs/damaged");
+    let artifact = ["--artifact", "notes:n=*"];
+    let mut printed = Vec::new();
+    for call in [
+        place.import(&server, ["logs", "--dry-run"]).args(artifact),
+        place.import_offline(["logs"]).args(["-p", "p"]),
+        place.sync(&server).arg("--dry-run").args(artifact),
+        place.sync(&server).args(artifact),
+        place.call(["artifact", "put", "a", "empty", "--exclude", "x", "-p", "p"]).server(&server),
+    ] {
+        printed.extend(call.arg("--json").run().json());
+    }
+    let documented = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/json.md")).unwrap();
+    let words: BTreeSet<&str> =
+        documented.split('`').skip(1).step_by(2).flat_map(str::split_whitespace).chain(["type"]).collect();
+    let mut found = BTreeSet::new();
+    printed.iter().for_each(|object| fields(object, &mut found));
+    let missing: Vec<&String> = found.iter().filter(|field| !words.contains(field.as_str())).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+    assert!(["attached", "kinds", "rows_before", "first", "was_there"].iter().all(|field| found.contains(*field)));
+    // The states of all runs add up.
+    for summary in printed.iter().filter(|object| object["type"] == "summary" && object["synced"].is_u64()) {
+        let states = ["synced", "running", "offline", "partial", "failed", "skipped_runs"];
+        let sum: u64 = states.iter().map(|state| summary[state].as_u64().unwrap()).sum();
+        assert_eq!(summary["runs"], sum, "{summary}");
+    }
 }

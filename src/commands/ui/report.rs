@@ -1,6 +1,6 @@
 //! What `--json` prints: one object for each run as it ends, one for the whole command last.
 //!
-//! Scripts depend on these fields. Add some; never rename or remove one.
+//! Scripts depend on these fields, which `docs/json.md` lists. Add some; never rename or remove one.
 
 use serde::Serialize;
 
@@ -183,6 +183,10 @@ pub struct SummaryReport {
     pub failed: u64,
     /// Runs in this state.
     pub offline: u64,
+    /// Runs in this state.
+    pub running: u64,
+    /// Runs in the state `skipped`: they are among `runs`, unlike those that were done before.
+    pub skipped_runs: u64,
     /// How long it took.
     pub seconds: f64,
     /// What the program ends with.
@@ -238,9 +242,11 @@ mod tests {
             partial: 1,
             failed: 0,
             offline: 0,
+            running: 0,
+            skipped_runs: 0,
             seconds: 1.5,
             exit_code: 3,
         };
-        insta::assert_snapshot!(serde_json::to_string(&Report::Summary(summary)).unwrap(), @r#"{"type":"summary","runs":1,"rows":2,"events":3,"bytes":4,"files":0,"artifacts":0,"run_files":0,"run_file_bytes":0,"log_bytes":5,"skipped":[{"reason":"damaged record","count":1,"first":"f at 3","loss":true}],"synced":0,"partial":1,"failed":0,"offline":0,"seconds":1.5,"exit_code":3}"#);
+        insta::assert_snapshot!(serde_json::to_string(&Report::Summary(summary)).unwrap(), @r#"{"type":"summary","runs":1,"rows":2,"events":3,"bytes":4,"files":0,"artifacts":0,"run_files":0,"run_file_bytes":0,"log_bytes":5,"skipped":[{"reason":"damaged record","count":1,"first":"f at 3","loss":true}],"synced":0,"partial":1,"failed":0,"offline":0,"running":0,"skipped_runs":0,"seconds":1.5,"exit_code":3}"#);
     }
 }

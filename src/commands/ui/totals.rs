@@ -170,6 +170,8 @@ impl Totals {
             partial: self.partial,
             failed: self.failed,
             offline: self.offline,
+            running: self.running,
+            skipped_runs: self.skipped_runs,
             seconds: (took.as_secs_f64() * 1000.0).round() / 1000.0,
             exit_code: code.number(),
         }
