@@ -132,7 +132,7 @@ fn sizes_that_are_old_hide_nothing_for_good() {
 fn what_cannot_be_read_for_a_while_is_read_later() {
     for error in ERRORS {
         let (place, server, share) = shared();
-        let (mut writer, three) = ten_points(&place);
+        let (_, three) = ten_points(&place);
         share.says(&format!("{NFS} {error} fail={}", three + 7));
         let running = watch_often(&place, &server, &share);
         wait_for_rows(&server, "a", 3);
@@ -149,7 +149,7 @@ fn what_cannot_be_read_for_a_while_is_read_later() {
 fn what_cannot_be_read_is_said_and_read_by_the_next_import() {
     for error in ERRORS {
         let (place, server, share) = shared();
-        let (mut writer, three) = ten_points(&place);
+        let (_, three) = ten_points(&place);
         share.says(&format!("{error} fail={}", three + 7));
         let import = || place.import(&server, ["logs"]).arg("--json").envs(share.variables());
         let ended = import().run().code(3);
