@@ -30,7 +30,7 @@ struct Arguments {
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
     let arguments = Arguments::parse();
-    let mut options = Options { check_rows: !arguments.no_checks, ..FakeServer::builder() };
+    let mut options = Options { check_rows: !arguments.no_checks, threads: 1, ..FakeServer::builder() };
     options.features.extend(arguments.feature);
     if arguments.any_key {
         options.key = None;

@@ -121,6 +121,17 @@ impl KnownRuns {
 
     /// The id that a planned run has: its derived one, unless its files belong to one run already.
     pub fn id_of(&self, plan: &PlannedRun) -> RunId {
+        let owners = self.owners(plan);
+        match owners.as_slice() {
+            [] => self.renamed(plan).unwrap_or(&plan.id).clone(),
+            [only] if plan.copy_names.is_empty() => (*only).clone(),
+            // A copy has the sources of the run that it is a copy of, and must not end up in it.
+            several => self.at_place(several, plan).unwrap_or(&plan.id).clone(),
+        }
+    }
+
+    /// The runs that have files of a planned one.
+    fn owners(&self, plan: &PlannedRun) -> Vec<&RunId> {
         let mut owners: Vec<&RunId> = Vec::new();
         for source in &plan.sources {
             let found = self.by_source.get(&(source.file_name.clone(), source.fingerprint.clone()));
@@ -130,12 +141,13 @@ impl KnownRuns {
                 }
             }
         }
-        match owners.as_slice() {
-            [] => self.renamed(plan).unwrap_or(&plan.id).clone(),
-            [only] if plan.copy_names.is_empty() => (*only).clone(),
-            // A copy has the sources of the run that it is a copy of, and must not end up in it.
-            several => self.at_place(several, plan).unwrap_or(&plan.id).clone(),
-        }
+        owners
+    }
+
+    /// Whether a planned run was a part of that one when it was first seen. What a run consists of stays as it was. A copy is
+    /// no part of anything.
+    pub fn was_part_of(&self, plan: &PlannedRun, id: &RunId) -> bool {
+        plan.copy_names.is_empty() && self.owners(plan).contains(&id)
     }
 
     /// The run that was made at the same place from files with other names, of which one began with a first record that is

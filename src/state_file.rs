@@ -107,9 +107,14 @@ pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     replace_by(path, content, &Durability::Each)
 }
 
-/// Replaces a file's content atomically, unless it is the same: for what can be made again, so that a loss of power may take
-/// it.
+/// Makes a file, or replaces its content atomically, unless it is the same: for what can be made again, so that a loss of
+/// power may take it, and is, should this process die in the middle of it.
 pub fn write_anew(path: &Path, content: &[u8]) -> io::Result<()> {
+    match File::create_new(path) {
+        Ok(mut file) => return file.write_all(content).inspect_err(|_| drop(fs::remove_file(path))),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(error),
+    }
     let is_same = path.metadata().is_ok_and(|metadata| metadata.len() == content.len() as u64)
         && fs::read(path).is_ok_and(|there| there == content);
     if is_same { Ok(()) } else { swap(path, content, |_| Ok(())) }

@@ -149,9 +149,9 @@ impl LogLook {
         let outdated = |now: Self| {
             now.length.is_none() && (now.end.position, now.end.close) != (uploaded.position, uploaded.close)
         };
-        let was_cleaned = Cleaned::is_there(&state.of_log(log));
+        let was_cleaned = || Cleaned::is_there(&state.of_log(log));
         if uploaded.position.is_some()
-            && !was_cleaned
+            && !was_cleaned()
             && is_synced(log)
             && Self::at(log, state, Duration::MAX).is_ok_and(outdated)
             && let Err(error) = unmark_synced(log)

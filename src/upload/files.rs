@@ -3,13 +3,13 @@
 //! A file that is missing or refused is counted and left out; it never keeps rows from arriving. What was uploaded is
 //! remembered by size and time, so a second pass sends only what changed.
 
-use std::cell::OnceCell;
 use std::collections::{BTreeSet, HashMap};
 use std::fs::Metadata;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
@@ -29,6 +29,9 @@ const FILES_PER_REQUEST: usize = 100;
 /// How many files of one run are on their way at once.
 const AT_ONCE: usize = 8;
 
+/// What this program makes is kept in memory until it is sent where it is no longer than this, in bytes.
+const SMALL: usize = 64 << 10;
+
 /// The run's `files/`, and what becomes of links in it.
 pub(crate) type FilesPlace<'a> = (&'a Path, Links);
 
@@ -38,6 +41,17 @@ pub(crate) struct Due {
     pub(crate) path: String,
     local: PathBuf,
     mark: FileMark,
+    /// What is in it, where that is at hand.
+    content: Option<Bytes>,
+}
+
+/// A file that this program made.
+#[derive(Debug)]
+pub(crate) struct Generated {
+    pub(crate) path: &'static str,
+    /// What was written, where it is small.
+    content: Option<Bytes>,
+    pub(crate) written: io::Result<()>,
 }
 
 /// What is due, and what cannot be.
@@ -126,10 +140,23 @@ pub(crate) fn plan_live(fold: &Fold, sent: &Sent, place: FilesPlace<'_>) -> Vec<
 }
 
 /// All files of the run that changed since they were uploaded, or could not be.
-pub(crate) fn plan_at_end(fold: &Fold, generated: &[&str], sent: &Sent, place: FilesPlace<'_>) -> Plan {
+pub(crate) fn plan_again(fold: &Fold, again: &[&str], sent: &Sent, place: FilesPlace<'_>) -> Plan {
     let paths: BTreeSet<&str> =
-        fold.files.keys().chain(&sent.failed_files).map(String::as_str).chain(generated.iter().copied()).collect();
+        fold.files.keys().chain(&sent.failed_files).map(String::as_str).chain(again.iter().copied()).collect();
     plan(paths.into_iter(), sent, place)
+}
+
+/// The same, with what this program made.
+pub(crate) fn plan_at_end(fold: &Fold, generated: Vec<Generated>, sent: &Sent, place: FilesPlace<'_>) -> Plan {
+    // One that could not be written is missing, or is an old one that is better than none.
+    let paths: Vec<&str> = generated.iter().map(|made| made.path).collect();
+    let mut plan = plan_again(fold, &paths, sent, place);
+    for made in generated.into_iter().filter(|made| made.written.is_ok()) {
+        if let Some(due) = plan.due.iter_mut().find(|due| due.path == made.path) {
+            due.content = made.content.filter(|content| content.len() as u64 == due.mark.size);
+        }
+    }
+    plan
 }
 
 fn plan<'a>(paths: impl Iterator<Item = &'a str>, sent: &Sent, (directory, links): FilesPlace<'_>) -> Plan {
@@ -141,7 +168,7 @@ fn plan<'a>(paths: impl Iterator<Item = &'a str>, sent: &Sent, (directory, links
             Some((metadata, local)) if metadata.is_file() => {
                 let mark = FileMark::from(&metadata);
                 if sent.files.get(path) != Some(&mark) {
-                    plan.due.push(Due { path: path.to_owned(), local, mark });
+                    plan.due.push(Due { path: path.to_owned(), local, mark, content: None });
                 }
             }
             // What was uploaded before it went is not missing there.
@@ -158,7 +185,7 @@ pub(crate) fn write_generated(
     fold: &Fold,
     logs: &[(PathBuf, Option<LogPosition>)],
     directory: &Path,
-) -> Vec<(&'static str, io::Result<()>)> {
+) -> Vec<Generated> {
     let mut summary = Vec::new();
     fold.summary().write(&mut summary);
     let mut files =
@@ -167,17 +194,18 @@ pub(crate) fn write_generated(
         files.push(("wandb-metadata.json", pretty(&environment).into_bytes()));
     }
     let made = std::fs::create_dir_all(directory).map_err(|error| error.kind());
-    let made =
-        made.and_then(|()| stays_at_home(directory, directory).then_some(()).ok_or(io::ErrorKind::NotADirectory));
+    let is_home = || is_own_folder(directory) || stays_at_home(directory, directory);
+    let made = made.and_then(|()| is_home().then_some(()).ok_or(io::ErrorKind::NotADirectory));
     let write = |(path, content): (&'static str, Vec<u8>)| {
-        (path, made.map_err(io::Error::from).and_then(|()| write_anew(&directory.join(path), &content)))
+        let written = made.map_err(io::Error::from).and_then(|()| write_anew(&directory.join(path), &content));
+        Generated { path, content: (content.len() <= SMALL).then(|| content.into()), written }
     };
     let mut written: Vec<_> = files.into_iter().map(write).collect();
     let is_first = logs.len() <= 1;
     if !(fold.console.is_empty() && is_first) {
         match made.map_err(io::Error::from).and_then(|()| console_file::write(logs, directory)) {
             Ok(false) => {}
-            result => written.push((OUTPUT_LOG, result.map(drop))),
+            result => written.push(Generated { path: OUTPUT_LOG, content: None, written: result.map(drop) }),
         }
     }
     written
@@ -223,7 +251,13 @@ pub(crate) async fn upload(
                 let (api, file, headers, seat) = (api.clone(), file.clone(), headers.clone(), seat.clone());
                 let path = file.path.clone();
                 let task = going.spawn(async move {
-                    let put = api.put_file(&url, &headers, &file.local, &*seat).await;
+                    let put = match file.content.clone() {
+                        Some(content) => {
+                            let size = content.len() as u64;
+                            api.put_bytes(&url, &headers, content, &*seat).await.map(|()| size)
+                        }
+                        None => api.put_file(&url, &headers, &file.local, &*seat).await,
+                    };
                     (file, put)
                 });
                 paths.insert(task.id(), path);
@@ -263,34 +297,39 @@ pub(crate) fn inside(directory: &Path, path: &str, links: Links) -> Option<PathB
     .then_some(local)
 }
 
-/// The directories of a run, and whether they really lie in it: few have many files, and to find out takes as many steps as
-/// the path has parts.
+/// The directories of a run, and whether they really lie in it.
 struct OwnFolders<'a> {
     directory: &'a Path,
-    run: OnceCell<Option<PathBuf>>,
     known: HashMap<PathBuf, bool>,
 }
 
 impl<'a> OwnFolders<'a> {
     fn new(directory: &'a Path) -> Self {
-        Self { directory, run: OnceCell::new(), known: HashMap::new() }
+        Self { directory, known: HashMap::new() }
     }
 
     /// A file that is no link, in a directory of the run, whatever becomes of links. `None` says nothing.
     fn plain_file(&mut self, path: &str) -> Option<(Metadata, PathBuf)> {
         let local = safe_path(self.directory, path)?;
         let metadata = local.symlink_metadata().ok().filter(Metadata::is_file)?;
-        let (folder, run) = (local.parent()?, self.run.get_or_init(|| run_of(self.directory)).as_ref()?);
-        let is_own = match self.known.get(folder) {
-            Some(is_own) => *is_own,
-            None => {
-                let is_own = folder.canonicalize().is_ok_and(|real| real.starts_with(run));
-                self.known.insert(folder.to_owned(), is_own);
-                is_own
-            }
-        };
-        is_own.then_some((metadata, local))
+        self.is_own(local.parent()?).then_some((metadata, local))
     }
+
+    /// Whether no link leads to a folder below the run's `files/`.
+    fn is_own(&mut self, folder: &Path) -> bool {
+        if let Some(is_own) = self.known.get(folder) {
+            return *is_own;
+        }
+        let is_below = folder == self.directory || folder.parent().is_some_and(|above| self.is_own(above));
+        let is_own = is_below && is_own_folder(folder);
+        self.known.insert(folder.to_owned(), is_own);
+        is_own
+    }
+}
+
+/// Whether a directory in a directory of the run is in the run too: it is no link.
+fn is_own_folder(directory: &Path) -> bool {
+    directory.symlink_metadata().is_ok_and(|metadata| metadata.is_dir())
 }
 
 /// The place of a run file below a directory, unless its path leads out of that by its words.
@@ -461,7 +500,7 @@ mod tests {
         std::fs::create_dir_all(&linked).expect("made");
         symlink(place.path(), linked.join("files")).expect("linked");
         let written = write_generated(&Fold::default(), &[], &linked.join("files"));
-        assert!(written.iter().all(|(_, result)| result.is_err()), "{written:?}");
+        assert!(written.iter().all(|made| made.written.is_err()), "{written:?}");
         assert!(!place.path().join("config.yaml").exists());
     }
 
@@ -482,7 +521,7 @@ mod tests {
         sent.files.insert("a".to_owned(), first.due[0].mark);
         sent.failed_files.extend(first.missing);
         assert_eq!(plan_now(&fold, &sent, (directory.path(), Links::Saved)), Plan::default());
-        assert_eq!(plan_at_end(&fold, &[], &sent, (directory.path(), Links::Saved)).due, []);
+        assert_eq!(plan_again(&fold, &[], &sent, (directory.path(), Links::Saved)).due, []);
         assert_eq!(plan_live(&fold, &sent, (directory.path(), Links::Saved)), []);
         std::fs::write(directory.path().join("a"), "12").expect("written");
         assert_eq!(
@@ -491,7 +530,7 @@ mod tests {
             "it is not one that is uploaded again and again"
         );
         std::fs::write(directory.path().join("late"), "").expect("written");
-        let last = plan_at_end(&fold, &["config.yaml"], &sent, (directory.path(), Links::Saved));
+        let last = plan_again(&fold, &["config.yaml"], &sent, (directory.path(), Links::Saved));
         assert_eq!(last.due.iter().map(|due| due.path.as_str()).collect::<Vec<_>>(), ["a", "late"]);
         assert_eq!(last.missing, ["../a", "config.yaml", "d", "gone"]);
     }
@@ -516,12 +555,12 @@ mod tests {
         std::fs::write(&path, "12").expect("written");
         assert_eq!(plan_now(&fold, &sent, (directory.path(), Links::Saved)), Plan::default());
         assert_eq!(plan_live(&fold, &sent, (directory.path(), Links::Saved)).len(), 1);
-        assert_eq!(plan_at_end(&fold, &[], &sent, (directory.path(), Links::Saved)).due.len(), 1);
+        assert_eq!(plan_again(&fold, &[], &sent, (directory.path(), Links::Saved)).due.len(), 1);
         sent.failed_files.insert("events".to_owned());
         assert_eq!(plan_live(&fold, &sent, (directory.path(), Links::Saved)), []);
         std::fs::remove_file(&path).expect("removed");
         assert_eq!(
-            plan_at_end(&fold, &[], &sent, (directory.path(), Links::Saved)),
+            plan_again(&fold, &[], &sent, (directory.path(), Links::Saved)),
             Plan::default(),
             "it is there, if not the newest"
         );

@@ -163,12 +163,16 @@ impl<'a> Worker<'a> {
 
     async fn follow(&mut self) -> Result<RunState, UploadError> {
         self.seat.enter().await?;
-        self.find_target().await?;
+        let first = self.find_target().await?;
         self.load()?;
         // What was acknowledged before.
         self.acknowledged(0, 0);
         self.delete_acknowledged().await;
-        self.read_from(self.state.fold.clone(), 0);
+        match first {
+            // Nobody has sent any of it meanwhile.
+            Some(first) if self.state == UploadState::default() => self.reading = first,
+            _ => self.read_from(self.state.fold.clone(), 0),
+        }
         loop {
             if self.cleaned.is_some() && !self.has_log() {
                 // All that there was is on the server, and deleted here.

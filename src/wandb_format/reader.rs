@@ -16,7 +16,7 @@ use crate::wandb_format::block::{
 };
 use crate::wandb_format::entry::{Entry, entry_kind};
 
-/// How much is read from the file at once: whole blocks.
+/// How much is read from the file at once, at most: whole blocks. Most logs are small, so it begins with one block.
 const WINDOW: usize = 8 * BLOCK as usize;
 
 /// Larger records are taken for damage. Protobuf itself ends at 2 GiB.
@@ -258,7 +258,7 @@ impl<R: Read + Seek> LogReader<R> {
         let start = at - at % BLOCK;
         let inside = start.checked_sub(self.window_start).is_some_and(|offset| {
             let filled = self.window_filled as u64;
-            offset + BLOCK <= filled || (offset <= filled && filled > 0 && filled < WINDOW as u64)
+            offset + BLOCK <= filled || (offset <= filled && filled > 0 && filled < self.window.len() as u64)
         });
         if !inside {
             self.fill(start)?;
@@ -269,12 +269,13 @@ impl<R: Read + Seek> LogReader<R> {
     }
 
     fn fill(&mut self, start: u64) -> Result<(), LogError> {
-        if self.window.is_empty() {
-            self.window = vec![0; WINDOW];
+        if self.window.len() < WINDOW {
+            self.window = vec![0; (2 * self.window.len()).max(BLOCK as usize)];
         }
         self.window_start = start;
         self.window_filled = 0;
-        let want = usize::try_from(self.limit.saturating_sub(start)).unwrap_or(WINDOW).min(WINDOW);
+        let room = self.window.len();
+        let want = usize::try_from(self.limit.saturating_sub(start)).unwrap_or(room).min(room);
         self.source.seek(SeekFrom::Start(start))?;
         while let Some(rest) = self.window.get_mut(self.window_filled..want).filter(|rest| !rest.is_empty()) {
             match self.source.read(rest) {

@@ -74,21 +74,24 @@ fn names_of_directories_name_projects_and_runs() {
 
 #[test]
 fn directories_that_were_one_run_stay_one() {
-    let (place, server) = (Place::new(), FakeServer::start());
-    let mut train = Writer::create(&place.path("logs/train"), "events.out.tfevents.1784016000.a");
-    train.scalars("loss", [(0, 1.0)]);
-    Writer::create(&place.path("logs/validation"), "events.out.tfevents.1784016001.a").scalars("loss", [(0, 2.0)]);
-    place.import(&server, [place.path("logs")]).run().ok();
-    // Beside another experiment a fresh look would take them for two runs.
-    Writer::create(&place.path("logs/ppo"), "events.out.tfevents.1784016002.a").scalars("loss", [(0, 3.0)]);
-    Writer::create(&place.path("logs/validation"), "events.out.tfevents.1784016003.a").scalars("loss", [(1, 4.0)]);
-    train.scalars("loss", [(1, 5.0)]);
-    place.import(&server, [place.path("logs")]).run().ok();
-    let runs = server.runs();
-    assert_eq!(runs.len(), 2);
-    let both = runs.iter().find(|run| run.history.len() == 4).unwrap();
-    assert_eq!((both.column("train/loss").len(), both.column("validation/loss").len()), (2, 2));
-    server.assert_content();
+    for chosen in [&[][..], &["--run-id", "r-{path}"]] {
+        let (place, server) = (Place::new(), FakeServer::start());
+        let import = || place.import(&server, [place.path("logs")]).args(chosen).run().ok();
+        let mut train = Writer::create(&place.path("logs/train"), "events.out.tfevents.1784016000.a");
+        train.scalars("loss", [(0, 1.0)]);
+        Writer::create(&place.path("logs/validation"), "events.out.tfevents.1784016001.a").scalars("loss", [(0, 2.0)]);
+        import();
+        // Beside another experiment a fresh look would take them for two runs.
+        Writer::create(&place.path("logs/ppo"), "events.out.tfevents.1784016002.a").scalars("loss", [(0, 3.0)]);
+        Writer::create(&place.path("logs/validation"), "events.out.tfevents.1784016003.a").scalars("loss", [(1, 4.0)]);
+        train.scalars("loss", [(1, 5.0)]);
+        import();
+        let runs = server.runs();
+        assert_eq!(runs.len(), 2, "{chosen:?}");
+        let both = runs.iter().find(|run| run.history.len() == 4).unwrap();
+        assert_eq!((both.column("train/loss").len(), both.column("validation/loss").len()), (2, 2));
+        server.assert_content();
+    }
 }
 
 #[test]

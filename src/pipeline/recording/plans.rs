@@ -8,6 +8,7 @@ use crate::checkpoint::{Checkpoint, Description, Target};
 use crate::config_files;
 use crate::convert::config;
 use crate::convert::run_id::Fingerprint;
+use crate::convert::template::{Place, Template};
 use crate::listings::Listings;
 use crate::model::{Json, RunId, WallTime};
 use crate::pipeline::recording::Recording;
@@ -35,13 +36,29 @@ pub struct Planned<'a> {
 }
 
 impl Recording {
+    /// The id that `--run-id` gives a planned run, and the directory that has it: the run's own, or one above, of whose run
+    /// it was a part when it was first seen.
+    fn chosen_id(&self, template: &Template, plan: &PlannedRun) -> Result<(RunId, PathBuf), RecordError> {
+        let at = |place| RunId::new(template.expand_spelled(place, RunId::spelled));
+        let own = at(plan.place())?;
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        if known.was_part_of(plan, &own) {
+            return Ok((own, plan.directory.clone()));
+        }
+        let above = (1..=plan.path.len()).zip(plan.directory.ancestors().skip(1)).find_map(|(up, directory)| {
+            let id = at(Place { path: plan.path.get(..plan.path.len() - up)?, ..plan.place() }).ok()?;
+            known.was_part_of(plan, &id).then(|| (id, directory.to_owned()))
+        });
+        Ok(above.unwrap_or_else(|| (own, plan.directory.clone())))
+    }
+
     /// The id that a planned run has here, and its directory if it was recorded before.
     pub fn place_of(&self, plan: &PlannedRun) -> Result<(RunId, Option<PathBuf>), RecordError> {
         let id = match (&self.naming.run_id, self.single(plan).and_then(|single| single.id.as_ref())) {
             (Some(template), _) => {
-                let id = RunId::new(template.expand_spelled(plan.place(), RunId::spelled))?;
+                let (id, directory) = self.chosen_id(template, plan)?;
                 let mut claimed = self.claimed.lock().unwrap_or_else(PoisonError::into_inner);
-                if *claimed.entry(id.clone()).or_insert_with(|| plan.directory.clone()) != plan.directory {
+                if *claimed.entry(id.clone()).or_insert_with(|| directory.clone()) != directory {
                     return Err(RecordError::SameId(id));
                 }
                 id

@@ -29,8 +29,17 @@ impl Worker<'_> {
         end: LogEnd,
         last: Option<i32>,
     ) -> Result<Delivered, UploadError> {
-        let mut plan = files::plan_now(&batch.after, &self.state.sent, (&self.job.files_dir, self.job.links));
-        let mut media = files::plan_media(&batch.media, &self.state.sent, (&self.job.files_dir, self.job.links));
+        let changed = batch.after.revisions != self.state.sent.revisions;
+        let alerts = batch.after.alerts > self.state.sent.alerts;
+        let artifacts = batch.after.artifacts.len() > self.state.fold.artifacts.len();
+        let has_news = batch.has_lines() || changed || alerts || artifacts;
+        let place = (self.job.files_dir.as_path(), self.job.links);
+        // What the run names is looked at again at its end.
+        let mut plan = match last.filter(|_| has_news) {
+            Some(_) => Plan::default(),
+            None => files::plan_now(&batch.after, &self.state.sent, place),
+        };
+        let mut media = files::plan_media(&batch.media, &self.state.sent, place);
         if !media.missing.is_empty() {
             // What was named before was uploaded then, and may have gone since.
             let known = self.media_before().await?;
@@ -39,10 +48,7 @@ impl Worker<'_> {
         plan.due.extend(media.due);
         plan.missing.extend(media.missing);
         plan.due.extend(self.changed_files(&batch.after));
-        let changed = batch.after.revisions != self.state.sent.revisions;
-        let alerts = batch.after.alerts > self.state.sent.alerts;
-        let artifacts = batch.after.artifacts.len() > self.state.fold.artifacts.len();
-        if !batch.has_lines() && !changed && !alerts && !artifacts && plan == Plan::default() {
+        if !has_news && plan == Plan::default() {
             let moved = self.state.fold.position != batch.after.position;
             self.take_over(batch.after, &batch.media);
             if moved {

@@ -5,7 +5,7 @@ use tracing::debug;
 
 use crate::cleaned::{self, Cleaned};
 use crate::upload::batch::{Batch, MAX_LINE};
-use crate::upload::files::{self, Plan};
+use crate::upload::files::{self, Generated, Plan};
 use crate::upload::fold::{Exit, Fold};
 use crate::upload::job::{Cleaning, Close, LogEnd, Progress, RunState, UploadError};
 use crate::upload::worker::Worker;
@@ -93,7 +93,7 @@ impl Worker<'_> {
             // It may be missing there because it could not even be written here.
             self.write_generated(&fold, end).await;
         }
-        let named = files::plan_at_end(&fold, &again, &self.state.sent, (&self.job.files_dir, self.job.links));
+        let named = files::plan_again(&fold, &again, &self.state.sent, (&self.job.files_dir, self.job.links));
         if artifacts && is_past && finished && named.due.is_empty() {
             self.take_place().await?;
             self.finish_artifacts().await?;
@@ -176,24 +176,22 @@ impl Worker<'_> {
 
     /// The files that are due before the exit, with those that this program makes itself.
     pub(super) async fn plan_at_end(&self, fold: &Fold, end: LogEnd) -> Plan {
-        // One that could not be written is missing, or is an old one that is better than none.
         let generated = self.write_generated(fold, end).await;
-        files::plan_at_end(fold, &generated, &self.state.sent, (&self.job.files_dir, self.job.links))
+        files::plan_at_end(fold, generated, &self.state.sent, (&self.job.files_dir, self.job.links))
     }
 
-    /// Writes what this program makes itself of a run; returns its paths, written or not.
-    pub(super) async fn write_generated(&self, fold: &Fold, end: LogEnd) -> Vec<&'static str> {
+    /// Writes what this program makes itself of a run; returns what it is, written or not.
+    pub(super) async fn write_generated(&self, fold: &Fold, end: LogEnd) -> Vec<Generated> {
         let (to_write, directory) = (fold.clone(), self.job.files_dir.clone());
         let earlier = self.job.earlier.iter().map(|log| (log.log.clone(), log.limit));
         let logs: Vec<_> = earlier.chain([(self.job.log.clone(), end.position)]).collect();
         let write = move || files::write_generated(&to_write, &logs, &directory);
         let written = spawn_blocking(write).await.unwrap_or_default();
-        let tell = |(path, result): (&'static str, std::io::Result<()>)| {
-            if let Err(error) = result {
-                debug!(path, %error, "not written");
+        for made in &written {
+            if let Err(error) = &made.written {
+                debug!(path = made.path, %error, "not written");
             }
-            path
-        };
-        written.into_iter().map(tell).collect()
+        }
+        written
     }
 }

@@ -1,5 +1,7 @@
 //! The place of a worker in its log. The next batch is read while the last one is on its way.
 
+use std::path::PathBuf;
+
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::api::ApiError;
@@ -7,6 +9,7 @@ use crate::upload::batch::Batch;
 use crate::upload::cursor::Cursor;
 use crate::upload::fold::Fold;
 use crate::upload::job::{LogEnd, UploadError};
+use crate::upload::state::Base;
 use crate::upload::worker::Worker;
 use crate::wandb_format::LogError;
 
@@ -16,7 +19,20 @@ pub(super) enum Reading {
     Not,
     At(Box<Cursor>),
     /// And up to where, as it was known then.
-    Ahead(JoinHandle<(Box<Cursor>, Result<Batch, LogError>)>, LogEnd),
+    Ahead(JoinHandle<Read>, LogEnd),
+    /// The next batch was read already.
+    Done(Box<Read>, LogEnd),
+}
+
+type Read = (Box<Cursor>, Result<Batch, LogError>);
+
+impl Reading {
+    /// Reads the first batch of a log of which nothing is known. Blocking.
+    pub(super) fn first(log: PathBuf, end: LogEnd) -> Self {
+        let mut cursor = Box::new(Cursor::new(log, Fold::default(), Base::default(), 0));
+        let batch = cursor.next_batch(end);
+        Self::Done(Box::new((cursor, batch)), end)
+    }
 }
 
 impl Worker<'_> {
@@ -43,10 +59,14 @@ impl Worker<'_> {
     /// The next batch, and the end that was known when it was read.
     pub(super) async fn next_batch(&mut self, end: LogEnd) -> Result<(Batch, LogEnd), UploadError> {
         self.read_ahead(end);
-        let Reading::Ahead(reading, known) = std::mem::replace(&mut self.reading, Reading::Not) else {
-            return Err(ApiError::Cancelled.into());
+        let ((cursor, batch), known) = match std::mem::replace(&mut self.reading, Reading::Not) {
+            Reading::Done(read, known) => (*read, known),
+            Reading::Ahead(reading, known) => {
+                let read = reading.await.map_err(|error| self.log_error(std::io::Error::other(error).into()))?;
+                (read, known)
+            }
+            Reading::Not | Reading::At(_) => return Err(ApiError::Cancelled.into()),
         };
-        let (cursor, batch) = reading.await.map_err(|error| self.log_error(std::io::Error::other(error).into()))?;
         self.reading = Reading::At(cursor);
         let batch = batch.map_err(|source| self.log_error(source))?;
         Ok((batch, known))

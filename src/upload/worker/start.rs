@@ -15,6 +15,7 @@ use crate::upload::state::{RunAddress, Target, UploadState, state_path};
 use crate::upload::upsert;
 use crate::upload::worker::Worker;
 use crate::upload::worker::keep::Keep;
+use crate::upload::worker::reading::Reading;
 
 /// The server takes other odd names or says what is wrong with them.
 fn check_place(target: &Target, log: &Path) -> Result<(), UploadError> {
@@ -26,8 +27,9 @@ fn check_place(target: &Target, log: &Path) -> Result<(), UploadError> {
 }
 
 impl Worker<'_> {
-    /// Waits until the log names its run.
-    pub(super) async fn find_target(&mut self) -> Result<(), UploadError> {
+    /// Waits until the log names its run. Of one that is sent for the first time, which most are, the first batch is returned
+    /// too: it is what comes next, and a change of threads takes longer than to read a small log.
+    pub(super) async fn find_target(&mut self) -> Result<Option<Reading>, UploadError> {
         if let Some(cleaned) = self.take_up().await? {
             let own = RunParameters {
                 entity: cleaned.entity.clone(),
@@ -37,18 +39,26 @@ impl Worker<'_> {
             };
             self.target = upsert::target(&own, &self.job.overrides);
             self.cleaned = Some(cleaned);
-            return Ok(());
+            return Ok(None);
         }
         loop {
             let end = self.end();
             let (log, cancel) = (self.job.log.clone(), self.fleet.cancel().clone());
-            let read = move || first_run(&log, end.position, &cancel);
-            if let Some(run) = blocking(&self.job.log, self.fleet.cancel(), read).await? {
-                self.target = upsert::target(&run, &self.job.overrides);
+            let (overrides, state, server) =
+                (self.job.overrides.clone(), self.job.state.clone(), self.fleet.api.base_url().clone());
+            let read = move || {
+                let Some(run) = first_run(&log, end.position, &cancel)? else { return Ok(None) };
+                let target = upsert::target(&run, &overrides);
+                let is_new = end.complete && !state_path(&state, &server, &target).exists();
+                Ok(Some((target, is_new.then(|| Reading::first(log, end)))))
+            };
+            if let Some((target, first)) = blocking(&self.job.log, self.fleet.cancel(), read).await? {
+                self.target = target;
                 // It becomes a part of addresses, where some ids lead elsewhere.
                 RunId::new(&*self.target.run_id)
                     .map_err(|source| UploadError::RunId { log: self.job.log.clone(), source })?;
-                return check_place(&self.target, &self.job.log);
+                check_place(&self.target, &self.job.log)?;
+                return Ok(first);
             }
             if end.complete {
                 return Err(UploadError::NoRun(self.job.log.clone()));

@@ -82,7 +82,7 @@ impl Worker<'_> {
             let end = self.end();
             let at = match &self.reading {
                 Reading::At(cursor) => cursor.position(),
-                Reading::Ahead(..) | Reading::Not => return Ok(()),
+                Reading::Ahead(..) | Reading::Done(..) | Reading::Not => return Ok(()),
             };
             let waiting = end.position.map_or(u64::MAX, |position| position.0.saturating_sub(at.0));
             let due = self.last_request + self.fleet.send_interval();

@@ -46,6 +46,8 @@ pub struct Options {
     pub check_rows: bool,
     /// How often a version is shown as pending after it was committed.
     pub commit_lag: usize,
+    /// How many threads serve. Benchmarks have one, which leaves the cores to those who are measured.
+    pub threads: usize,
 }
 
 impl Default for Options {
@@ -59,6 +61,7 @@ impl Default for Options {
             keep_bytes: 16 << 20,
             check_rows: true,
             commit_lag: 0,
+            threads: 2,
         }
     }
 }
@@ -153,10 +156,10 @@ impl FakeServer {
             before_each: Mutex::default(),
         });
         let (stop, stopped) = oneshot::channel();
-        let served = shared.clone();
+        let (served, threads) = (shared.clone(), shared.options.threads);
         let thread = std::thread::spawn(move || {
             let mut runtime = tokio::runtime::Builder::new_multi_thread();
-            let runtime = runtime.worker_threads(2).enable_all().build().unwrap();
+            let runtime = runtime.worker_threads(threads).enable_all().build().unwrap();
             runtime.block_on(async {
                 let listener = tokio::net::TcpListener::from_std(listener).unwrap();
                 tokio::select! {
