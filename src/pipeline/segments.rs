@@ -25,6 +25,8 @@ pub(super) struct Segment {
     pub(super) earlier: Vec<RunLog>,
     /// Another log goes on with the run.
     pub(super) continued: bool,
+    /// It says when its run was started. Until it does, its place among other logs cannot be told.
+    pub(super) begun: bool,
 }
 
 /// Puts logs of one run together, in the order of their start. Runs stay in the order in which they are found. All logs
@@ -61,13 +63,15 @@ fn segments(
     }
     if known.len() == 1 {
         let foreign = |log: &Path| (!is_ours(log)).then(Foreign::default);
-        let alone = |log: PathBuf| Segment { foreign: foreign(&log), earlier: Vec::new(), continued: false, log };
+        let alone =
+            |log: PathBuf| Segment { foreign: foreign(&log), earlier: Vec::new(), continued: false, begun: true, log };
         return logs.into_iter().map(alone).collect();
     }
     let mut starts: Vec<(Option<RunStart>, PathBuf)> =
         known.into_iter().map(|log| (start_of(&log, state), log)).collect();
     starts.sort_by(|(one, a), (other, b)| {
-        let time = |start: &Option<RunStart>| start.as_ref().map(|start| start.time);
+        // One that says nothing yet is the newest.
+        let time = |start: &Option<RunStart>| (start.is_none(), start.as_ref().map(|start| start.time));
         (time(one), a).cmp(&(time(other), b))
     });
     let same_run = |one: &Option<RunStart>, other: &Option<RunStart>| {
@@ -83,7 +87,7 @@ fn segments(
             earlier.map(|(_, log)| RunLog { log: log.clone(), state: state.of_log(log), limit: None }).collect();
         let continued = behind.iter().skip(1).any(|(other, _)| same_run(start, other));
         let foreign = (!is_ours(log)).then(|| Foreign { continues: !earlier.is_empty(), ..Foreign::default() });
-        segments.push(Segment { log: log.clone(), foreign, earlier, continued });
+        segments.push(Segment { log: log.clone(), foreign, earlier, continued, begun: start.is_some() });
     }
     segments
 }
