@@ -42,6 +42,9 @@ pub struct Cleaned {
     pub project: String,
     /// As the logs named it.
     pub run_id: String,
+    /// When the last of them began, as it says: in nanoseconds since the Unix epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started: Option<i64>,
 }
 
 /// Why a run could not be cleaned. Nothing is lost: the next start goes on with it.

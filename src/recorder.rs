@@ -76,6 +76,8 @@ pub struct Recorder {
     begun: HashSet<usize>,
     open_files: Arc<OpenFiles>,
     /// Records of event files are believed up to so many bytes.
+    /// Where the same experiment lies too.
+    also_in: Option<PathBuf>,
     max_record: u64,
     axes: Arc<Axes>,
     filter: Arc<Filter>,

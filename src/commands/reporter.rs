@@ -1,29 +1,26 @@
 //! Listens to the pipeline, and turns what it says into lines, JSON objects, sums and an exit code.
 
+mod report;
+mod trouble;
+
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::fmt::Write as _;
-use std::io;
-use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::api::{ApiError, Class, project_url};
+use crate::api::project_url;
 use crate::artifact::Attached;
-use crate::cleaned::CleanError;
 use crate::commands::attach::Finds;
 use crate::commands::error::{CommandError, ExitCode};
+use crate::commands::reporter::report::{attached_of, planned, report};
+use crate::commands::reporter::trouble::{Common, common};
 use crate::commands::ui::{
-    Addresses, AttachedReport, Destination, Found, Progress as Shown, Report, RunReport, RunState, Totals, Ui, counted,
-    elapsed, first_lines, grouped, last_lines, named, on_one_line, printable, size,
+    Addresses, Destination, Found, Progress as Shown, Report, RunReport, Totals, Ui, counted, elapsed, first_lines,
+    last_lines, named, printable,
 };
 use crate::convert::artifact_rule::ArtifactRule;
 use crate::model::{RunId, Skips};
 use crate::pipeline::{Note, Recorded, RunEnd, Watcher};
-use crate::recorder::RecordError;
-use crate::state_file::StateFileError;
-use crate::state_file::lock::LockError;
-use crate::upload::{Progress, RunState as Uploaded, UploadError, UploadOutcome};
-use crate::wandb_format::LogError;
+use crate::upload::Progress;
 
 /// Reports the runs of one command.
 pub(super) struct Reporter {
@@ -49,14 +46,6 @@ struct State {
     finds: Finds,
     /// What was said once for all runs.
     said: HashSet<Common>,
-}
-
-/// What is the same for all runs that meet it, but for a few bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Common {
-    KeyRefused,
-    NoSpace,
-    NoAnswer,
 }
 
 impl Reporter {
@@ -135,6 +124,45 @@ impl Reporter {
         code
     }
 
+    /// Adds up what was recorded of a run, and says what is odd about it.
+    fn recorded(&self, state: &mut State, run: &RunEnd, recorded: &Recorded, report: &RunReport) {
+        state.totals.bytes += recorded.pass.bytes;
+        // What was not carried before its last end was counted then.
+        if !state.totals.has(report) {
+            state.totals.add_known(&recorded.pass.known);
+        }
+        state.repeated += recorded.repeated;
+        state.keys.extend(recorded.keys.iter().cloned());
+        if !recorded.masked.is_empty() {
+            let names: Vec<String> = recorded.masked.iter().map(|name| format!("`{name}`")).collect();
+            let text = format!("config values that look like credentials are masked: {}", names.join(", "));
+            self.ui.warn_once(&text.clone(), || text);
+        }
+        if recorded.is_copy {
+            self.ui.note(format!(
+                "`{}` begins like another directory, so its own name is part of its run id",
+                run.source.display()
+            ));
+        }
+    }
+
+    /// Says what went wrong with a run, once where it is the same for all, and notes what it means for the exit code.
+    fn trouble(&self, state: &mut State, run: &RunEnd, trouble: &CommandError) {
+        if trouble.code != ExitCode::Success && trouble.code != ExitCode::Failed {
+            state.codes.push(trouble.code);
+        }
+        if trouble.code == ExitCode::Usage {
+            // The same command would be refused again.
+            state.totals.again = None;
+        }
+        let is_news = common(run, trouble).is_none_or(|common| state.said.insert(common));
+        match (is_news, trouble.code) {
+            (false, _) => {}
+            (true, ExitCode::Authentication) => self.ui.error(trouble),
+            (true, _) => self.ui.warn_of(trouble),
+        }
+    }
+
     fn show_progress(&self, state: &State) {
         self.ui.progress(&state.shown);
     }
@@ -162,24 +190,7 @@ impl Watcher for Reporter {
             state.totals.destinations.insert(project);
         }
         if let Some(recorded) = &run.recorded {
-            state.totals.bytes += recorded.pass.bytes;
-            // What was not carried before its last end was counted then.
-            if !state.totals.has(&report) {
-                state.totals.add_known(&recorded.pass.known);
-            }
-            state.repeated += recorded.repeated;
-            state.keys.extend(recorded.keys.iter().cloned());
-            if !recorded.masked.is_empty() {
-                let names: Vec<String> = recorded.masked.iter().map(|name| format!("`{name}`")).collect();
-                let text = format!("config values that look like credentials are masked: {}", names.join(", "));
-                self.ui.warn_once(&text.clone(), || text);
-            }
-            if recorded.is_copy {
-                self.ui.note(format!(
-                    "`{}` begins like another directory, so its own name is part of its run id",
-                    run.source.display()
-                ));
-            }
+            self.recorded(&mut state, &run, recorded, &report);
         }
         if let Some(left_out) = &run.left_out {
             state.totals.bytes += left_out.pass.bytes;
@@ -190,19 +201,7 @@ impl Watcher for Reporter {
         state.shown.runs_done += 1;
         state.shown.runs = state.shown.runs.max(state.shown.runs_done);
         if let Some(trouble) = trouble {
-            if trouble.code != ExitCode::Success && trouble.code != ExitCode::Failed {
-                state.codes.push(trouble.code);
-            }
-            if trouble.code == ExitCode::Usage {
-                // The same command would be refused again.
-                state.totals.again = None;
-            }
-            let is_news = common(&run, &trouble).is_none_or(|common| state.said.insert(common));
-            match (is_news, trouble.code) {
-                (false, _) => {}
-                (true, ExitCode::Authentication) => self.ui.error(&trouble),
-                (true, _) => self.ui.warn_of(&trouble),
-            }
+            self.trouble(&mut state, &run, &trouble);
         }
         self.show_progress(&state);
         drop(state);
@@ -262,288 +261,6 @@ impl Watcher for Reporter {
     }
 }
 
-fn common(run: &RunEnd, trouble: &CommandError) -> Option<Common> {
-    let uploaded = run.uploaded.as_ref().map(|uploaded| &uploaded.state);
-    if trouble.code == ExitCode::Authentication {
-        Some(Common::KeyRefused)
-    } else if matches!(run.record_error, Some(RecordError::LowSpace(_) | RecordError::SpoolFull)) {
-        Some(Common::NoSpace)
-    } else if matches!(uploaded, Some(Uploaded::Failed(UploadError::Api(ApiError::NoAnswer { .. })))) {
-        Some(Common::NoAnswer)
-    } else {
-        None
-    }
-}
-
-/// What a dry run says of a run: what it would be called, and what is new since it was recorded last.
-fn planned(report: &RunReport, recorded: &Recorded) -> String {
-    let mut text = format!("{} ({})", on_one_line(&report.name), report.run_id);
-    if let Some(group) = &report.group {
-        let _ = write!(text, ", group {}", on_one_line(group));
-    }
-    let _ = writeln!(text, ", project {}", on_one_line(&recorded.project));
-    let _ = writeln!(text, "  from `{}`: {}", on_one_line(&report.source), counted(recorded.files, "file"));
-    if recorded.rows_before > 0 {
-        let _ = writeln!(
-            text,
-            "  recorded before in `{}`: {}",
-            on_one_line(&recorded.directory.display().to_string()),
-            counted(recorded.rows_before, "row")
-        );
-    }
-    let kinds: Vec<String> = report
-        .kinds
-        .iter()
-        .filter(|(_, count)| count.read > 0)
-        .map(|(kind, count)| {
-            let fates = [(count.kept, "kept as files"), (count.left_out, "left out"), (count.lost, "lost")];
-            let fates =
-                fates.iter().filter(|(count, _)| *count > 0).map(|(n, fate)| format!(", {} {fate}", grouped(*n)));
-            format!("{} {}{}", grouped(count.read), on_one_line(kind), fates.collect::<String>())
-        })
-        .collect();
-    if kinds.is_empty() {
-        text.push_str("  nothing new\n");
-    } else {
-        let _ = writeln!(
-            text,
-            "  new: {}, {} of log; {}",
-            counted(report.rows, "row"),
-            size(report.log_bytes),
-            kinds.join("; ")
-        );
-    }
-    report.attached.iter().for_each(|artifact| text.push_str(&artifact.line()));
-    if report.run_files > 0 {
-        let _ = writeln!(text, "  new files: {}, {}", grouped(report.run_files), size(report.run_file_bytes));
-    }
-    text
-}
-
-/// A run's object, what was skipped of it, and what a person must hear.
-fn report(run: &RunEnd) -> (RunReport, Skips, Option<CommandError>) {
-    let mut skips = Skips::default();
-    let id = run.id.as_ref().map(ToString::to_string).unwrap_or_default();
-    let mut report = RunReport::new(run.source.display().to_string(), id);
-    report.attached = attached_of(run).iter().filter(|attached| attached.files > 0).map(AttachedReport::from).collect();
-    if let Some(recorded) = &run.recorded {
-        skips.merge(&recorded.pass.skips);
-        report.name.clone_from(&recorded.name);
-        report.group = Some(recorded.group.clone()).filter(|group| !group.is_empty());
-        report.dir = Some(recorded.directory.display().to_string());
-        report.rows = recorded.pass.rows;
-        report.kinds.clone_from(&recorded.pass.kinds);
-        report.events = report.kinds.sum().sent;
-        report.run_files = recorded.pass.files.files;
-        report.run_file_bytes = recorded.pass.files.bytes;
-        report.log_bytes = recorded.pass.log_bytes;
-    }
-    if let Some(left_out) = &run.left_out {
-        report.state = RunState::Skipped;
-        report.name.clone_from(&left_out.name);
-        report.kinds.clone_from(&left_out.pass.kinds);
-        skips.merge(&left_out.pass.skips);
-    }
-    let mut trouble = None;
-    if let Some(uploaded) = &run.uploaded {
-        trouble = add_upload(&mut report, run, uploaded);
-        skips.merge(&uploaded.skips);
-        if report.state == RunState::Synced && skips.any_loss() {
-            report.state = RunState::Partial;
-        }
-    }
-    if let Some(error) = &run.record_error {
-        report.state = RunState::Failed;
-        trouble = Some(record_trouble(error, &run.source));
-    }
-    report.error = trouble.as_ref().map(|trouble| {
-        [trouble.message.as_str()]
-            .into_iter()
-            .chain(trouble.causes.iter().map(String::as_str))
-            .collect::<Vec<_>>()
-            .join(": ")
-    });
-    let mut all = skips.clone();
-    if let Some(recorded) = &run.recorded {
-        all.merge(&recorded.pass.known);
-        // What was damaged before this pass is not on the server after it either.
-        if report.state == RunState::Synced && recorded.pass.known.any_loss() {
-            report.state = RunState::Partial;
-        }
-    }
-    report.skipped = all.report();
-    (report, skips, trouble)
-}
-
-/// What there was of what is to be attached to a run.
-fn attached_of(run: &RunEnd) -> &[Attached] {
-    let recorded = run.recorded.as_ref().map(|recorded| recorded.attached.as_slice());
-    recorded.or(run.uploaded.as_ref().map(|uploaded| uploaded.attached.as_slice())).unwrap_or_default()
-}
-
-fn add_upload(report: &mut RunReport, run: &RunEnd, uploaded: &UploadOutcome) -> Option<CommandError> {
-    if report.run_id.is_empty() {
-        report.run_id.clone_from(&uploaded.run_id);
-    }
-    report.run_path = format!("{}/{}/{}", uploaded.entity, uploaded.project, uploaded.run_id);
-    if report.name.is_empty() {
-        report.name.clone_from(&uploaded.display_name);
-    }
-    report.url = Some(uploaded.url.clone()).filter(|url| !url.is_empty());
-    report.files = uploaded.files_sent;
-    report.artifacts = uploaded.artifacts_sent;
-    if run.recorded.is_none() {
-        report.rows = uploaded.rows_sent;
-        report.group = Some(uploaded.group.clone()).filter(|group| !group.is_empty());
-        report.dir = run.source.parent().map(|directory| directory.display().to_string());
-    }
-    match &uploaded.state {
-        Uploaded::Synced => report.state = RunState::Synced,
-        Uploaded::Partial => {
-            report.state = RunState::Partial;
-            return uploaded.later.as_ref().map(|error| {
-                let what = format!("cannot upload all files of `{}` now", run.source.display());
-                CommandError::new(ExitCode::Temporary, what).caused_by(error).hint(AGAIN)
-            });
-        }
-        Uploaded::Running => report.state = RunState::Running,
-        Uploaded::Skipped(error) => {
-            report.state = RunState::Skipped;
-            let trouble = CommandError::new(ExitCode::Success, format!("`{}` is skipped", run.source.display()));
-            return Some(trouble.caused_by(error));
-        }
-        Uploaded::Failed(error) => {
-            report.state = RunState::Failed;
-            return Some(upload_trouble(error, &run.source));
-        }
-    }
-    None
-}
-
-/// What a person reads when a run could not be recorded.
-fn record_trouble(error: &RecordError, source: &Path) -> CommandError {
-    let code = match error {
-        _ if disk_is_full(error) => ExitCode::Temporary,
-        RecordError::LowSpace(_) | RecordError::SpoolFull => ExitCode::Temporary,
-        RecordError::Locked(LockError::Held(_)) | RecordError::Making(_) => ExitCode::Held,
-        RecordError::OtherShape(_)
-        | RecordError::OtherGeneration { .. }
-        | RecordError::Id(_)
-        | RecordError::SameId(_)
-        | RecordError::NoLocks(_) => ExitCode::Usage,
-        _ => ExitCode::Failed,
-    };
-    let what = match error {
-        RecordError::CutShort | RecordError::Shorter { .. } => "upload",
-        // It is a log that `sync` was given.
-        RecordError::State(_) | RecordError::Locked(_)
-            if source.extension().is_some_and(|extension| extension == "wandb") =>
-        {
-            "upload"
-        }
-        _ => "record",
-    };
-    let trouble = CommandError::new(code, format!("cannot {what} `{}`", source.display())).caused_by(error);
-    match error {
-        RecordError::OtherShape(_) => {
-            trouble.hint("use the same options as before, or `--generation 1` to make a fresh run beside the old one")
-        }
-        RecordError::CutShort => trouble.hint("run the `wandb-bridge import` or `watch` that was cut short again"),
-        RecordError::OtherGeneration { there: 0, .. } => {
-            trouble.hint("choose another id, such as with `--run-id`, for a fresh run beside the old one")
-        }
-        RecordError::OtherGeneration { there, .. } => {
-            trouble.hint(format!("use `--generation {there}` to go on with it, or choose another id for a fresh run"))
-        }
-        RecordError::NoLocks(_) => trouble.hint(NO_LOCKS),
-        RecordError::State(StateFileError::Damaged { .. }) => trouble.hint(
-            "import the event files again: the log is set aside then, and made anew; what the server has is not sent again",
-        ),
-        RecordError::State(StateFileError::Version { .. }) => trouble.hint("use the version that wrote it, or a later one"),
-        RecordError::Locked(_) | RecordError::Making(_) => trouble.hint("wait for the other process, or end it; nothing was lost"),
-        RecordError::LowSpace(_) => trouble.hint(
-            "free some space, or choose another `--min-free`: what is recorded is kept, and the same command goes on from there",
-        ),
-        RecordError::SpoolFull => {
-            trouble.hint("run the same command again later: what is recorded is kept, and it goes on from there")
-        }
-        _ => trouble,
-    }
-}
-
-/// What helps where locks do not work.
-const NO_LOCKS: &str = "keep the state on another file system with `--state-dir DIR`; or see to it that no other process \
-     works on these runs, and use `--no-lock`";
-
-/// Whether the disk is full, wherever in the causes that stands: space comes back without anybody changing the command.
-fn disk_is_full(error: &(dyn std::error::Error + 'static)) -> bool {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        let error_of_system = match error.downcast_ref::<LogError>() {
-            // It says what its cause says, and so hides it.
-            Some(LogError::Io(error)) => Some(error),
-            _ => error.downcast_ref::<io::Error>(),
-        };
-        let kind = error_of_system.map(io::Error::kind);
-        if matches!(kind, Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)) {
-            return true;
-        }
-        next = error.source();
-    }
-    false
-}
-
-/// What a person reads when a run could not be uploaded.
-fn upload_trouble(error: &UploadError, source: &Path) -> CommandError {
-    match error.class() {
-        Some(Class::Auth) => {
-            let hint = "set `WANDB_API_KEY`, or use `--mode offline` now and `wandb-bridge sync` later";
-            return CommandError::new(ExitCode::Authentication, "W&B did not accept the API key")
-                .caused_by(error)
-                .hint(hint);
-        }
-        Some(Class::Temporary | Class::Cancelled) => {
-            return CommandError::new(ExitCode::Temporary, format!("cannot upload `{}` now", source.display()))
-                .caused_by(error)
-                .hint(AGAIN);
-        }
-        _ => {}
-    }
-    let code = match error {
-        UploadError::Held(_) | UploadError::Cleaning(CleanError::Held(LockError::Held(_))) => ExitCode::Held,
-        UploadError::NoLocks(_) => ExitCode::Usage,
-        _ if disk_is_full(error) => ExitCode::Temporary,
-        _ => ExitCode::Failed,
-    };
-    let trouble = CommandError::new(code, format!("cannot upload `{}`", source.display())).caused_by(error);
-    match error {
-        UploadError::NoLocks(_) => trouble.hint(NO_LOCKS),
-        UploadError::State(StateFileError::Version { .. }) => {
-            trouble.hint("use the version that wrote it, or a later one")
-        }
-        UploadError::Cleaned { .. } => trouble.hint(
-            "with another `--dir`, or without this run directory, the whole run is made again from its event files",
-        ),
-        UploadError::Place { .. } => trouble.hint("choose another with `-e` or `-p`"),
-        UploadError::Conflict { .. } => trouble.hint(format!("nothing was sent; {OTHER_RUN}")),
-        UploadError::Vanished { .. } => trouble.hint(OTHER_RUN),
-        UploadError::Behind { .. } => {
-            trouble.hint("nothing was sent; a larger `--max-spool` gives room to all of its log")
-        }
-        _ if error.class() == Some(Class::RunGone) => {
-            trouble.hint(format!("the run may have been deleted on the server: {OTHER_RUN}"))
-        }
-        _ => trouble,
-    }
-}
-
-/// What to do when the weather is bad.
-const AGAIN: &str = "run the same command again later: what is recorded is kept, and only what is missing is sent";
-
-/// What to do when an id is of no use any more.
-const OTHER_RUN: &str = "`import` and `watch` make a fresh run beside it with `--generation 1` (or the next number), \
-    `--on-conflict new-id` uploads it under another id, and `append` and `skip` are the other choices";
-
 /// How long a command may take, as a deadline.
 pub(super) fn deadline(limit: Option<Duration>) -> Option<tokio::time::Instant> {
     limit.map(|limit| tokio::time::Instant::now() + limit)
@@ -556,7 +273,7 @@ mod tests {
 
     #[test]
     fn runs_that_appear_later_are_counted_in_the_progress() {
-        let ui = Arc::new(Ui::with_writers(&Output::default(), Box::new(io::sink()), Box::new(io::sink())));
+        let ui = Arc::new(Ui::with_writers(&Output::default(), Box::new(std::io::sink()), Box::new(std::io::sink())));
         let reporter = Reporter::new(ui, Destination::Nowhere, "", Totals::default());
         reporter.note(Note::Found { growing: 1, ended: 0, left_out: 0 });
         reporter.note(Note::Known(10));

@@ -68,6 +68,7 @@ pub async fn sync_live(
         stale_after: options.stale_after,
         logs: BTreeMap::new(),
         places: BTreeMap::new(),
+        last: false,
     };
     let mut last_growth: Option<Instant> = None;
     let mut next_look = Instant::now();
@@ -119,6 +120,8 @@ struct Live<'a> {
     logs: BTreeMap<PathBuf, Followed>,
     /// Their places among the logs of their runs.
     places: BTreeMap<PathBuf, Segment>,
+    /// Nothing more is waited for.
+    last: bool,
 }
 
 /// A log that is followed.
@@ -147,7 +150,7 @@ impl Live<'_> {
         for log in found {
             self.logs.entry(log).or_default();
         }
-        if self.places.len() != self.logs.len() {
+        if self.places.len() != self.logs.len() || self.places.values().any(|place| !place.begun) {
             let groups = segments::in_turn(self.logs.keys().cloned().collect(), self.uploads.state(), self.overrides);
             self.places = groups.into_iter().flatten().map(|place| (place.log.clone(), place)).collect();
         }
@@ -156,7 +159,9 @@ impl Live<'_> {
             let place = self.places.get(log);
             followed.take_outcome(log, state, self.watcher);
             grew |= followed.look(log, state, self.stale_after, place.is_some_and(|place| place.continued));
-            if followed.is_due()
+            let begun = self.last || place.is_none_or(|place| place.begun);
+            if begun
+                && followed.is_due()
                 && let Some(Ok(look)) = &followed.look
             {
                 followed.upload = Some(start(log, look, place, self.overrides, self.uploads));
@@ -167,6 +172,7 @@ impl Live<'_> {
 
     /// Looks a last time. After that nothing more comes.
     fn look_once_more(&mut self, found: Vec<PathBuf>) {
+        self.last = true;
         self.look(found);
         for upload in self.logs.values().filter_map(|followed| followed.upload.as_ref()) {
             upload.end.send_modify(|end| end.complete = true);

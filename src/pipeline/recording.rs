@@ -165,6 +165,15 @@ impl Recording {
                 format!("the project is now `{target}`; the logs still name `{named}`, and `wandb sync` goes by that");
             notes.push(Note::Trouble(text));
         }
+        // Where both are looked at, they are told apart.
+        if let Some(other) = recorder.also_in().filter(|_| plan.copy_names.is_empty()) {
+            notes.push(Note::Trouble(format!(
+                "`{}` begins like `{}`, which is still there, and is taken for the same run, `{id}`: import both at once, or one \
+                 with another `--run-id`, to make two runs of them",
+                plan.directory.display(),
+                other.display()
+            )));
+        }
         if let Some(aside) = recorder.set_aside() {
             notes.push(Note::Trouble(format!(
                 "what was known of `{}` is lost: its log was set aside as `{}`, and is made anew from the event files",

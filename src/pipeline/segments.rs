@@ -2,13 +2,14 @@
 //!
 //! A run that was resumed offline has a log for every time it was started, each in a directory of its own. They are told
 //! by the run id, and go to the server in the order of their start. Logs that this program records are not such: it goes on
-//! in the log that is there.
+//! in the log that is there. A log that was deleted because all of it had arrived is still before the others.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::path::{Path, PathBuf};
 
 use crate::checkpoint::Checkpoint;
+use crate::cleaned::Cleaned;
 use crate::pipeline::sync::id_of;
 use crate::state_file::place::StateHome;
 use crate::upload::{Foreign, Overrides, RunLog, RunStart, run_start};
@@ -24,6 +25,8 @@ pub(super) struct Segment {
     pub(super) earlier: Vec<RunLog>,
     /// Another log goes on with the run.
     pub(super) continued: bool,
+    /// It says when its run was started. Until it does, its place among other logs cannot be told.
+    pub(super) begun: bool,
 }
 
 /// Puts logs of one run together, in the order of their start. Runs stay in the order in which they are found. All logs
@@ -56,16 +59,19 @@ fn segments(
     // All logs that may be of the run, also those that are not to be sent now.
     let mut known = logs.clone();
     if overrides.run_id.is_none() {
-        logs.iter().for_each(|log| neighbors.of(log, is_ours, &mut known));
+        logs.iter().for_each(|log| neighbors.of(log, (state, is_ours), &mut known));
     }
     if known.len() == 1 {
         let foreign = |log: &Path| (!is_ours(log)).then(Foreign::default);
-        let alone = |log: PathBuf| Segment { foreign: foreign(&log), earlier: Vec::new(), continued: false, log };
+        let alone =
+            |log: PathBuf| Segment { foreign: foreign(&log), earlier: Vec::new(), continued: false, begun: true, log };
         return logs.into_iter().map(alone).collect();
     }
-    let mut starts: Vec<(Option<RunStart>, PathBuf)> = known.into_iter().map(|log| (run_start(&log), log)).collect();
+    let mut starts: Vec<(Option<RunStart>, PathBuf)> =
+        known.into_iter().map(|log| (start_of(&log, state), log)).collect();
     starts.sort_by(|(one, a), (other, b)| {
-        let time = |start: &Option<RunStart>| start.as_ref().map(|start| start.time);
+        // One that says nothing yet is the newest.
+        let time = |start: &Option<RunStart>| (start.is_none(), start.as_ref().map(|start| start.time));
         (time(one), a).cmp(&(time(other), b))
     });
     let same_run = |one: &Option<RunStart>, other: &Option<RunStart>| {
@@ -81,9 +87,18 @@ fn segments(
             earlier.map(|(_, log)| RunLog { log: log.clone(), state: state.of_log(log), limit: None }).collect();
         let continued = behind.iter().skip(1).any(|(other, _)| same_run(start, other));
         let foreign = (!is_ours(log)).then(|| Foreign { continues: !earlier.is_empty(), ..Foreign::default() });
-        segments.push(Segment { log: log.clone(), foreign, earlier, continued });
+        segments.push(Segment { log: log.clone(), foreign, earlier, continued, begun: start.is_some() });
     }
     segments
+}
+
+/// How a log begins, or began.
+fn start_of(log: &Path, state: &StateHome) -> Option<RunStart> {
+    let cleaned = || {
+        let Cleaned { started, entity, project, run_id, .. } = Cleaned::load(&state.of_log(log)).ok()??;
+        Some(RunStart { time: started, entity, project, run_id, name: String::new() })
+    };
+    run_start(log).or_else(cleaned)
 }
 
 /// The run directories beside a log's, each folder read once.
@@ -92,13 +107,15 @@ struct Neighbors(HashMap<PathBuf, RunDirIndex>);
 
 impl Neighbors {
     /// Adds the logs of the same id that lie beside a log and are not known.
-    fn of(&mut self, log: &Path, is_ours: &dyn Fn(&Path) -> bool, known: &mut Vec<PathBuf>) {
+    fn of(&mut self, log: &Path, (state, is_ours): (&StateHome, &dyn Fn(&Path) -> bool), known: &mut Vec<PathBuf>) {
         let (Some(id), Some(folder)) = (id_of(log), log.parent().and_then(Path::parent)) else { return };
         let read = |folder: &PathBuf| RunDirIndex::read(folder).unwrap_or_default();
         let index = self.0.entry(folder.to_owned()).or_insert_with_key(read);
-        for other in index.find(&id).into_iter().map(|run| run.log()) {
+        let was_there = |log: &PathBuf| log.is_file() || Cleaned::is_there(&state.of_log(log));
+        for other in index.named(&id).into_iter().map(|run| run.log()).filter(was_there) {
             // The same place may have two names.
-            let same = |log: &PathBuf| *log == other || log.canonicalize().ok() == other.canonicalize().ok();
+            let real = other.canonicalize().ok();
+            let same = |log: &PathBuf| *log == other || (real.is_some() && log.canonicalize().ok() == real);
             if !known.iter().any(same) && !is_ours(&other) {
                 known.push(other);
             }

@@ -39,7 +39,7 @@ pub fn sync(
 ) {
     for group in segments::in_turn(logs, uploads.state(), overrides) {
         let mut runs: Vec<(RunToUpload, Ended)> = Vec::new();
-        for Segment { log, foreign, earlier, continued } in group {
+        for Segment { log, foreign, earlier, continued, .. } in group {
             let id = id_of(&log);
             let LogLook { end, chosen, .. } = match LogLook::at(&log, uploads.state(), stale_after) {
                 Ok(look) => look,

@@ -112,9 +112,28 @@ impl Recorder {
         };
         let Some(experiments) = roots.iter().map(way).collect::<Option<Vec<_>>>() else { return };
         if experiments != self.checkpoint.experiments {
+            self.also_in = self.place_left(&experiments);
             self.checkpoint.experiments = experiments;
             self.dirty = true;
         }
+    }
+}
+
+impl Recorder {
+    /// Where the experiment was found before, if it is there still: what lies elsewhere now did not move, it is a copy.
+    fn place_left(&self, now: &[(String, PathBuf)]) -> Option<PathBuf> {
+        let ([(_, before)], [(_, now)]) = (self.checkpoint.experiments.as_slice(), now) else { return None };
+        let before = fs::canonicalize(self.directory.join(before)).ok()?;
+        // A run that was found at the folder that holds it, or below the one that it was found at, is at its own place.
+        let now = fs::canonicalize(self.directory.join(now)).ok()?;
+        let is_elsewhere = !before.starts_with(&now) && !now.starts_with(&before);
+        let is_there = self.checkpoint.sources.iter().any(|source| before.join(&source.label).is_file());
+        (is_elsewhere && is_there).then_some(before)
+    }
+
+    /// Another directory that holds the same experiment: this one is a copy of it, or the other way round.
+    pub fn also_in(&self) -> Option<&Path> {
+        self.also_in.as_deref()
     }
 }
 

@@ -162,6 +162,7 @@ impl Recorder {
             dirty: false,
             broken: false,
             set_aside: set_aside_log,
+            also_in: None,
             marked: !was_cleaned && is_synced(&log),
             no_log: no_log && !options.dry_run,
             new,

@@ -92,6 +92,11 @@ impl StatePlace {
         self.directory.join("cleaned.json")
     }
 
+    /// What logs that were deleted had printed.
+    pub fn console(&self) -> PathBuf {
+        self.directory.join("output.log")
+    }
+
     /// What was acknowledged by the target that the key stands for.
     pub fn upload(&self, key: &str) -> PathBuf {
         self.directory.join(format!("upload-{key}.json"))

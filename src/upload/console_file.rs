@@ -2,17 +2,20 @@
 //!
 //! The lines that a server was sent are not kept, so the file is made from the log, whole, when the run has ended. It holds
 //! the text of each line and nothing else, as the official client's does. There is one such file of a run, so it begins with
-//! what the logs of the run before this one hold, as far as they are here. A log that winds its run back begins it anew.
+//! what the logs of the run before this one hold, as far as they are here, or as it was kept
+//! when they were deleted. A log that winds its run back begins it anew.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::model::LogPosition;
+use crate::state_file::place::StatePlace;
 use crate::upload::console::{ConsoleLine, Printed};
+use crate::upload::contents::RunLog;
 use crate::upload::cursor::first_run;
 use crate::upload::fold::Fold;
 use crate::wandb_format::{EntryKind, LogError, LogReader, Next};
@@ -25,7 +28,7 @@ const BUFFER: usize = 1 << 20;
 
 /// Makes the file from the logs of a run, each read up to a limit, the last of which must be there. It is there whole, or as
 /// it was before. False when there are no lines, and so no file is made.
-pub(crate) fn write(logs: &[(PathBuf, Option<LogPosition>)], directory: &Path) -> io::Result<bool> {
+pub(crate) fn write(logs: &[RunLog], directory: &Path) -> io::Result<bool> {
     let path = directory.join(OUTPUT_LOG);
     let fresh = directory.join(format!("{OUTPUT_LOG}.tmp"));
     let written = write_to(&fresh, logs);
@@ -36,20 +39,41 @@ pub(crate) fn write(logs: &[(PathBuf, Option<LogPosition>)], directory: &Path) -
     written.map(|_| false)
 }
 
+/// Keeps the text of logs, of which the last is to be deleted, in its state.
+pub(crate) fn keep(logs: &[RunLog], state: &StatePlace) -> io::Result<()> {
+    match write(logs, state.directory()) {
+        Ok(true) => File::open(state.console())?.sync_all(),
+        Ok(false) => Ok(()),
+        // It was deleted by who did not come to its end.
+        Err(_) if logs.last().is_some_and(is_kept) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether a log is gone, and its text is there: with that of the logs before it.
+fn is_kept(log: &RunLog) -> bool {
+    !log.log.exists() && log.state.console().is_file()
+}
+
 /// Returns how long it is.
-fn write_to(path: &Path, logs: &[(PathBuf, Option<LogPosition>)]) -> io::Result<u64> {
+fn write_to(path: &Path, logs: &[RunLog]) -> io::Result<u64> {
     // What a process that died left here, or a link that leads elsewhere.
     let _ = fs::remove_file(path);
     let mut out = BufWriter::new(File::create_new(path)?);
-    let begins = |(log, limit): &(PathBuf, Option<LogPosition>)| winds_back(log, *limit);
+    let begins = |log: &RunLog| is_kept(log) || winds_back(&log.log, log.limit);
     let logs = logs.get(logs.iter().rposition(begins).unwrap_or(0)..).unwrap_or_default();
-    if let Some(((last, limit), earlier)) = logs.split_last() {
-        for (log, limit) in earlier {
-            if let Err(error) = write_log(&mut out, log, *limit) {
-                debug!(log = %log.display(), %error, "its console is not in the file");
+    if let Some((last, earlier)) = logs.split_last() {
+        for log in earlier {
+            let written = if is_kept(log) {
+                File::open(log.state.console()).and_then(|mut kept| io::copy(&mut kept, &mut out).map(drop))
+            } else {
+                write_log(&mut out, &log.log, log.limit)
+            };
+            if let Err(error) = written {
+                debug!(log = %log.log.display(), %error, "its console is not in the file");
             }
         }
-        write_log(&mut out, last, *limit)?;
+        write_log(&mut out, &last.log, last.limit)?;
     }
     // It can be made again, so it need not survive a loss of power.
     out.flush()?;

@@ -160,6 +160,23 @@ pub(crate) fn first_run(
     }
 }
 
+/// Whether there is nothing in a log yet but who writes it: its run is still to be named.
+pub(crate) fn is_blank(log: &Path) -> Result<bool, LogError> {
+    let Some(mut reader) = open(log, LogPosition(0))? else { return Ok(true) };
+    loop {
+        match reader.next()? {
+            Next::Entry(entry) => {
+                let EntryKind::Record(record) = entry.kind else { return Ok(false) };
+                if !matches!(*record, RecordType::Header(_)) {
+                    return Ok(false);
+                }
+            }
+            Next::Damaged { .. } => return Ok(false),
+            Next::End | Next::Incomplete { .. } => return Ok(true),
+        }
+    }
+}
+
 /// Where a line of the server stands in a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Found {

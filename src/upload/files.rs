@@ -14,9 +14,9 @@ use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
 use crate::api::{ApiClient, ApiError, Bucket, Class};
-use crate::model::LogPosition;
 use crate::state_file::write_anew;
 use crate::upload::console_file::{self, OUTPUT_LOG};
+use crate::upload::contents::RunLog;
 use crate::upload::fold::{Fold, Policy, is_uploaded_once};
 use crate::upload::job::Links;
 use crate::upload::seat::Seat;
@@ -181,11 +181,7 @@ fn plan<'a>(paths: impl Iterator<Item = &'a str>, sent: &Sent, (directory, links
 
 /// Writes the files that every run has, and says what became of each. `logs` are those of the run, this one last, each with
 /// the position up to which it is read.
-pub(crate) fn write_generated(
-    fold: &Fold,
-    logs: &[(PathBuf, Option<LogPosition>)],
-    directory: &Path,
-) -> Vec<Generated> {
+pub(crate) fn write_generated(fold: &Fold, logs: &[RunLog], directory: &Path) -> Vec<Generated> {
     let mut summary = Vec::new();
     fold.summary().write(&mut summary);
     let mut files =

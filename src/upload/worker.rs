@@ -42,6 +42,7 @@ use crate::upload::worker::attached::Attaching;
 use crate::upload::worker::delivery::Delivered;
 use crate::upload::worker::keep::Keep;
 use crate::upload::worker::reading::Reading;
+use crate::upload::worker::start::Named;
 use crate::upload::worker::waiting::LIVE_INTERVAL;
 use crate::wandb_format::LogError;
 
@@ -166,7 +167,7 @@ impl<'a> Worker<'a> {
 
     async fn follow(&mut self) -> Result<RunState, UploadError> {
         self.seat.enter().await?;
-        let first = self.find_target().await?;
+        let Named::Run(first) = self.find_target().await? else { return Ok(RunState::Running) };
         self.load()?;
         // What was acknowledged before.
         self.acknowledged(0, 0);

@@ -141,6 +141,29 @@ fn copies_in_different_places_keep_their_ids() {
     }
 }
 
+/// Whether a directory moved, or was copied, is told by whether it is still where it was.
+#[test]
+fn a_copy_that_is_taken_for_the_run_is_told() {
+    let place = Place::new();
+    let original = place.fixture("torch/ppo/seed0", "logs/exp");
+    let says = |path: &str| place.import_offline([path]).run().ok().stderr.contains("is taken for the same run");
+    assert!(!says("logs") && !says("logs/exp"));
+    copy_tree(&original, &place.path("elsewhere/exp"));
+    assert!(says("elsewhere"));
+    assert_eq!(place.logs().len(), 1);
+    // Both at once are two runs, as it says.
+    assert!(!says("."));
+    assert_eq!(place.logs().len(), 2);
+
+    let place = Place::new();
+    place.fixture("torch/ppo/seed0", "logs/exp");
+    let says = |path: &str| place.import_offline([path]).run().ok().stderr.contains("is taken for the same run");
+    assert!(!says("logs"));
+    fs::rename(place.path("logs"), place.path("moved")).unwrap();
+    assert!(!says("moved"));
+    assert_eq!(place.logs().len(), 1);
+}
+
 #[test]
 fn an_id_can_be_chosen() {
     let place = Place::new();

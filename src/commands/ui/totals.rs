@@ -308,26 +308,14 @@ mod tests {
 
     fn run(id: &str, state: RunState) -> RunReport {
         RunReport {
-            source: format!("logs/{id}"),
-            run_id: id.to_owned(),
             run_path: format!("me/p/{id}"),
             name: id.to_owned(),
-            group: None,
             dir: Some(format!("wandb/offline-run-20260714_000000-{id}")),
-            url: None,
-            kinds: Kinds::default(),
             rows: 1000,
             events: 2000,
             files: 1,
-            run_files: 0,
-            run_file_bytes: 0,
-            log_bytes: 0,
-            rows_before: None,
-            artifacts: 0,
-            attached: Vec::new(),
-            skipped: Vec::new(),
             state,
-            error: None,
+            ..RunReport::new(format!("logs/{id}"), id.to_owned())
         }
     }
 

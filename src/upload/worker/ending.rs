@@ -5,6 +5,8 @@ use tracing::debug;
 
 use crate::cleaned::{self, Cleaned};
 use crate::upload::batch::{Batch, MAX_LINE};
+use crate::upload::console_file;
+use crate::upload::contents::RunLog;
 use crate::upload::files::{self, Generated, Plan};
 use crate::upload::fold::{Exit, Fold};
 use crate::upload::job::{Cleaning, Close, LogEnd, Progress, RunState, UploadError};
@@ -153,13 +155,32 @@ impl Worker<'_> {
             entity: run.entity,
             project: run.project,
             run_id: run.run_id,
+            started: run.start_time,
         };
+        self.keep_console(end).await?;
         let (log, state) = (self.job.log.clone(), self.job.state.clone());
         let cleaned = spawn_blocking(move || cleaned::clean(&log, &state, end.position, note)).await;
         if !cleaned.unwrap_or(Ok(false))? {
             debug!(log = %self.job.log.display(), "not cleaned: it goes on");
         }
         Ok(())
+    }
+
+    /// A later log of the run begins its `output.log` with what this one had printed. Our own logs print nothing.
+    async fn keep_console(&self, end: LogEnd) -> Result<(), UploadError> {
+        if self.job.foreign.is_none() {
+            return Ok(());
+        }
+        let (logs, place) = (self.printed_in(end), self.job.state.clone());
+        let kept = spawn_blocking(move || console_file::keep(&logs, &place)).await;
+        let failed = |source: std::io::Error| self.log_error(source.into());
+        kept.unwrap_or_else(|error| Err(std::io::Error::other(error))).map_err(failed)
+    }
+
+    /// The logs whose text is the run's, this one last.
+    fn printed_in(&self, end: LogEnd) -> Vec<RunLog> {
+        let own = RunLog { log: self.job.log.clone(), state: self.job.state.clone(), limit: end.position };
+        self.job.earlier.iter().cloned().chain([own]).collect()
     }
 
     /// Files, then the last request.
@@ -185,8 +206,7 @@ impl Worker<'_> {
     /// Writes what this program makes itself of a run; returns what it is, written or not.
     pub(super) async fn write_generated(&self, fold: &Fold, end: LogEnd) -> Vec<Generated> {
         let (to_write, directory) = (fold.clone(), self.job.files_dir.clone());
-        let earlier = self.job.earlier.iter().map(|log| (log.log.clone(), log.limit));
-        let logs: Vec<_> = earlier.chain([(self.job.log.clone(), end.position)]).collect();
+        let logs = self.printed_in(end);
         let write = move || files::write_generated(&to_write, &logs, &directory);
         let written = spawn_blocking(write).await.unwrap_or_default();
         for made in &written {

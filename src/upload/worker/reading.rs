@@ -72,7 +72,7 @@ impl Worker<'_> {
         Ok((batch, known))
     }
 
-    fn log_error(&self, source: LogError) -> UploadError {
+    pub(super) fn log_error(&self, source: LogError) -> UploadError {
         UploadError::Log { log: self.job.log.clone(), source }
     }
 }

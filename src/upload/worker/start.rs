@@ -8,9 +8,9 @@ use tracing::info;
 use crate::cleaned::{self, Cleaned};
 use crate::model::RunId;
 use crate::upload::contact::blocking;
-use crate::upload::cursor::first_run;
+use crate::upload::cursor::{first_run, is_blank};
 use crate::upload::fold::RunParameters;
-use crate::upload::job::{Cleaning, UploadError};
+use crate::upload::job::{Cleaning, Close, UploadError};
 use crate::upload::state::{RunAddress, Target, UploadState, state_path};
 use crate::upload::upsert;
 use crate::upload::worker::Worker;
@@ -26,10 +26,18 @@ fn check_place(target: &Target, log: &Path) -> Result<(), UploadError> {
     }
 }
 
+/// What a log says of its run.
+pub(super) enum Named {
+    /// Nothing: its process has only begun.
+    NotYet,
+    /// Which it is; and its first batch, where that was read at the same time.
+    Run(Option<Reading>),
+}
+
 impl Worker<'_> {
     /// Waits until the log names its run. Of one that is sent for the first time, which most are, the first batch is returned
     /// too: it is what comes next, and a change of threads takes longer than to read a small log.
-    pub(super) async fn find_target(&mut self) -> Result<Option<Reading>, UploadError> {
+    pub(super) async fn find_target(&mut self) -> Result<Named, UploadError> {
         if let Some(cleaned) = self.take_up().await? {
             let own = RunParameters {
                 entity: cleaned.entity.clone(),
@@ -39,7 +47,7 @@ impl Worker<'_> {
             };
             self.target = upsert::target(&own, &self.job.overrides);
             self.cleaned = Some(cleaned);
-            return Ok(None);
+            return Ok(Named::Run(None));
         }
         loop {
             let end = self.end();
@@ -58,9 +66,14 @@ impl Worker<'_> {
                 RunId::new(&*self.target.run_id)
                     .map_err(|source| UploadError::RunId { log: self.job.log.clone(), source })?;
                 check_place(&self.target, &self.job.log)?;
-                return Ok(first);
+                return Ok(Named::Run(first));
             }
             if end.complete {
+                let log = self.job.log.clone();
+                let may_begin = end.close == Close::LeaveRunning;
+                if may_begin && blocking(&self.job.log, self.fleet.cancel(), move || is_blank(&log)).await? {
+                    return Ok(Named::NotYet);
+                }
                 return Err(UploadError::NoRun(self.job.log.clone()));
             }
             self.changed_or(None).await?;

@@ -144,7 +144,8 @@ fn run_ids_lead_nowhere() {
         let log = Log::of(RunRecord {
             run_id: id.into(),
             project: "../p".into(),
-            entity: "\u{1b}[2J/..".into(),
+            // With a control character in it, no run at all would be made.
+            entity: "%1b[2J/..".into(),
             display_name: "\u{1b}[31m\r\n\u{202e}".into(),
             ..RunRecord::default()
         })

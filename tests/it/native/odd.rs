@@ -55,3 +55,30 @@ fn a_log_behind_a_rewound_one_does_not_bring_back_what_was_printed_before() {
     place.call(["sync"]).arg(&folder).server(&server).run().ok();
     assert_eq!(server.run("a").unwrap().files["output.log"].text(), "wound back\nbehind\n");
 }
+
+/// What was printed before is on the server in one file, which the next log's upload replaces.
+#[test]
+fn what_cleaned_logs_printed_stays_in_the_file_of_the_run() {
+    let (place, server) = (Place::new(), FakeServer::start());
+    let folder = place.path("wandb");
+    let segment = |number: usize| {
+        let printed = printed(&format!("segment {number}\n"));
+        let row = row(number as u64, 1 + number);
+        write(&run_directory(&folder, number, "a"), [run_record("p", "a"), row, printed, exit(0)]);
+    };
+    let output = || server.run("a").unwrap().files["output.log"].text().to_owned();
+    let sync = || place.call(["sync", "--clean"]).arg(&folder).server(&server).run().ok();
+    segment(0);
+    segment(1);
+    sync();
+    assert_eq!(output(), "segment 0\nsegment 1\n");
+    // They are gone here, and the run goes on where they ended.
+    assert_eq!(crate::support::official::logs_below(&folder).len(), 0);
+    for number in 2..4 {
+        segment(number);
+        sync();
+    }
+    assert_eq!(output(), "segment 0\nsegment 1\nsegment 2\nsegment 3\n");
+    assert_eq!(server.run("a").unwrap().history.len(), 4);
+    server.assert_content();
+}
