@@ -85,35 +85,10 @@ impl Recorder {
         };
         if let Some(checkpoint) = &known {
             check_generation(checkpoint, options.generation)?;
-            let differences = checkpoint.shape.differences(&options.shape, &plan.tb_runs);
-            if !differences.is_empty() {
-                return Err(RecordError::OtherShape(differences));
-            }
+            check_shape(checkpoint, plan, options)?;
         }
         let new = known.is_none();
-        let mut checkpoint = known.unwrap_or_else(|| Checkpoint {
-            run_id: id.clone(),
-            generation: options.generation,
-            shape: options.shape.clone(),
-            position: LogPosition::default(),
-            next_num: 1,
-            ending: None,
-            description: described.default.clone(),
-            host: plan.host.clone(),
-            state: RunState { started_at: plan.started_at.seconds(), ..RunState::default() },
-            names: plan.last_names(NAMES_KEPT),
-            sources: Vec::new(),
-            tags: Default::default(),
-            session: None,
-            summaries: options.summaries.clone(),
-            other_keys: Default::default(),
-            side_files: Default::default(),
-            saved_events: Default::default(),
-            artifacts: Default::default(),
-            experiments: Vec::new(),
-            config: Json::object(),
-            target: None,
-        });
+        let mut checkpoint = known.unwrap_or_else(|| first_checkpoint(id, plan, described, options));
         // Where filters differ, they did so for other runs only; what is to come is left out by the new one.
         checkpoint.shape.clone_from(&options.shape);
         let mut description = checkpoint.description.clone();
@@ -126,14 +101,9 @@ impl Recorder {
             (false, false) if no_log => Sink::nowhere(LogPosition(1), 1).map_err(failed)?,
             (true, _) => Sink::nowhere(checkpoint.position, checkpoint.next_num).map_err(failed)?,
             (false, true) => {
-                let failed_at = |path: &Path, source| RecordError::Io { path: path.to_owned(), source };
-                set_aside_log = make_way(&log, &place, damaged).map_err(|source| failed_at(&log, source))?;
-                // Until there is a checkpoint, the lock marks the log as ours, and the other says that nothing of it was
-                // ever seen. Neither must be lost before the log is.
-                fs::File::create(place.uncounted())
-                    .and_then(|_| durability.directory(place.directory()))
-                    .map_err(|source| failed_at(place.directory(), source))?;
-                Sink::create(&log).map_err(failed)?
+                let (sink, aside) = begin_log(&log, &place, damaged, &durability)?;
+                set_aside_log = aside;
+                sink
             }
             (false, false) => Sink::open_at(&log, checkpoint.position, checkpoint.next_num).map_err(failed)?,
         };
@@ -189,6 +159,58 @@ impl Recorder {
         recorder.set_config(described.config.clone())?;
         Ok(recorder)
     }
+}
+
+/// Whether its rows were made as these options say.
+fn check_shape(checkpoint: &Checkpoint, plan: &PlannedRun, options: &RecordOptions) -> Result<(), RecordError> {
+    let differences = checkpoint.shape.differences(&options.shape, &plan.tb_runs);
+    if differences.is_empty() { Ok(()) } else { Err(RecordError::OtherShape(differences)) }
+}
+
+/// That of a run of which nothing was recorded.
+fn first_checkpoint(id: &RunId, plan: &PlannedRun, described: &Described, options: &RecordOptions) -> Checkpoint {
+    Checkpoint {
+        run_id: id.clone(),
+        generation: options.generation,
+        shape: options.shape.clone(),
+        position: LogPosition::default(),
+        next_num: 1,
+        ending: None,
+        description: described.default.clone(),
+        host: plan.host.clone(),
+        state: RunState { started_at: plan.started_at.seconds(), ..RunState::default() },
+        names: plan.last_names(NAMES_KEPT),
+        sources: Vec::new(),
+        tags: Default::default(),
+        session: None,
+        summaries: options.summaries.clone(),
+        other_keys: Default::default(),
+        side_files: Default::default(),
+        saved_events: Default::default(),
+        artifacts: Default::default(),
+        experiments: Vec::new(),
+        config: Json::object(),
+        target: None,
+    }
+}
+
+/// Begins the log of a run, with what tells other processes that it is ours. Returns the name of an older one that was set
+/// aside.
+fn begin_log(
+    log: &Path,
+    place: &StatePlace,
+    damaged: bool,
+    durability: &Durability,
+) -> Result<(Sink, Option<PathBuf>), RecordError> {
+    let failed_at = |path: &Path, source| RecordError::Io { path: path.to_owned(), source };
+    let aside = make_way(log, place, damaged).map_err(|source| failed_at(log, source))?;
+    // Until there is a checkpoint, the lock marks the log as ours, and the other says that nothing of it was ever seen.
+    // Neither must be lost before the log is.
+    fs::File::create(place.uncounted())
+        .and_then(|_| durability.directory(place.directory()))
+        .map_err(|source| failed_at(place.directory(), source))?;
+    let sink = Sink::create(log).map_err(|source| RecordError::Log { path: log.to_owned(), source })?;
+    Ok((sink, aside))
 }
 
 /// Whether the run is of the generation that was asked for.
