@@ -281,8 +281,8 @@ impl Watch<'_> {
                 }
                 paths = self.hints.next() => {
                     hinted.extend(paths);
-                    let soon = Instant::now() + AFTER_HINT.max(self.runs.pause());
-                    heed_hints.get_or_insert_with(|| heeded.map_or(soon, |heeded| soon.max(heeded + BETWEEN_HINTS)));
+                    let pause = self.runs.pause();
+                    heed_hints.get_or_insert_with(|| heed_at(Instant::now(), pause, heeded));
                 }
             }
         }
@@ -436,9 +436,37 @@ async fn refused(uploads: Option<&Uploads>) {
     }
 }
 
+/// When a hint that comes now is heeded: `pause` is how long the runs want to be left alone, `heeded` when hints were last.
+fn heed_at(now: Instant, pause: Duration, heeded: Option<Instant>) -> Instant {
+    let soon = now + AFTER_HINT.max(pause);
+    heeded.map_or(soon, |heeded| soon.max(heeded + BETWEEN_HINTS))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn runs_that_grow_all_the_time_are_read_four_times_a_second() {
+        let start = Instant::now();
+        let ms = Duration::from_millis;
+        assert_eq!(heed_at(start, Duration::ZERO, None), start + AFTER_HINT, "the first one is for somebody who waits");
+        assert_eq!(heed_at(start, ms(200), None), start + ms(200));
+        // A hint every 10 ms, for two seconds: each that finds none waiting decides when all are heeded.
+        let (mut heeded, mut at, mut reads) = (None, None, Vec::new());
+        for hint in (0..2000).step_by(10).map(|after| start + ms(after)) {
+            if let Some(due) = at.filter(|due| *due <= hint) {
+                (heeded, at) = (Some(due), None);
+                reads.push(due - start);
+            }
+            at.get_or_insert_with(|| heed_at(hint, Duration::ZERO, heeded));
+        }
+        let expected: Vec<Duration> = (0..8).map(|number| AFTER_HINT + number * BETWEEN_HINTS).collect();
+        assert_eq!(reads, expected);
+        // After a rest it is soon again.
+        let later = start + Duration::from_secs(60);
+        assert_eq!(heed_at(later, Duration::ZERO, heeded), later + AFTER_HINT);
+    }
 
     #[test]
     fn only_known_endings_end_a_run() {

@@ -418,6 +418,48 @@ mod tests {
         }
     }
 
+    /// Folders of the run are asked once for all files in them; that must not change which files are sent.
+    #[cfg(unix)]
+    #[test]
+    fn files_behind_a_linked_folder_are_the_same_files() {
+        use std::os::unix::fs::symlink;
+        let place = tempfile::tempdir().expect("a directory");
+        let make = |folder: &Path| {
+            std::fs::create_dir_all(folder.join("images")).expect("made");
+            ["a", "images/b", "images/c"]
+                .iter()
+                .for_each(|name| std::fs::write(folder.join(name), "x").expect("written"));
+        };
+        let files = |run: &str| {
+            let files = place.path().join(run).join("files");
+            std::fs::create_dir_all(&files).expect("made");
+            files
+        };
+        let (plain, linked, deep, away) = (files("plain"), files("linked"), files("deep"), files("away"));
+        make(&plain.join("media"));
+        make(&linked.with_file_name("kept"));
+        symlink("../kept", linked.join("media")).expect("linked");
+        make(&deep.join("media"));
+        std::fs::rename(deep.join("media/images"), deep.with_file_name("images")).expect("moved");
+        symlink("../../images", deep.join("media/images")).expect("linked");
+        make(&place.path().join("elsewhere"));
+        symlink("../../elsewhere", away.join("media")).expect("linked");
+
+        let media = ["media/a", "media/images/b", "media/images/c", "media/images/gone"].map(str::to_owned);
+        for links in [Links::Never, Links::Saved, Links::Always] {
+            let names = |files: &Path| {
+                let Plan { due, missing } = plan_media(&media, &Sent::default(), (files, links));
+                (due.into_iter().map(|due| due.path).collect::<Vec<_>>(), missing)
+            };
+            let all = (media[..3].to_vec(), media[3..].to_vec());
+            for run in [&plain, &linked, &deep] {
+                assert_eq!(names(run), all, "{links:?} {}", run.display());
+            }
+            let of_others = names(&away).0;
+            assert!(links != Links::Never || of_others.is_empty(), "{of_others:?}");
+        }
+    }
+
     #[cfg(unix)]
     #[test]
     fn links_stay_below_the_place_where_the_run_was_started() {
