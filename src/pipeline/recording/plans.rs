@@ -58,7 +58,9 @@ impl Recording {
             (Some(template), _) => {
                 let (id, directory) = self.chosen_id(template, plan)?;
                 let mut claimed = self.claimed.lock().unwrap_or_else(PoisonError::into_inner);
-                if *claimed.entry(id.clone()).or_insert_with(|| directory.clone()) != directory {
+                let claimed_by = claimed.entry(id.clone()).or_insert_with(|| directory.clone());
+                // Of experiments that are joined, another one may be the first when more of them are there.
+                if *claimed_by != directory && !plan.experiments.contains(claimed_by) {
                     return Err(RecordError::SameId(id));
                 }
                 id

@@ -112,6 +112,18 @@ fn a_late_file_with_an_older_name_belongs_to_the_same_run() {
 }
 
 #[test]
+fn an_experiment_that_joins_later_and_began_earlier_is_not_refused() {
+    let (server, place) = (FakeServer::start(), Place::with_logs());
+    let watching = place.watch(&server, "--join {1} --run-id j-{1}");
+    Writer::new(&place.path("logs/a/run")).steps("loss", 0..3);
+    wait_for_points(&server, "a", "loss", 3);
+    Writer::at(&place.path("logs/a/before"), now() - 600.0, "host.0.0").steps("warmup", 0..2);
+    server.wait_until(LIMIT, |world| world.runs.values().any(|run| points(run, "warmup").len() == 2));
+    watching.interrupt().end().assert_code(0);
+    assert_eq!(server.runs().len(), 1);
+}
+
+#[test]
 fn writers_in_one_directory_do_not_hide_each_other() {
     let (server, place) = (FakeServer::start(), Place::with_logs());
     let watching = place.watch(&server, "");
