@@ -97,9 +97,23 @@ pub fn save<T: Serialize>(path: &Path, state: &T) -> Result<(), StateFileError> 
 
 /// The same, made to last in that way.
 pub fn save_by<T: Serialize>(path: &Path, state: &T, durability: &Durability) -> Result<(), StateFileError> {
-    let failed = |source| StateFileError::Write { path: path.to_owned(), source };
-    let text = serde_json::to_vec(&Versioned { version: VERSION, state }).map_err(io::Error::from).map_err(failed)?;
-    replace_by(path, &text, durability).map_err(failed)
+    write(path, state, |text| replace_by(path, text, durability))
+}
+
+/// Replaces a state and does not wait for the disk: for what is found out again where a loss of power takes it, which may
+/// leave it damaged.
+pub fn save_without_waiting<T: Serialize>(path: &Path, state: &T) -> Result<(), StateFileError> {
+    write(path, state, |text| swap(path, text, |_| Ok(())))
+}
+
+fn write<T: Serialize>(
+    path: &Path,
+    state: &T,
+    replace: impl FnOnce(&[u8]) -> io::Result<()>,
+) -> Result<(), StateFileError> {
+    let text = serde_json::to_vec(&Versioned { version: VERSION, state }).map_err(io::Error::from);
+    let written = text.and_then(|text| replace(&text));
+    written.map_err(|source| StateFileError::Write { path: path.to_owned(), source })
 }
 
 /// Replaces a file's content atomically and durably.

@@ -270,6 +270,7 @@ impl Uploads {
             self.cancel.cancel();
             while tasks.join_next().await.is_some() {}
         }
+        self.fleet.settle().await.into_iter().for_each(|why| self.watcher.note(Note::Trouble(why)));
         in_time
     }
 

@@ -11,9 +11,11 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{ApiClient, ApiError, Class};
+use crate::upload::unsettled::Unsettled;
 
 /// So many small requests a second are made by all runs that grow, unless the user set a limit. What is full is sent at once.
 const SMALL_REQUESTS: f64 = 20.0;
@@ -37,6 +39,8 @@ pub struct Fleet {
     pub(crate) bulk: Arc<Semaphore>,
     /// For runs that wait for a server that is not well, without a place.
     pub(crate) rests: Arc<Semaphore>,
+    /// What is to last when the command ends.
+    pub(crate) unsettled: Arc<Unsettled>,
     cancel: CancellationToken,
     active: AtomicUsize,
     reasons: Mutex<Reasons>,
@@ -57,6 +61,7 @@ impl Fleet {
             places: places(2 * transfers),
             bulk: places(transfers),
             rests: places(RESTING * transfers),
+            unsettled: Arc::default(),
             cancel: cancel.child_token(),
             active: AtomicUsize::new(0),
             reasons: Mutex::default(),
@@ -98,6 +103,15 @@ impl Fleet {
             Poll::Ready(permit) => Queued(Box::pin(std::future::ready(permit))),
             Poll::Pending => Queued(permit),
         }
+    }
+
+    /// Waits until the disk holds what was noted of all runs that have ended. Returns, in words, what could not be done.
+    pub async fn settle(&self) -> Vec<String> {
+        if self.unsettled.is_empty() {
+            return Vec::new();
+        }
+        let unsettled = self.unsettled.clone();
+        spawn_blocking(move || unsettled.settle()).await.unwrap_or_else(|error| vec![error.to_string()])
     }
 
     /// Counts a run as active until the guard is dropped.

@@ -23,6 +23,7 @@ mod outlook;
 mod seat;
 mod state;
 mod terminal;
+mod unsettled;
 mod upsert;
 mod worker;
 

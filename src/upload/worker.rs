@@ -97,6 +97,8 @@ struct Worker<'a> {
     seat: Arc<Seat>,
     /// Whether this call has opened the run on the server.
     opened: bool,
+    /// Nothing was there when it did, under the run's own id, and nothing was known of it.
+    begins_anew: bool,
     /// How many rows of ours were there already when nothing was known of the run.
     rows_found: Option<u64>,
     first_request: bool,
@@ -142,6 +144,7 @@ impl<'a> Worker<'a> {
             reading: Reading::Not,
             seat: Arc::new(Seat::new(fleet.clone(), !job.live, queued)),
             opened: false,
+            begins_anew: false,
             rows_found: None,
             first_request: true,
             last_request: now,

@@ -129,7 +129,9 @@ impl Worker<'_> {
         if lost && !(self.job.accept_losses && self.later.is_none()) {
             return Ok(RunState::Partial);
         }
-        if let Err(error) = mark_synced(&self.job.log) {
+        if self.is_found_again() {
+            self.fleet.unsettled.mark(self.job.log.clone());
+        } else if let Err(error) = mark_synced(&self.job.log) {
             let why = format!("`{}`: {error}", synced_marker(&self.job.log).display());
             (self.job.progress)(Progress::Unmarked { why });
         }

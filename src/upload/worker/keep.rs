@@ -1,6 +1,7 @@
 //! Where a worker keeps its state, the lock that makes it the only one who does, and what may go once it is kept.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::spawn_blocking;
@@ -8,12 +9,13 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use crate::state_file::lock::{Lock, LockError, Locking};
-use crate::state_file::{self, StateFileError};
+use crate::state_file::{self, StateFileError, save_without_waiting};
 use crate::upload::files;
 use crate::upload::fold::{Policy, is_uploaded_once};
 use crate::upload::job::{Cleaning, Progress, UploadError};
 use crate::upload::log_mark::LogMark;
 use crate::upload::state::UploadState;
+use crate::upload::unsettled::Unsettled;
 use crate::upload::worker::Worker;
 
 /// The state is not saved more often than this while requests follow each other.
@@ -28,6 +30,8 @@ pub(super) struct Keep {
     path: PathBuf,
     log: PathBuf,
     _lock: Lock,
+    /// Nothing was saved here, ever.
+    is_new: bool,
     saved_at: Option<Instant>,
     took: Duration,
     unsaved: bool,
@@ -47,14 +51,16 @@ impl Keep {
             LockError::Unsupported(_) => UploadError::NoLocks(error),
             LockError::Io(source) => UploadError::Directory { path: path.with_extension("lock"), source },
         })?;
-        let state = match UploadState::load(&path) {
+        let loaded = UploadState::load(&path);
+        let is_new = matches!(loaded, Ok(None));
+        let state = match loaded {
             Err(error @ StateFileError::Damaged { .. }) => {
                 warn!(%error, "what was acknowledged is not known any more; starting over");
                 None
             }
             state => state?,
         };
-        Ok((Self { path, log, _lock: lock, saved_at: None, took: Duration::ZERO, unsaved: false }, state))
+        Ok((Self { path, log, _lock: lock, is_new, saved_at: None, took: Duration::ZERO, unsaved: false }, state))
     }
 
     /// There is something to save.
@@ -68,20 +74,29 @@ impl Keep {
         self.unsaved && self.saved_at.is_none_or(|at| at.elapsed() >= interval)
     }
 
-    /// Saves the state, if anything changed.
-    pub(super) async fn save(&mut self, state: &UploadState) -> Result<(), UploadError> {
+    /// Saves the state, if anything changed. With `later`, the disk is waited for later, unless this takes the place of
+    /// another state.
+    pub(super) async fn save(&mut self, state: &UploadState, later: Option<Arc<Unsettled>>) -> Result<(), UploadError> {
         if !self.unsaved {
             return Ok(());
         }
         let (path, log, mut state) = (self.path.clone(), self.log.clone(), state.clone());
+        let later = later.filter(|_| self.is_new);
         let began = Instant::now();
         let save = move || {
             // A log that cannot be read now keeps the mark that it has.
             state.mark = LogMark::of(&log, state.fold.position).or(state.mark);
-            state_file::save(&path, &state)
+            match later {
+                None => state_file::save(&path, &state),
+                Some(unsettled) => {
+                    save_without_waiting(&path, &state)?;
+                    unsettled.add(path).iter().for_each(|why| warn!("{why}"));
+                    Ok(())
+                }
+            }
         };
         spawn_blocking(save).await.map_err(|error| UploadError::Broken(error.to_string()))??;
-        self.unsaved = false;
+        (self.unsaved, self.is_new) = (false, false);
         self.saved_at = Some(Instant::now());
         self.took = began.elapsed();
         Ok(())
@@ -101,11 +116,22 @@ impl Worker<'_> {
     }
 
     pub(super) async fn save(&mut self) -> Result<(), UploadError> {
+        let later = self.is_found_again().then(|| self.fleet.unsettled.clone());
         if let Some(keep) = &mut self.keep {
-            keep.save(&self.state).await?;
+            keep.save(&self.state, later).await?;
             self.delete_acknowledged().await;
         }
         Ok(())
+    }
+
+    /// Whether all of a log was sent in one go, and a start without its state finds the same on the server: a loss of power
+    /// is like one before the state was saved. What this program recorded itself may go on.
+    pub(super) fn is_found_again(&self) -> bool {
+        self.begins_anew
+            && self.ended
+            && self.job.cleaning == Cleaning::No
+            && self.job.foreign.is_some()
+            && Unsettled::POSSIBLE
     }
 
     /// Deletes what may go now that the state is saved: a process that finds a file missing must know that it was sent.

@@ -149,12 +149,14 @@ impl Worker<'_> {
             let _ = unmark_synced(&self.job.log);
         }
         (self.job.progress)(Progress::Opened { url, display_name: address.display_name.clone() });
+        let has_own_id = address.run_id == self.target.run_id;
         self.state.run = Some(address);
         self.told(&after, description);
         self.opened = true;
         self.last_request = Instant::now();
         // Where the lines of a run begin that had none, and that no other log was before, need not be known: it is at 0.
         let begins = from == 0 && self.base() == Base::default() && !self.continues(&after);
+        self.begins_anew = known.is_none() && begins && has_own_id;
         if known.is_some() || inherits || self.job.live || !begins {
             self.save().await?;
         }
