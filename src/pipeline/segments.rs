@@ -113,9 +113,12 @@ impl Neighbors {
         let index = self.0.entry(folder.to_owned()).or_insert_with_key(read);
         let was_there = |log: &PathBuf| log.is_file() || Cleaned::is_there(&state.of_log(log));
         for other in index.named(&id).into_iter().map(|run| run.log()).filter(was_there) {
+            if known.contains(&other) {
+                continue;
+            }
             // The same place may have two names.
             let real = other.canonicalize().ok();
-            let same = |log: &PathBuf| *log == other || (real.is_some() && log.canonicalize().ok() == real);
+            let same = |log: &PathBuf| real.is_some() && log.canonicalize().ok() == real;
             if !known.iter().any(same) && !is_ours(&other) {
                 known.push(other);
             }

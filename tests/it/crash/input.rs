@@ -207,6 +207,19 @@ pub(super) fn small(logs: &Path, before: &Path) -> Vec<Stream> {
     streams.into()
 }
 
+/// More runs than as many as are made durable one by one, each of few steps.
+pub(super) fn many(logs: &Path, chance: &mut Chance) -> Vec<Stream> {
+    let streams = (0..20).map(|number| {
+        let run = format!("r{number:02}");
+        let mut stream = Stream::new(logs, START + f64::from(number), &run, "", "one");
+        fs::write(logs.join(run).join("hparams.yaml"), CONFIG).unwrap();
+        (0..2).for_each(|_| stream.step(chance, number == 0));
+        stream.flush(0);
+        stream
+    });
+    streams.collect()
+}
+
 /// What begins like a PNG of 2×2 pixels; nobody looks further. No two are the same.
 fn picture(chance: &mut Chance) -> Vec<u8> {
     let mut bytes = b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR\0\0\0\x02\0\0\0\x02\x08\x02\0\0\0".to_vec();

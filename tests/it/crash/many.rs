@@ -1,14 +1,10 @@
 //! Many small runs that are made durable together: chance chooses when the process dies, the power fails, or the disk does.
 
 use super::Dice;
-use super::input::Stream;
+use super::input::{Stream, many};
 use super::verdict::assert_recorded;
 use crate::support::bridge::{Call, Ended, Place};
-use crate::support::events::START;
 use crate::support::faults::{Disk, Plan};
-
-/// More than as many as are committed together.
-const RUNS: usize = 20;
 
 /// Points at which something happens, of some hundred.
 const POINTS: u64 = 24;
@@ -21,14 +17,8 @@ struct Many {
 impl Many {
     fn new(dice: &mut Dice) -> Self {
         let place = Place::new();
-        let logs = place.path("logs");
-        let streams = (0..RUNS).map(|run| {
-            let mut stream = Stream::new(&logs, START + run as f64, &format!("r{run:02}"), "", "one");
-            (0..2).for_each(|_| stream.step(&mut dice.chance, run == 0));
-            stream.flush(0);
-            stream
-        });
-        Self { streams: streams.collect(), place }
+        let streams = many(&place.path("logs"), &mut dice.chance);
+        Self { place, streams }
     }
 
     /// A disk with nothing on it yet.

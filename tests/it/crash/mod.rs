@@ -12,6 +12,7 @@ mod kills;
 mod log;
 mod many;
 mod points;
+mod together;
 mod verdict;
 
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -117,7 +117,7 @@ pub(super) fn assert_marked(out: &Path) {
     }
 }
 
-fn upload_states(directory: &Path) -> Vec<State> {
+pub(super) fn upload_states(directory: &Path) -> Vec<State> {
     let entries = fs::read_dir(directory.join(".wandb-bridge")).unwrap().map(|entry| entry.unwrap().path());
     let is_state = |path: &PathBuf| {
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
