@@ -71,12 +71,17 @@ impl Unsettled {
         if let Some(error) = &*failed {
             let count = logs.len();
             return vec![format!(
-                "{count} logs that were sent are not marked: what is noted of them may not last: {error}"
+                "{count} runs are on the server, and cannot be marked so: the official client may send them again: \
+                 what is noted of them may not last: {error}"
             )];
         }
         let mark = |log: PathBuf| {
             let error = mark_synced(&log).err()?;
-            Some(format!("a log that was sent is not marked: `{}`: {error}", synced_marker(&log).display()))
+            let mark = synced_marker(&log);
+            Some(format!(
+                "a run is on the server, and cannot be marked so: the official client may send it again: `{}`: {error}",
+                mark.display()
+            ))
         };
         logs.into_iter().filter_map(mark).collect()
     }

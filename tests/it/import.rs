@@ -542,6 +542,8 @@ fn json_lines_add_up() {
         "partial",
         "failed",
         "offline",
+        "running",
+        "skipped_runs",
         "seconds",
         "exit_code",
     ];
@@ -551,7 +553,7 @@ fn json_lines_add_up() {
     for field in ["rows", "events", "files"] {
         assert_eq!(summary[field].as_u64(), Some(sum(field)), "{field}");
     }
-    for state in ["synced", "partial", "failed", "offline"] {
+    for state in ["synced", "partial", "failed", "offline", "running"] {
         assert_eq!(summary[state].as_u64(), Some(count(state)), "{state}");
     }
     assert_eq!((summary["runs"].as_u64(), summary["exit_code"].as_i64()), (Some(runs.len() as u64), Some(0)));
