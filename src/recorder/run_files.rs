@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::convert::kinds::CarriedFile;
 use crate::model::FileCategory;
 use crate::recorder::RecordError;
+use crate::state_file::durable::{CAN_SYNC_FILE_SYSTEMS, sync_file_system};
 use crate::state_file::sync_directory;
 
 /// How many bytes, and how many files, may wait for a commit.
@@ -180,9 +181,9 @@ impl RunFiles {
             return Ok(());
         }
         let failed = |path: &Path, source| RecordError::Io { path: path.to_owned(), source };
-        if self.unsynced.len() > ONE_BY_ONE
-            && sync_file_system(&self.directory).map_err(|e| failed(&self.directory, e))?
-        {
+        if self.unsynced.len() > ONE_BY_ONE && CAN_SYNC_FILE_SYSTEMS {
+            let synced = File::open(&self.directory).and_then(|directory| sync_file_system(&directory));
+            synced.map_err(|error| failed(&self.directory, error))?;
             self.unsynced.clear();
         }
         let mut directories: HashSet<&Path> = HashSet::new();
@@ -224,18 +225,6 @@ fn lead_to(target: &Path, link: &Path) -> io::Result<()> {
 #[cfg(not(unix))]
 fn lead_to(target: &Path, link: &Path) -> io::Result<()> {
     fs::hard_link(target, link)
-}
-
-/// Makes all of a file system durable with one call, where there is one; tells whether there is.
-#[cfg(target_os = "linux")]
-fn sync_file_system(directory: &Path) -> io::Result<bool> {
-    rustix::fs::syncfs(File::open(directory)?)?;
-    Ok(true)
-}
-
-#[cfg(not(target_os = "linux"))]
-fn sync_file_system(_directory: &Path) -> io::Result<bool> {
-    Ok(false)
 }
 
 #[cfg(test)]

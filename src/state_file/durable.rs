@@ -11,6 +11,9 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use crate::state_file::sync_directory;
 
+/// Whether the system can make all that is on a file system last with one call.
+pub(crate) const CAN_SYNC_FILE_SYSTEMS: bool = cfg!(target_os = "linux");
+
 /// How writes are made to last.
 #[derive(Debug, Clone, Default)]
 pub enum Durability {
@@ -68,7 +71,7 @@ struct Rounds {
 impl Together {
     /// For all that is written below a directory; `None` where the system cannot do that.
     pub fn below(directory: &Path) -> io::Result<Option<Self>> {
-        if cfg!(not(target_os = "linux")) {
+        if !CAN_SYNC_FILE_SYSTEMS {
             return Ok(None);
         }
         let root = File::open(directory)?;
@@ -101,23 +104,25 @@ impl Together {
     }
 }
 
+/// Makes all last that is on the file system of an open file, where [`CAN_SYNC_FILE_SYSTEMS`].
 #[cfg(target_os = "linux")]
-fn sync_file_system(root: &File) -> io::Result<()> {
+pub(crate) fn sync_file_system(root: &File) -> io::Result<()> {
     Ok(rustix::fs::syncfs(root)?)
 }
 
 #[cfg(not(target_os = "linux"))]
-fn sync_file_system(_: &File) -> io::Result<()> {
+pub(crate) fn sync_file_system(_: &File) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
+/// Which file system something lies on.
 #[cfg(unix)]
-fn device(directory: &Path) -> io::Result<u64> {
-    Ok(std::os::unix::fs::MetadataExt::dev(&fs::metadata(directory)?))
+pub(crate) fn device(path: &Path) -> io::Result<u64> {
+    Ok(std::os::unix::fs::MetadataExt::dev(&fs::metadata(path)?))
 }
 
 #[cfg(not(unix))]
-fn device(_: &Path) -> io::Result<u64> {
+pub(crate) fn device(_: &Path) -> io::Result<u64> {
     Err(io::ErrorKind::Unsupported.into())
 }
 

@@ -5,12 +5,13 @@
 //! without the state finds the same on the server. A mark never stands where the state may still be lost.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::state_file::durable::{device, sync_file_system};
 use crate::state_file::sync_directory;
 use crate::wandb_format::{mark_synced, synced_marker};
 
@@ -38,9 +39,6 @@ struct Waiting {
 }
 
 impl Unsettled {
-    /// Whether the disk can be waited for later, for many at once.
-    pub(crate) const POSSIBLE: bool = cfg!(target_os = "linux");
-
     /// Takes in a state that was just saved. Now and then this waits for the disk.
     pub(crate) fn add(&self, state: PathBuf) -> Vec<String> {
         let mut waiting = self.waiting();
@@ -104,7 +102,7 @@ fn make_last(paths: Vec<PathBuf>) -> io::Result<()> {
     }
     for paths in by_device.into_values() {
         if let (MANY.., Some(path)) = (paths.len(), paths.first()) {
-            sync_file_system(path)?;
+            sync_file_system(&File::open(path)?)?;
             continue;
         }
         for path in paths {
@@ -115,29 +113,11 @@ fn make_last(paths: Vec<PathBuf>) -> io::Result<()> {
     Ok(())
 }
 
-#[cfg(target_os = "linux")]
-fn sync_file_system(path: &Path) -> io::Result<()> {
-    Ok(rustix::fs::syncfs(File::open(path)?)?)
-}
-
-#[cfg(not(target_os = "linux"))]
-fn sync_file_system(_: &Path) -> io::Result<()> {
-    Err(io::ErrorKind::Unsupported.into())
-}
-
-#[cfg(unix)]
-fn device(path: &Path) -> io::Result<u64> {
-    Ok(std::os::unix::fs::MetadataExt::dev(&fs::metadata(path)?))
-}
-
-#[cfg(not(unix))]
-fn device(path: &Path) -> io::Result<u64> {
-    fs::metadata(path).map(|_| 0)
-}
-
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use std::fs;
 
     use super::*;
     use crate::wandb_format::is_synced;

@@ -8,6 +8,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 use tracing::warn;
 
+use crate::state_file::durable::CAN_SYNC_FILE_SYSTEMS;
 use crate::state_file::lock::{Lock, LockError, Locking};
 use crate::state_file::{self, StateFileError, save_without_waiting};
 use crate::upload::files;
@@ -131,7 +132,7 @@ impl Worker<'_> {
             && self.ended
             && self.job.cleaning == Cleaning::No
             && self.job.foreign.is_some()
-            && Unsettled::POSSIBLE
+            && CAN_SYNC_FILE_SYSTEMS
     }
 
     /// Deletes what may go now that the state is saved: a process that finds a file missing must know that it was sent.
