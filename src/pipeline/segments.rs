@@ -112,8 +112,8 @@ impl Neighbors {
         let read = |folder: &PathBuf| RunDirIndex::read(folder).unwrap_or_default();
         let index = self.0.entry(folder.to_owned()).or_insert_with_key(read);
         let was_there = |log: &PathBuf| log.is_file() || Cleaned::is_there(&state.of_log(log));
-        for other in index.named(&id).into_iter().map(|run| run.log()).filter(was_there) {
-            if known.contains(&other) {
+        for other in index.named(&id).into_iter().map(|run| run.log()) {
+            if known.contains(&other) || !was_there(&other) {
                 continue;
             }
             // The same place may have two names.

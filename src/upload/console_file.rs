@@ -2,8 +2,8 @@
 //!
 //! The lines that a server was sent are not kept, so the file is made from the log, whole, when the run has ended. It holds
 //! the text of each line and nothing else, as the official client's does. There is one such file of a run, so it begins with
-//! what the logs of the run before this one hold, as far as they are here, or as it was kept
-//! when they were deleted. A log that winds its run back begins it anew.
+//! what the logs of the run before this one hold, as far as they are here, or as it was kept when they were deleted. A log
+//! that winds its run back begins it anew.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write as _};
@@ -61,7 +61,9 @@ fn write_to(path: &Path, logs: &[RunLog]) -> io::Result<u64> {
     let _ = fs::remove_file(path);
     let mut out = BufWriter::new(File::create_new(path)?);
     let begins = |log: &RunLog| is_kept(log) || winds_back(&log.log, log.limit);
-    let logs = logs.get(logs.iter().rposition(begins).unwrap_or(0)..).unwrap_or_default();
+    // The first is the beginning of what there is, whatever it says.
+    let first = logs.iter().skip(1).rposition(begins).map_or(0, |place| place + 1);
+    let logs = logs.get(first..).unwrap_or_default();
     if let Some((last, earlier)) = logs.split_last() {
         for log in earlier {
             let written = if is_kept(log) {
